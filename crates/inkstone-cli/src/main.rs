@@ -1,0 +1,4 @@
+//! The inkstone command.
+#![forbid(unsafe_code)]
+
+fn main() {}

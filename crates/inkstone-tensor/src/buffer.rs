@@ -1,0 +1,131 @@
+//! Host memory for tensors, and the pool that gives it out again.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::HashMap;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// Initialised host memory that starts at a multiple of 64 bytes. Goes back to its pool when dropped.
+pub struct AlignedBuffer {
+    memory: Memory,
+    len: usize,
+    home: Weak<Pool>,
+}
+
+impl AlignedBuffer {
+    /// Alignment of every buffer: one cache line, one AVX-512 register.
+    pub const ALIGN: usize = 64;
+
+    /// Memory of `len` bytes, all zero, that belongs to no pool; `None` if there is not enough.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Option<Self> {
+        Some(Self { memory: Memory::zeroed(capacity_for(len)?)?, len, home: Weak::new() })
+    }
+
+    /// The bytes, for reading.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        // SAFETY: the memory is valid and initialised for `capacity >= len` bytes.
+        unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, for writing.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for AlignedBuffer {
+    fn drop(&mut self) {
+        if let Some(pool) = self.home.upgrade() {
+            pool.put(std::mem::replace(&mut self.memory, Memory::EMPTY));
+        }
+    }
+}
+
+impl fmt::Debug for AlignedBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedBuffer({} bytes)", self.len)
+    }
+}
+
+/// Buffers that were used before, by capacity. A denoising step asks for the same sizes as the step before it,
+/// so from the second step on nothing is allocated.
+#[derive(Debug, Default)]
+pub struct Pool {
+    free: Mutex<HashMap<usize, Vec<Memory>>>,
+}
+
+impl Pool {
+    /// A buffer of `len` bytes with undefined (but initialised) contents; `None` if there is not enough memory.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, len: usize) -> Option<AlignedBuffer> {
+        let capacity = capacity_for(len)?;
+        let used = self.lock().get_mut(&capacity).and_then(Vec::pop);
+        let memory = match used {
+            Some(memory) => memory,
+            None => Memory::zeroed(capacity)?,
+        };
+        Some(AlignedBuffer { memory, len, home: Arc::downgrade(self) })
+    }
+
+    /// Gives all free memory back to the system.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// Bytes that wait to be used again.
+    #[must_use]
+    pub fn free_bytes(&self) -> usize {
+        self.lock().iter().map(|(size, list)| size * list.len()).sum()
+    }
+
+    fn put(&self, memory: Memory) {
+        self.lock().entry(memory.capacity).or_default().push(memory);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Memory>>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn capacity_for(len: usize) -> Option<usize> {
+    len.max(1).checked_next_multiple_of(AlignedBuffer::ALIGN)
+}
+
+/// An allocation: aligned, initialised, owned.
+#[derive(Debug)]
+struct Memory {
+    start: NonNull<u8>,
+    capacity: usize,
+}
+
+// SAFETY: the allocation has one owner; access follows the borrow of the `AlignedBuffer` that holds it.
+unsafe impl Send for Memory {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    const EMPTY: Self = Self { start: NonNull::dangling(), capacity: 0 };
+
+    fn zeroed(capacity: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(capacity, AlignedBuffer::ALIGN).ok()?;
+        // SAFETY: `capacity_for` never gives 0.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self { start, capacity })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.capacity > 0 {
+            // SAFETY: allocated with this size and alignment in `zeroed`.
+            unsafe {
+                let layout = Layout::from_size_align_unchecked(self.capacity, AlignedBuffer::ALIGN);
+                dealloc(self.start.as_ptr(), layout);
+            }
+        }
+    }
+}

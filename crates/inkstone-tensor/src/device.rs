@@ -1,0 +1,81 @@
+//! A device that holds tensors and runs operations on them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
+use crate::{DType, Result, Storage, Tensor, cpu};
+
+/// What a device must do. Arguments were checked by [`crate::ops`]; outputs are allocated and unshared.
+///
+/// Every method enqueues its work and returns; only [`Backend::wait`] waits. Later work sees earlier results.
+pub trait Backend: Debug + Send + Sync {
+    /// A short name for messages, such as `cpu (avx512, 2 threads)`.
+    fn name(&self) -> String;
+    /// Memory for a tensor, contents undefined.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`].
+    fn alloc(&self, bytes: usize) -> Result<Storage>;
+    /// Distance between rows, in elements, that suits the device.
+    fn row_stride(&self, dtype: DType, cols: usize) -> usize;
+    /// Waits until everything enqueued is done.
+    fn wait(&self);
+
+    /// See [`crate::ops::linear`].
+    fn linear(&self, args: &Linear<'_>, out: &mut Tensor);
+    /// See [`crate::ops::attention`]; one output a stream.
+    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]);
+    /// See [`crate::ops::conv2d`].
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor);
+    /// See [`crate::ops::layer_norm`].
+    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor);
+    /// See [`crate::ops::rms_norm`].
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor);
+    /// See [`crate::ops::rope_norm`].
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor);
+    /// See [`crate::ops::channel_norm`].
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor);
+    /// Element by element: activations, sums, guidance, conversion. See [`Elementwise`].
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor);
+    /// See [`crate::ops::upsample_nearest`].
+    fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor);
+    /// See [`crate::ops::embedding`].
+    fn embedding(&self, table: &Tensor, ids: &[u32], out: &mut Tensor);
+    /// See [`crate::ops::concat_rows`].
+    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor);
+}
+
+/// A handle on a device; clones are the same device.
+#[derive(Clone, Debug)]
+pub struct Device(Arc<dyn Backend>);
+
+impl Device {
+    /// The processor, with the best instruction set it has (or the one that `INKSTONE_CPU` names).
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] if the wanted instruction set is unknown or missing, or threads cannot start.
+    pub fn cpu(options: &cpu::Options) -> Result<Self> {
+        Ok(Self(Arc::new(cpu::Cpu::new(options)?)))
+    }
+
+    /// A device with this backend.
+    #[must_use]
+    pub fn from_backend(backend: Arc<dyn Backend>) -> Self {
+        Self(backend)
+    }
+
+    /// A short name for messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0
+    }
+
+    pub(crate) fn row_stride(&self, dtype: DType, cols: usize) -> usize {
+        self.0.row_stride(dtype, cols)
+    }
+}

@@ -1,0 +1,52 @@
+//! Element types.
+
+use std::fmt;
+
+/// The type of a tensor's elements, as stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single precision.
+    F32,
+    /// The upper 16 bits of an f32.
+    Bf16,
+    /// IEEE half precision; storage only, no arithmetic is done in it.
+    F16,
+    /// Unsigned byte.
+    U8,
+    /// Signed byte.
+    I8,
+    /// Signed 64-bit integer; token ids and masks in files.
+    I64,
+}
+
+impl DType {
+    /// Bytes an element takes.
+    #[must_use]
+    pub const fn size_bytes(self) -> usize {
+        match self {
+            Self::I64 => 8,
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+            Self::U8 | Self::I8 => 1,
+        }
+    }
+
+    /// Whether the type holds fractions.
+    #[must_use]
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::Bf16 | Self::F16)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::U8 => "u8",
+            Self::I8 => "i8",
+            Self::I64 => "i64",
+        })
+    }
+}

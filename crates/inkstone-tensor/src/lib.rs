@@ -1,0 +1,31 @@
+//! Tensors, fused operations and devices for the Inkstone picture engine.
+//!
+//! This crate knows no model. It offers a [`Tensor`] (a dtype, a shape and bytes on some [`Device`]), one list
+//! of operations ([`ops`]) that check shapes and hand the work to the device's [`Backend`], and the CPU backend.
+//!
+//! Operations enqueue; only [`Tensor::to_f32`] and [`Tensor::to_bytes`] wait. The CPU runs at once under the
+//! same contract. It is the only crate of the workspace that contains `unsafe`.
+
+mod buffer;
+pub mod cpu;
+mod device;
+mod dtype;
+mod error;
+pub mod mapped;
+pub mod ops;
+mod shape;
+mod storage;
+mod tensor;
+mod weight;
+
+pub use buffer::{AlignedBuffer, Pool};
+pub use device::{Backend, Device};
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use mapped::MappedFile;
+pub use shape::Shape;
+pub use storage::Storage;
+pub use tensor::Tensor;
+pub use weight::Weight;
+
+pub use half::{bf16, f16};

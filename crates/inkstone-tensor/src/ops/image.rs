@@ -1,0 +1,176 @@
+//! Operations on pictures `[n, h, w, c]`.
+
+use super::matrix::own;
+use super::{Activation, check};
+use crate::{DType, Result, Shape, Tensor, Weight};
+
+/// The weight of a convolution, as a matrix: one row an output channel, columns by tap (row by row), then channel.
+#[derive(Clone, Debug)]
+pub struct ConvWeight {
+    /// `[c_out, kernel * kernel * c_in]`
+    pub matrix: Weight,
+    /// Side of the square kernel: 1 or 3.
+    pub kernel: usize,
+}
+
+impl ConvWeight {
+    /// Input channels.
+    #[must_use]
+    pub fn c_in(&self) -> usize {
+        self.matrix.n_in() / (self.kernel * self.kernel).max(1)
+    }
+}
+
+/// Zero pixels put around a picture before it is convolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// Rows above and columns on the left.
+    pub before: usize,
+    /// Rows below and columns on the right.
+    pub after: usize,
+}
+
+impl Padding {
+    /// The same on all sides.
+    #[must_use]
+    pub const fn all(n: usize) -> Self {
+        Self { before: n, after: n }
+    }
+}
+
+/// A 2-D convolution; see [`conv2d`].
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2d<'a> {
+    /// `[n, h, w, c_in]`
+    pub x: &'a Tensor,
+    /// The kernel.
+    pub weight: &'a ConvWeight,
+    /// `[c_out]`
+    pub bias: &'a Tensor,
+    /// Pixels from one output to the next: 1 or 2.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+    /// Whether the sum replaces what the output holds or is added to it.
+    pub into: Into,
+}
+
+/// Where a convolution's sum goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// It replaces the output.
+    Store,
+    /// It is added to the output.
+    Add,
+}
+
+/// A 2-D convolution with zero padding.
+///
+/// # Shapes
+/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = (h + padding - kernel) / stride + 1`.
+///
+/// # Errors
+/// Shapes that do not fit, a stride that is not 1 or 2, no memory.
+pub fn conv2d(
+    x: &Tensor,
+    weight: &ConvWeight,
+    bias: &Tensor,
+    stride: usize,
+    padding: Padding,
+    out: DType,
+) -> Result<Tensor> {
+    let args = Conv2d { x, weight, bias, stride, padding, into: Into::Store };
+    let shape = check_conv(&args)?;
+    check::out_dtype("conv2d", out)?;
+    let mut result = Tensor::empty(x.device(), out, shape)?;
+    x.device().backend().conv2d(&args, &mut result);
+    Ok(result)
+}
+
+/// A convolution with stride 1 added to a residual, in place where `residual` is not shared.
+///
+/// # Errors
+/// Shapes that do not fit, no memory.
+pub fn conv2d_add(
+    residual: Tensor,
+    x: &Tensor,
+    weight: &ConvWeight,
+    bias: &Tensor,
+    padding: Padding,
+) -> Result<Tensor> {
+    let args = Conv2d { x, weight, bias, stride: 1, padding, into: Into::Add };
+    let shape = check_conv(&args)?;
+    if *residual.shape() != shape {
+        return check::shape("conv2d_add", "residual", &residual, shape.to_string());
+    }
+    check::out_dtype("conv2d_add", residual.dtype())?;
+    let mut out = own(residual)?;
+    x.device().backend().conv2d(&args, &mut out);
+    Ok(out)
+}
+
+fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
+    const OP: &str = "conv2d";
+    check::activation(OP, "x", args.x)?;
+    let &[n, h, w, c] = args.x.shape().dims() else {
+        return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
+    };
+    let kernel = args.weight.kernel;
+    if !matches!(kernel, 1 | 3) {
+        return check::range(OP, "kernel", "1 or 3".into(), kernel);
+    }
+    if !matches!(args.stride, 1 | 2) {
+        return check::range(OP, "stride", "1 or 2".into(), args.stride);
+    }
+    if kernel * kernel * c != args.weight.matrix.n_in() {
+        return check::shape(OP, "x", args.x, format!("{} channels", args.weight.c_in()));
+    }
+    check::vector(OP, "bias", args.bias, args.weight.matrix.n_out())?;
+    let pad = args.padding.before + args.padding.after;
+    if h + pad < kernel || w + pad < kernel {
+        return check::shape(OP, "x", args.x, format!("at least {kernel}x{kernel} with its padding"));
+    }
+    let out = |side: usize| (side + pad - kernel) / args.stride + 1;
+    Ok(Shape::nhwc(n, out(h), out(w), args.weight.matrix.n_out()))
+}
+
+/// The channel norm of the Qwen-Image VAE; see [`channel_norm`].
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelNorm<'a> {
+    /// `[.., c]`
+    pub x: &'a Tensor,
+    /// `[c]`
+    pub gamma: &'a Tensor,
+    /// Applied behind the norm.
+    pub activation: Activation,
+}
+
+/// `activation(x / max(|x|, 1e-12) * sqrt(c) * gamma)`, pixel by pixel, `|x|` being the length of the pixel's vector.
+///
+/// # Errors
+/// Shapes that do not fit, no memory.
+///
+/// # Source
+/// `QwenImageRMS_norm`, diffusers autoencoder_kl_qwenimage.py; `F.normalize` has its epsilon below the division.
+pub fn channel_norm(x: &Tensor, gamma: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
+    const OP: &str = "channel_norm";
+    check::activation(OP, "x", x)?;
+    check::out_dtype(OP, out)?;
+    check::vector(OP, "gamma", gamma, x.cols())?;
+    let mut result = Tensor::empty(x.device(), out, *x.shape())?;
+    x.device().backend().channel_norm(&ChannelNorm { x, gamma, activation }, &mut result);
+    Ok(result)
+}
+
+/// Every pixel twice in both directions.
+///
+/// # Errors
+/// `x` is not a picture, no memory.
+pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
+    const OP: &str = "upsample_nearest";
+    check::activation(OP, "x", x)?;
+    let &[n, h, w, c] = x.shape().dims() else { return check::shape(OP, "x", x, "[n, h, w, c]".into()) };
+    let mut result = Tensor::empty(x.device(), x.dtype(), Shape::nhwc(n, 2 * h, 2 * w, c))?;
+    x.device().backend().upsample_nearest(x, &mut result);
+    Ok(result)
+}

@@ -1,0 +1,180 @@
+//! Matrix products: linear layers and attention.
+
+use std::ops::Range;
+
+use super::{Activation, RowTable, check, convert};
+use crate::{DType, Result, Shape, Tensor, Weight};
+
+/// `x W^T + bias`, then the epilogue.
+#[derive(Clone, Debug)]
+pub struct Linear<'a> {
+    /// Inputs `[rows, n_in]`, f32 or bf16. Their type chooses the arithmetic: bf16 operands are multiplied as bf16
+    /// and summed in f32.
+    pub x: &'a Tensor,
+    /// The matrix `[n_out, n_in]`.
+    pub weight: &'a Weight,
+    /// A vector of `n_out`.
+    pub bias: Option<&'a Tensor>,
+    /// What happens to the sum.
+    pub epilogue: Epilogue<'a>,
+}
+
+/// What a matrix product does with its sum before it stores it.
+#[derive(Clone, Debug)]
+pub enum Epilogue<'a> {
+    /// Applies a function.
+    Store(Activation),
+    /// Adds it, times a gate if there is one, to what the output holds.
+    AddTo(Option<&'a RowTable>),
+}
+
+/// A linear layer: `activation(x W^T + bias)`.
+///
+/// # Shapes
+/// `x [rows, n_in]`, `weight [n_out, n_in]`, `bias [n_out]`, result `[rows, n_out]`.
+///
+/// # Errors
+/// Shapes that do not fit, types that are not activations, no memory.
+pub fn linear(
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    activation: Activation,
+    out: DType,
+) -> Result<Tensor> {
+    let args = Linear { x, weight, bias, epilogue: Epilogue::Store(activation) };
+    check_linear(&args)?;
+    check::out_dtype("linear", out)?;
+    let mut result = Tensor::empty(x.device(), out, Shape::matrix(x.rows(), weight.n_out()))?;
+    x.device().backend().linear(&args, &mut result);
+    Ok(result)
+}
+
+/// A linear layer added to a residual: `residual + gate * (x W^T + bias)`, in place where `residual` is not shared.
+///
+/// # Shapes
+/// As [`linear`]; `residual [rows, n_out]` f32, `gate` one vector of `n_out` a row.
+///
+/// # Errors
+/// Shapes that do not fit, types that are not activations, no memory.
+pub fn linear_add(
+    residual: Tensor,
+    gate: Option<&RowTable>,
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    const OP: &str = "linear_add";
+    let args = Linear { x, weight, bias, epilogue: Epilogue::AddTo(gate) };
+    check_linear(&args)?;
+    check::out_dtype(OP, residual.dtype())?;
+    if residual.rows() != x.rows() || residual.cols() != weight.n_out() {
+        return check::shape(OP, "residual", &residual, format!("[{}, {}]", x.rows(), weight.n_out()));
+    }
+    if let Some(gate) = gate {
+        check::row_table(OP, "gate", gate, &residual)?;
+    }
+    let mut out = own(residual)?;
+    x.device().backend().linear(&args, &mut out);
+    Ok(out)
+}
+
+/// The tensor itself if nothing shares it, else a copy that may be written.
+pub(super) fn own(mut t: Tensor) -> Result<Tensor> {
+    if t.is_unique() { Ok(t) } else { convert(&t, t.dtype()) }
+}
+
+fn check_linear(args: &Linear<'_>) -> Result<()> {
+    const OP: &str = "linear";
+    check::activation(OP, "x", args.x)?;
+    check::cols(OP, "x", args.x, args.weight.n_in())?;
+    args.bias.map_or(Ok(()), |bias| check::vector(OP, "bias", bias, args.weight.n_out()))
+}
+
+/// Queries, keys and values of one stream: rows are tokens, columns heads side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct Qkv<'a> {
+    /// `[rows, n_heads * head_dim]`
+    pub q: &'a Tensor,
+    /// `[rows, n_kv_heads * head_dim]`
+    pub k: &'a Tensor,
+    /// `[rows, n_kv_heads * head_dim]`
+    pub v: &'a Tensor,
+}
+
+/// Which keys a query sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All of its sequence.
+    Full,
+    /// Those at its own position and before.
+    Causal,
+}
+
+/// Softmax attention over sequences that are pieced together from streams, without copying them together.
+///
+/// A stream is a matrix of tokens (text, image). Sequence `i` is the rows `sequences[i][0]` of stream 0, then the
+/// rows `sequences[i][1]` of stream 1, and so on; queries of a sequence see keys of that sequence only. So a batch
+/// of prompts of different lengths needs no padding and no mask.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// The streams.
+    pub streams: &'a [Qkv<'a>],
+    /// For each sequence, its rows in each stream.
+    pub sequences: &'a [Vec<Range<usize>>],
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; a divisor of `n_heads`.
+    pub n_kv_heads: usize,
+    /// Factor on the scores, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Which keys a query sees, by position in the sequence.
+    pub mask: Mask,
+}
+
+/// Softmax attention; one result `[rows, n_heads * head_dim]` a stream. Never holds a score matrix of all tokens.
+/// Rows that belong to no sequence are left undefined.
+///
+/// # Errors
+/// Shapes that do not fit, ranges outside of the streams, no memory.
+pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
+    const OP: &str = "attention";
+    check::out_dtype(OP, out)?;
+    let Some(first) = args.streams.first() else {
+        return check::range(OP, "streams", "one or more".into(), 0);
+    };
+    let width = first.q.cols();
+    if args.n_heads == 0 || !width.is_multiple_of(args.n_heads) {
+        return check::range(OP, "n_heads", format!("a divisor of {width}"), args.n_heads);
+    }
+    if args.n_kv_heads == 0 || !args.n_heads.is_multiple_of(args.n_kv_heads) {
+        return check::range(OP, "n_kv_heads", format!("a divisor of {}", args.n_heads), args.n_kv_heads);
+    }
+    let kv_width = width / args.n_heads * args.n_kv_heads;
+    for s in args.streams {
+        for (what, t, cols) in [("q", s.q, width), ("k", s.k, kv_width), ("v", s.v, kv_width)] {
+            check::activation(OP, what, t)?;
+            check::cols(OP, what, t, cols)?;
+            if t.rows() != s.q.rows() {
+                return check::shape(OP, what, t, format!("{} rows", s.q.rows()));
+            }
+            if t.dtype() != first.q.dtype() {
+                return Err(crate::Error::DType { op: OP, what, expected: "the same type for all", got: t.dtype() });
+            }
+        }
+    }
+    for sequence in args.sequences {
+        let fits = sequence.len() == args.streams.len()
+            && sequence.iter().zip(args.streams).all(|(r, s)| r.start <= r.end && r.end <= s.q.rows());
+        if !fits {
+            return check::range(OP, "sequences", "rows of every stream".into(), format!("{sequence:?}"));
+        }
+    }
+    let device = first.q.device();
+    let mut results = Vec::with_capacity(args.streams.len());
+    for s in args.streams {
+        results.push(Tensor::empty(device, out, Shape::matrix(s.q.rows(), width))?);
+    }
+    device.backend().attention(args, &mut results);
+    Ok(results)
+}

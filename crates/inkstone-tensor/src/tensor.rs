@@ -1,0 +1,224 @@
+//! The tensor: a dtype, a shape, and a window on bytes that live on a device.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use crate::{DType, Device, Error, Result, Shape, Storage};
+
+/// An array on a device. Cloning shares the bytes; nothing writes to bytes that two tensors share.
+///
+/// Every tensor is seen as a matrix: [`Tensor::cols`] elements lie side by side (the innermost dimension) and
+/// [`Tensor::rows`] such rows follow each other at a distance of [`Tensor::row_stride`] elements. So rows may be
+/// padded, and a range of rows or columns is a view.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    device: Device,
+    storage: Arc<Storage>,
+    offset_bytes: usize,
+    shape: Shape,
+    row_stride: usize,
+    dtype: DType,
+}
+
+impl Tensor {
+    /// A new tensor with undefined contents (recycled memory), its rows padded as the device likes them.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn empty(device: &Device, dtype: DType, shape: Shape) -> Result<Self> {
+        let row_stride = device.row_stride(dtype, shape.cols());
+        let bytes = shape.rows() * row_stride * dtype.size_bytes();
+        let storage = device.backend().alloc(bytes)?;
+        Ok(Self { device: device.clone(), storage: Arc::new(storage), offset_bytes: 0, shape, row_stride, dtype })
+    }
+
+    /// A tensor over bytes that already lie in memory as plain rows (a mapped file, embedded data).
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the bytes are not exactly the shape's.
+    pub fn from_storage(device: &Device, storage: Storage, dtype: DType, shape: Shape) -> Result<Self> {
+        let want = shape.count() * dtype.size_bytes();
+        if storage.bytes().len() != want {
+            return Err(Error::Range {
+                op: "from_storage",
+                what: "byte length",
+                allowed: want.to_string(),
+                got: storage.bytes().len().to_string(),
+            });
+        }
+        let row_stride = shape.cols();
+        Ok(Self { device: device.clone(), storage: Arc::new(storage), offset_bytes: 0, shape, row_stride, dtype })
+    }
+
+    /// An f32 tensor with these values.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if there are more or fewer values than the shape has; [`Error::OutOfMemory`].
+    pub fn from_f32(device: &Device, values: &[f32], shape: Shape) -> Result<Self> {
+        if values.len() != shape.count() {
+            return Err(Error::Range {
+                op: "from_f32",
+                what: "number of values",
+                allowed: shape.count().to_string(),
+                got: values.len().to_string(),
+            });
+        }
+        let mut out = Self::empty(device, DType::F32, shape)?;
+        let cols = shape.cols();
+        let stride_bytes = out.row_stride * 4;
+        if let Some(bytes) = out.bytes_mut() {
+            for (row, values) in bytes.chunks_mut(stride_bytes.max(4)).zip(values.chunks(cols.max(1))) {
+                for (to, v) in row.chunks_exact_mut(4).zip(values) {
+                    to.copy_from_slice(&v.to_le_bytes());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// The device that holds the bytes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The element type.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Number of rows: the product of all dimensions but the innermost.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.shape.rows()
+    }
+
+    /// Number of columns: the innermost dimension.
+    #[must_use]
+    pub fn cols(&self) -> usize {
+        self.shape.cols()
+    }
+
+    /// Distance from one row to the next, in elements.
+    #[must_use]
+    pub fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// The bytes from the first element to the end of the last row. Padding between rows is included.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.storage.bytes()[self.offset_bytes..self.offset_bytes + self.span_bytes()]
+    }
+
+    /// The same for writing; `None` while another tensor shares the bytes, or if they are read-only.
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let range = self.offset_bytes..self.offset_bytes + self.span_bytes();
+        Some(&mut Arc::get_mut(&mut self.storage)?.bytes_mut()?[range])
+    }
+
+    /// Whether this tensor alone holds writable bytes, so that an operation may write its result in place.
+    #[must_use]
+    pub fn is_unique(&mut self) -> bool {
+        self.bytes_mut().is_some()
+    }
+
+    fn span_bytes(&self) -> usize {
+        let (rows, cols) = (self.rows(), self.cols());
+        if rows == 0 || cols == 0 { 0 } else { ((rows - 1) * self.row_stride + cols) * self.dtype.size_bytes() }
+    }
+
+    /// A view of some rows, as a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the range leaves the tensor.
+    pub fn rows_range(&self, rows: Range<usize>) -> Result<Self> {
+        if rows.start > rows.end || rows.end > self.rows() {
+            return Err(Error::Range {
+                op: "rows_range",
+                what: "rows",
+                allowed: format!("0..{}", self.rows()),
+                got: format!("{rows:?}"),
+            });
+        }
+        let mut view = self.clone();
+        view.offset_bytes += rows.start * self.row_stride * self.dtype.size_bytes();
+        view.shape = Shape::matrix(rows.len(), self.cols());
+        Ok(view)
+    }
+
+    /// A view of some columns, as a matrix.
+    ///
+    /// # Errors
+    /// [`Error::Range`] if the range leaves the tensor.
+    pub fn cols_range(&self, cols: Range<usize>) -> Result<Self> {
+        if cols.start > cols.end || cols.end > self.cols() {
+            return Err(Error::Range {
+                op: "cols_range",
+                what: "columns",
+                allowed: format!("0..{}", self.cols()),
+                got: format!("{cols:?}"),
+            });
+        }
+        let mut view = self.clone();
+        view.offset_bytes += cols.start * self.dtype.size_bytes();
+        view.shape = Shape::matrix(self.rows(), cols.len());
+        Ok(view)
+    }
+
+    /// The same bytes under another shape with the same number of columns, or any shape if rows are not padded.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the element counts differ, or rows are padded and the columns change.
+    pub fn reshape(mut self, shape: Shape) -> Result<Self> {
+        let same_cols = shape.cols() == self.cols();
+        if shape.count() != self.shape.count() || !(same_cols || self.row_stride == self.cols()) {
+            return Err(Error::Shape {
+                op: "reshape",
+                what: "the tensor",
+                expected: format!("{shape}, unpadded unless the columns stay"),
+                got: self.shape,
+            });
+        }
+        if !same_cols {
+            self.row_stride = shape.cols();
+        }
+        self.shape = shape;
+        Ok(self)
+    }
+
+    /// Waits for the device and copies the elements out, row by row without padding, as stored.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.device.backend().wait();
+        let size = self.dtype.size_bytes();
+        let (row, stride) = (self.cols() * size, self.row_stride * size);
+        if row == 0 {
+            return Vec::new();
+        }
+        self.bytes().chunks(stride).flat_map(|chunk| &chunk[..row]).copied().collect()
+    }
+
+    /// Waits for the device and copies the elements out as f32, row by row without padding.
+    ///
+    /// # Errors
+    /// [`Error::DType`] if the elements are integers.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let bytes = self.to_bytes();
+        match self.dtype {
+            DType::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+            DType::Bf16 => Ok(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
+            DType::F16 => Ok(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+            got => Err(Error::DType { op: "to_f32", what: "the tensor", expected: "f32, bf16 or f16", got }),
+        }
+    }
+}

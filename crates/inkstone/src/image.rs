@@ -1,0 +1,12 @@
+//! Pictures as pixels.
+
+/// 8-bit RGB pixels, row by row from the top.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// Columns.
+    pub width_px: usize,
+    /// Rows.
+    pub height_px: usize,
+    /// `3 * width_px * height_px` bytes.
+    pub rgb: Vec<u8>,
+}

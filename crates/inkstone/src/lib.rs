@@ -1,0 +1,17 @@
+//! Inkstone draws pictures from text with the Qwen-Image family, on the machine its user already has.
+//!
+//! Start at [`Pipeline`]: open a model, give it a [`Request`], get a [`Picture`].
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod image;
+pub mod models;
+pub mod nn;
+pub mod progress;
+pub mod request;
+pub mod weights;
+
+pub use error::{Error, Result};
+pub use image::Pixels;
+pub use progress::{Observer, Stage};
+pub use request::Request;
