@@ -12,7 +12,9 @@ mod matrix;
 mod row;
 
 pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scaled_add, silu_mul};
-pub use image::{ChannelNorm, Conv2d, ConvWeight, Into, Padding, channel_norm, conv2d, conv2d_add, upsample_nearest};
+pub use image::{
+    ChannelNorm, Conv2d, ConvWeight, Into, Padding, channel_norm, conv2d, conv2d_add, upsample_nearest,
+};
 pub use matrix::{Attention, Epilogue, Linear, Mask, Qkv, attention, linear, linear_add};
 pub use row::{
     LayerNorm, RmsNorm, Rope, RopeLayout, RopeNorm, concat_rows, embedding, layer_norm, rms_norm, rope_norm,

@@ -31,7 +31,14 @@ impl Tensor {
         let row_stride = device.row_stride(dtype, shape.cols());
         let bytes = shape.rows() * row_stride * dtype.size_bytes();
         let storage = device.backend().alloc(bytes)?;
-        Ok(Self { device: device.clone(), storage: Arc::new(storage), offset_bytes: 0, shape, row_stride, dtype })
+        Ok(Self {
+            device: device.clone(),
+            storage: Arc::new(storage),
+            offset_bytes: 0,
+            shape,
+            row_stride,
+            dtype,
+        })
     }
 
     /// A tensor over bytes that already lie in memory as plain rows (a mapped file, embedded data).
@@ -49,7 +56,14 @@ impl Tensor {
             });
         }
         let row_stride = shape.cols();
-        Ok(Self { device: device.clone(), storage: Arc::new(storage), offset_bytes: 0, shape, row_stride, dtype })
+        Ok(Self {
+            device: device.clone(),
+            storage: Arc::new(storage),
+            offset_bytes: 0,
+            shape,
+            row_stride,
+            dtype,
+        })
     }
 
     /// An f32 tensor with these values.
@@ -134,7 +148,11 @@ impl Tensor {
 
     fn span_bytes(&self) -> usize {
         let (rows, cols) = (self.rows(), self.cols());
-        if rows == 0 || cols == 0 { 0 } else { ((rows - 1) * self.row_stride + cols) * self.dtype.size_bytes() }
+        if rows == 0 || cols == 0 {
+            0
+        } else {
+            ((rows - 1) * self.row_stride + cols) * self.dtype.size_bytes()
+        }
     }
 
     /// A view of some rows, as a matrix.
@@ -216,8 +234,12 @@ impl Tensor {
         let bytes = self.to_bytes();
         match self.dtype {
             DType::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-            DType::Bf16 => Ok(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()),
-            DType::F16 => Ok(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect()),
+            DType::Bf16 => {
+                Ok(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+            }
+            DType::F16 => {
+                Ok(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+            }
             got => Err(Error::DType { op: "to_f32", what: "the tensor", expected: "f32, bf16 or f16", got }),
         }
     }

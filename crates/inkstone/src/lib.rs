@@ -7,11 +7,13 @@ pub mod error;
 pub mod image;
 pub mod models;
 pub mod nn;
+pub mod pipeline;
 pub mod progress;
 pub mod request;
 pub mod weights;
 
 pub use error::{Error, Result};
 pub use image::Pixels;
+pub use pipeline::{OpenOptions, Picture, Pipeline, Precision};
 pub use progress::{Observer, Stage};
 pub use request::Request;

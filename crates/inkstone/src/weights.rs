@@ -3,3 +3,12 @@
 pub mod loader;
 
 pub use loader::Loader;
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A folder in the diffusers layout.
+    Folder(std::path::PathBuf),
+    /// The small model inside the program.
+    Embedded,
+}

@@ -58,6 +58,11 @@ pub(super) fn shape<T>(op: &'static str, what: &'static str, t: &Tensor, expecte
     Err(Error::Shape { op, what, expected, got: *t.shape() })
 }
 
-pub(super) fn range<T>(op: &'static str, what: &'static str, allowed: String, got: impl ToString) -> Result<T> {
+pub(super) fn range<T>(
+    op: &'static str,
+    what: &'static str,
+    allowed: String,
+    got: impl ToString,
+) -> Result<T> {
     Err(Error::Range { op, what, allowed, got: got.to_string() })
 }

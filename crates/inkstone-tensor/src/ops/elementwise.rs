@@ -55,7 +55,12 @@ pub enum Rescale {
 /// `x` is not a float type, no memory.
 pub fn convert(x: &Tensor, out: DType) -> Result<Tensor> {
     if !x.dtype().is_float() {
-        return Err(crate::Error::DType { op: "convert", what: "x", expected: "a float type", got: x.dtype() });
+        return Err(crate::Error::DType {
+            op: "convert",
+            what: "x",
+            expected: "a float type",
+            got: x.dtype(),
+        });
     }
     run("convert", x, &Elementwise::Convert(x), out)
 }

@@ -159,7 +159,12 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
                 return check::shape(OP, what, t, format!("{} rows", s.q.rows()));
             }
             if t.dtype() != first.q.dtype() {
-                return Err(crate::Error::DType { op: OP, what, expected: "the same type for all", got: t.dtype() });
+                return Err(crate::Error::DType {
+                    op: OP,
+                    what,
+                    expected: "the same type for all",
+                    got: t.dtype(),
+                });
             }
         }
     }

@@ -130,7 +130,12 @@ pub fn embedding(table: &Tensor, ids: &[u32], out: DType) -> Result<Tensor> {
     const OP: &str = "embedding";
     check::out_dtype(OP, out)?;
     if !table.dtype().is_float() {
-        return Err(crate::Error::DType { op: OP, what: "table", expected: "a float type", got: table.dtype() });
+        return Err(crate::Error::DType {
+            op: OP,
+            what: "table",
+            expected: "a float type",
+            got: table.dtype(),
+        });
     }
     if let Some(id) = ids.iter().find(|&&id| id as usize >= table.rows()) {
         return check::range(OP, "ids", format!("below {}", table.rows()), id);
@@ -151,7 +156,12 @@ pub fn concat_rows(parts: &[&Tensor]) -> Result<Tensor> {
         check::activation(OP, "part", part)?;
         check::cols(OP, "part", part, first.cols())?;
         if part.dtype() != first.dtype() {
-            return Err(crate::Error::DType { op: OP, what: "part", expected: "the first part's type", got: part.dtype() });
+            return Err(crate::Error::DType {
+                op: OP,
+                what: "part",
+                expected: "the first part's type",
+                got: part.dtype(),
+            });
         }
     }
     let rows = parts.iter().map(|p| p.rows()).sum();

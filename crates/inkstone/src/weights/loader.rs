@@ -21,7 +21,12 @@ pub struct Loader {
 impl Loader {
     /// A loader over tensors that are already there; component is its name in messages.
     #[must_use]
-    pub fn new(_component: &str, device: &Device, activations: DType, tensors: BTreeMap<String, Tensor>) -> Self {
+    pub fn new(
+        _component: &str,
+        device: &Device,
+        activations: DType,
+        tensors: BTreeMap<String, Tensor>,
+    ) -> Self {
         Self { device: device.clone(), activations, tensors }
     }
 
