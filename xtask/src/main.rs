@@ -1,3 +1,93 @@
-//! Automation of the project.
+//! Automation of the project: `cargo xtask check` is what CI runs.
 
-fn main() {}
+mod golden;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+type Result<T> = std::result::Result<T, String>;
+
+const USAGE: &str = "cargo xtask COMMAND
+
+  check    formatting, lints, documentation, golden hashes, then all tests once per CPU table of this machine
+  golden   compares golden/data with the hashes in its manifest
+  size     builds the release binary, prints its size and how long the build took";
+
+fn main() -> ExitCode {
+    let command = env::args().nth(1).unwrap_or_default();
+    let result = match command.as_str() {
+        "check" => check(),
+        "golden" => golden::check(&root()),
+        "size" => size(),
+        _ => Err(USAGE.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Result<()> {
+    let deny = [("RUSTDOCFLAGS", "-D warnings")];
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    golden::check(&root())?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])?;
+    cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"], &deny)?;
+    for table in cpu_tables() {
+        cargo(&["test", "--workspace"], &[("INKSTONE_CPU", table)])?;
+    }
+    Ok(())
+}
+
+/// The CPU tables that this machine can run, as `INKSTONE_CPU` names them.
+fn cpu_tables() -> Vec<&'static str> {
+    let mut tables = vec!["scalar"];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            tables.push("avx2");
+        }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+            tables.push("avx512");
+        }
+    }
+    tables
+}
+
+fn size() -> Result<()> {
+    let start = Instant::now();
+    cargo(&["build", "--release", "--package", "inkstone-cli"], &[])?;
+    let seconds = start.elapsed().as_secs_f64();
+    let binary = root().join("target/release/inkstone");
+    let bytes = std::fs::metadata(&binary).map_err(|e| format!("{}: {e}", binary.display()))?.len();
+    println!("{} bytes, built in {seconds:.0} s", bytes);
+    Ok(())
+}
+
+/// Runs cargo in the project's root and says what it ran and for how long.
+fn cargo(args: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let shown = format!(
+        "{}cargo {}",
+        variables.iter().map(|(k, v)| format!("{k}=\"{v}\" ")).collect::<String>(),
+        args.join(" ")
+    );
+    println!("== {shown}");
+    let start = Instant::now();
+    let status = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".into()))
+        .args(args)
+        .envs(variables.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("{shown}: {e}"))?;
+    println!("== {:.0} s", start.elapsed().as_secs_f64());
+    if status.success() { Ok(()) } else { Err(format!("failed: {shown}")) }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+}
