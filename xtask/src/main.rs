@@ -49,7 +49,10 @@ fn cpu_tables() -> Vec<&'static str> {
     let mut tables = vec!["scalar"];
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             tables.push("avx2");
         }
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
