@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+#[cfg(test)]
+mod golden;
 pub mod image;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
 pub mod progress;
 pub mod request;
+pub mod sample;
 pub mod weights;
 
 pub use error::{Error, Result};
