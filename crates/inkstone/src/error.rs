@@ -1,11 +1,15 @@
 //! What can go wrong, with a stable code, an exit code and a cure for each.
 
+mod model;
+
 use std::path::PathBuf;
+
+pub use model::{HeaderProblem, TensorReport, WrongTensor};
 
 /// The result of an Inkstone call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failed call. Each variant is something its reader can act on; see [`Error::code`] and [`Error::cure`].
+/// A failed call. Each variant is something its reader can act on; see [`Error::code`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,6 +40,30 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A model's file cannot be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    ModelRead {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A safetensors file breaks the rules of its format.
+    #[error("{} is not a sound safetensors file: {problem}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// Which rule.
+        problem: HeaderProblem,
+    },
+    /// The weights of a component are not those that its config describes.
+    #[error("the {component} does not fit its config: {report}")]
+    Tensors {
+        /// The component: transformer, text encoder, VAE.
+        component: String,
+        /// Every tensor that is missing, misshapen or left over.
+        report: Box<TensorReport>,
+    },
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),
@@ -50,6 +78,9 @@ impl Error {
             Self::Interrupted => "INK-0130",
             Self::NotFinite { .. } => "INK-0501",
             Self::Io { .. } => "INK-0401",
+            Self::ModelRead { .. } => "INK-0301",
+            Self::Safetensors { .. } => "INK-0305",
+            Self::Tensors { .. } => "INK-0307",
             Self::Tensor(_) => "INK-0502",
         }
     }

@@ -1,8 +1,10 @@
 //! Model files: from a folder on disk (or the embedded one) to tensors by name.
 
 pub mod loader;
+pub mod safetensors;
 
-pub use loader::Loader;
+pub use loader::{Loader, Strictness};
+pub use safetensors::{Residence, SafeTensors};
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

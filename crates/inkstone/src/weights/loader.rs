@@ -2,9 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Device, Shape, Storage, Tensor, Weight, ops};
 
-use crate::Result;
+use crate::error::{TensorReport, WrongTensor};
+use crate::{Error, Result};
+
+/// What becomes of tensors that nothing asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// They are noted in the log; see [`Loader::left_over`].
+    #[default]
+    AllowExtra,
+    /// They are an error.
+    RefuseExtra,
+}
 
 /// The tensors of one component (transformer, text encoder, VAE), to be taken by name.
 ///
@@ -12,22 +23,50 @@ use crate::Result;
 /// them in one error.
 #[derive(Debug)]
 pub struct Loader {
+    component: String,
     device: Device,
     /// The type in which activations travel between layers: f32, or bf16 with f32 sums.
     activations: DType,
     tensors: BTreeMap<String, Tensor>,
+    foreign: BTreeMap<String, &'static str>,
+    strictness: Strictness,
+    report: TensorReport,
+    failure: Option<Error>,
 }
 
 impl Loader {
     /// A loader over tensors that are already there; component is its name in messages.
     #[must_use]
     pub fn new(
-        _component: &str,
+        component: &str,
         device: &Device,
         activations: DType,
         tensors: BTreeMap<String, Tensor>,
     ) -> Self {
-        Self { device: device.clone(), activations, tensors }
+        Self {
+            component: component.into(),
+            device: device.clone(),
+            activations,
+            tensors,
+            foreign: BTreeMap::new(),
+            strictness: Strictness::default(),
+            report: TensorReport::default(),
+            failure: None,
+        }
+    }
+
+    /// Adds tensors of types that the engine does not have: an error only where one of them is asked for.
+    #[must_use]
+    pub fn with_foreign(mut self, foreign: BTreeMap<String, &'static str>) -> Self {
+        self.foreign = foreign;
+        self
+    }
+
+    /// Says what becomes of tensors that nothing asks for.
+    #[must_use]
+    pub fn with_strictness(mut self, strictness: Strictness) -> Self {
+        self.strictness = strictness;
+        self
     }
 
     /// The device that holds the tensors.
@@ -50,35 +89,90 @@ impl Loader {
     /// A vector, as f32.
     pub fn vector(&mut self, name: &str, len: usize) -> Tensor {
         let stored = self.tensor(name, &[len]);
-        ops::convert(&stored, DType::F32).unwrap_or(stored)
+        if stored.dtype() == DType::F32 {
+            return stored;
+        }
+        match ops::convert(&stored, DType::F32) {
+            Ok(converted) => converted,
+            Err(error) => {
+                self.failure.get_or_insert(error.into());
+                self.nothing()
+            }
+        }
     }
 
-    /// A tensor of exactly this shape, as stored.
+    /// A tensor of exactly this shape and some float type, as stored.
     pub fn tensor(&mut self, name: &str, dims: &[usize]) -> Tensor {
-        let _ = dims;
-        self.tensors.remove(name).unwrap_or_else(|| self.nothing())
+        const FLOATS: &str = "f32, bf16 or f16";
+        let mistyped = |have: &dyn ToString| WrongTensor {
+            name: name.into(),
+            want: FLOATS.into(),
+            have: have.to_string(),
+        };
+        if let Some(stored) = self.foreign.remove(name) {
+            self.report.mistyped.push(mistyped(&stored));
+            return self.nothing();
+        }
+        let Some(tensor) = self.tensors.remove(name) else {
+            self.report.missing.push(name.into());
+            return self.nothing();
+        };
+        if !tensor.dtype().is_float() {
+            self.report.mistyped.push(mistyped(&tensor.dtype()));
+            return self.nothing();
+        }
+        if tensor.shape().dims() != dims {
+            let (want, have) = (format!("{dims:?}"), tensor.shape().to_string());
+            self.report.misshapen.push(WrongTensor { name: name.into(), want, have });
+            return self.nothing();
+        }
+        tensor
     }
 
     /// Whether the files have a tensor of this name that was not taken yet.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.tensors.contains_key(name) || self.foreign.contains_key(name)
     }
 
     /// Drops tensors that this engine has no use for, by prefix.
     pub fn ignore(&mut self, prefix: &str) {
         self.tensors.retain(|name, _| !name.starts_with(prefix));
+        self.foreign.retain(|name, _| !name.starts_with(prefix));
+    }
+
+    /// The names of the tensors that nothing asked for yet.
+    #[must_use]
+    pub fn left_over(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tensors.keys().chain(self.foreign.keys()).cloned().collect();
+        names.sort();
+        names
     }
 
     /// Ends the loading.
     ///
     /// # Errors
-    /// One error that names every missing, misshapen and left-over tensor.
-    pub fn finish(self) -> Result<()> {
-        Ok(())
+    /// [`Error::Tensors`] names every missing, misshapen and mistyped tensor, and the left-over ones where
+    /// [`Strictness::RefuseExtra`] makes them an error.
+    pub fn finish(mut self) -> Result<()> {
+        let extra = self.left_over();
+        match (self.strictness, extra.first()) {
+            (_, None) => {}
+            (Strictness::RefuseExtra, Some(_)) => self.report.extra = extra,
+            (Strictness::AllowExtra, Some(first)) => {
+                tracing::warn!(component = self.component, count = extra.len(), first, "unknown tensors");
+            }
+        }
+        if self.report != TensorReport::default() {
+            return Err(Error::Tensors { component: self.component, report: Box::new(self.report) });
+        }
+        self.failure.map_or(Ok(()), Err)
     }
 
     fn nothing(&self) -> Tensor {
-        Tensor::from_f32(&self.device, &[], Shape::matrix(0, 0)).unwrap_or_else(|_| unreachable!())
+        let shape = Shape::matrix(0, 0);
+        // No bytes for no elements: this cannot fail.
+        Tensor::from_storage(&self.device, Storage::Static(&[]), DType::F32, shape)
+            .unwrap_or_else(|_| unreachable!())
     }
 }

@@ -1,0 +1,200 @@
+//! Reads safetensors files without copying, and writes them.
+
+mod header;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use inkstone_tensor::{AlignedBuffer, DType, Device, MappedFile, Storage, Tensor};
+
+use crate::{Error, Result};
+use header::{Entry, Stored};
+
+/// Where the bytes of a file's tensors live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residence {
+    /// In the file, mapped into memory: nothing is read before it is used.
+    #[default]
+    Mapped,
+    /// In memory of our own: all is read at once.
+    Owned,
+}
+
+/// The tensors of a safetensors file.
+#[derive(Debug)]
+pub struct SafeTensors {
+    /// Tensors by name. Those of a mapped file or of static bytes are used in place.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Tensors of a type that the engine does not have, and that type.
+    pub foreign: BTreeMap<String, &'static str>,
+    /// What the file's writer noted.
+    pub metadata: BTreeMap<String, String>,
+    /// The mapping, if the tensors lie in one.
+    pub mapping: Option<Arc<MappedFile>>,
+}
+
+impl SafeTensors {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Error::ModelRead`], [`Error::Safetensors`]; [`Error::Tensor`] if there is no memory.
+    pub fn open(path: &Path, device: &Device, residence: Residence) -> Result<Self> {
+        let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+        match residence {
+            Residence::Mapped => {
+                let file = Arc::new(MappedFile::open(path).map_err(failed)?);
+                let mut this = read(&Source::Mapped(&file), path, device)?;
+                this.mapping = Some(file);
+                Ok(this)
+            }
+            Residence::Owned => {
+                let file = File::open(path).map_err(failed)?;
+                let file_bytes = file.metadata().map_err(failed)?.len();
+                read(&Source::File(&file, file_bytes), path, device)
+            }
+        }
+    }
+
+    /// Reads bytes that are compiled into the program; they are used in place.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] under this name; [`Error::Tensor`] if there is no memory.
+    pub fn from_static(name: &Path, bytes: &'static [u8], device: &Device) -> Result<Self> {
+        read(&Source::Static(bytes), name, device)
+    }
+
+    /// Reads bytes; the tensors are copies of their own.
+    ///
+    /// # Errors
+    /// [`Error::Safetensors`] under this name; [`Error::Tensor`] if there is no memory.
+    pub fn from_bytes(name: &Path, bytes: &[u8], device: &Device) -> Result<Self> {
+        read(&Source::Bytes(bytes), name, device)
+    }
+
+    /// The elements of an integer tensor (token ids, masks in fixtures); `None` if there is none of this name.
+    #[must_use]
+    pub fn i64s(&self, name: &str) -> Option<Vec<i64>> {
+        let tensor = self.tensors.get(name).filter(|t| t.dtype() == DType::I64)?;
+        Some(tensor.to_bytes().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+    }
+}
+
+/// Where a file's bytes are read from.
+enum Source<'a> {
+    Mapped(&'a Arc<MappedFile>),
+    File(&'a File, u64),
+    Static(&'static [u8]),
+    Bytes(&'a [u8]),
+}
+
+impl Source<'_> {
+    fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Mapped(file) => file.bytes().len() as u64,
+            Self::File(_, size_bytes) => *size_bytes,
+            Self::Static(bytes) => bytes.len() as u64,
+            Self::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Fills `out` from `position` on.
+    fn copy(&self, position: usize, out: &mut [u8]) -> std::io::Result<()> {
+        let mut bytes: &[u8] = match self {
+            Self::File(file, _) => {
+                let mut file: &File = file;
+                file.seek(SeekFrom::Start(position as u64))?;
+                return file.read_exact(out);
+            }
+            Self::Mapped(file) => file.bytes(),
+            Self::Static(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        };
+        bytes = bytes.get(position..).unwrap_or_default();
+        bytes.read_exact(out)
+    }
+
+    /// The bytes of a range where they are, if they can stay there.
+    fn in_place(&self, range: &Range<usize>, align_bytes: usize) -> Option<Storage> {
+        let storage = match self {
+            Self::Mapped(file) => Storage::Mapped(Arc::clone(file), range.clone()),
+            Self::Static(bytes) => Storage::Static(bytes.get(range.clone())?),
+            Self::File(..) | Self::Bytes(_) => return None,
+        };
+        // The format does not promise that elements are aligned; operations ask for it.
+        storage.bytes().as_ptr().addr().is_multiple_of(align_bytes).then_some(storage)
+    }
+}
+
+fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors> {
+    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+    let unsound = |problem| Error::Safetensors { path: path.to_owned(), problem };
+    let file_bytes = source.size_bytes();
+    let mut start = [0; header::LENGTH_BYTES];
+    let start = if file_bytes < start.len() as u64 {
+        &start[..0]
+    } else {
+        source.copy(0, &mut start).map_err(failed)?;
+        &start
+    };
+    let mut header = vec![0; header::header_bytes(start, file_bytes).map_err(unsound)?];
+    source.copy(header::LENGTH_BYTES, &mut header).map_err(failed)?;
+    let header = header::parse(&header, file_bytes).map_err(unsound)?;
+
+    let (mut tensors, mut foreign) = (BTreeMap::new(), BTreeMap::new());
+    for entry in header.entries {
+        match entry.stored {
+            Stored::Known(dtype) => {
+                let storage = storage(source, &entry, dtype, path)?;
+                tensors.insert(entry.name, Tensor::from_storage(device, storage, dtype, entry.shape)?);
+            }
+            Stored::Foreign(stored, _) => {
+                foreign.insert(entry.name, stored);
+            }
+        }
+    }
+    Ok(SafeTensors { tensors, foreign, metadata: header.metadata, mapping: None })
+}
+
+fn storage(source: &Source<'_>, entry: &Entry, dtype: DType, path: &Path) -> Result<Storage> {
+    if let Some(storage) = source.in_place(&entry.range, dtype.size_bytes()) {
+        return Ok(storage);
+    }
+    let wanted_bytes = entry.range.len();
+    let mut buffer = AlignedBuffer::zeroed(wanted_bytes)
+        .ok_or_else(|| inkstone_tensor::Error::OutOfMemory { device: "host".into(), wanted_bytes })?;
+    source
+        .copy(entry.range.start, buffer.as_mut_slice())
+        .map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
+    Ok(Storage::Owned(buffer))
+}
+
+/// A file with these tensors, in the order of their names.
+#[must_use]
+pub fn serialize(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), serde_json::json!(metadata));
+    }
+    let mut data = Vec::new();
+    for (name, tensor) in tensors {
+        let begin = data.len();
+        data.extend_from_slice(&tensor.to_bytes());
+        let dtype = tensor.dtype().to_string().to_uppercase();
+        let entry = serde_json::json!({
+            "dtype": dtype, "shape": tensor.shape().dims(), "data_offsets": [begin, data.len()],
+        });
+        header.insert(name.clone(), entry);
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    // The data begins at a multiple of the largest element.
+    let padded = header.len().next_multiple_of(8);
+    header.extend(std::iter::repeat_n(' ', padded - header.len()));
+    let mut out = (header.len() as u64).to_le_bytes().to_vec();
+    out.extend_from_slice(header.as_bytes());
+    out.extend_from_slice(&data);
+    out
+}
