@@ -64,6 +64,18 @@ pub enum Error {
         /// Every tensor that is missing, misshapen or left over.
         report: Box<TensorReport>,
     },
+    /// A model's configuration has a value that the engine cannot run.
+    #[error("{component}/config.json: {field} is {got}; allowed is {allowed}")]
+    ModelConfig {
+        /// The component's folder.
+        component: &'static str,
+        /// The field.
+        field: String,
+        /// What the file says.
+        got: String,
+        /// What is allowed, in words.
+        allowed: String,
+    },
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),
@@ -81,6 +93,7 @@ impl Error {
             Self::ModelRead { .. } => "INK-0301",
             Self::Safetensors { .. } => "INK-0305",
             Self::Tensors { .. } => "INK-0307",
+            Self::ModelConfig { .. } => "INK-0320",
             Self::Tensor(_) => "INK-0502",
         }
     }

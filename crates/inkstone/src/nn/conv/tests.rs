@@ -1,0 +1,36 @@
+use inkstone_tensor::{Device, cpu};
+
+use super::*;
+
+#[test]
+fn last_temporal_slice_is_taken_tap_by_tap() {
+    let device = Device::cpu(&cpu::Options::default()).unwrap();
+    // Element [o, i, t, y, x] has the value o * 10_000 + i * 1_000 + t * 100 + y * 10 + x.
+    let mut values = Vec::new();
+    for o in 0..2 {
+        for i in 0..2 {
+            for t in 0..3 {
+                for y in 0..3 {
+                    for x in 0..3 {
+                        values.push(f32::from(
+                            i16::try_from(o * 10_000 + i * 1_000 + t * 100 + y * 10 + x).unwrap(),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    let stored = Tensor::from_f32(&device, &values, Shape::new(&[2, 2, 3, 3, 3]).unwrap()).unwrap();
+    let matrix = tap_major(&stored, ConvShape { c_in: 2, c_out: 2, kernel: 3 }).unwrap();
+    let rows = matrix.to_f32().unwrap();
+    assert_eq!(matrix.shape(), &Shape::matrix(2, 18));
+    assert_eq!(&rows[..6], &[200.0, 1200.0, 201.0, 1201.0, 202.0, 1202.0]);
+    assert_eq!(&rows[16..20], &[222.0, 1222.0, 10200.0, 11200.0]);
+}
+
+#[test]
+fn another_size_is_left_to_the_loader() {
+    let device = Device::cpu(&cpu::Options::default()).unwrap();
+    let nothing = Tensor::from_f32(&device, &[], Shape::matrix(0, 0)).unwrap();
+    assert!(tap_major(&nothing, ConvShape { c_in: 1, c_out: 1, kernel: 1 }).is_none());
+}
