@@ -65,7 +65,7 @@ pub enum Error {
         report: Box<TensorReport>,
     },
     /// A model's configuration has a value that the engine cannot run.
-    #[error("{component}/config.json: {field} is {got}; allowed is {allowed}")]
+    #[error("configuration of the {component}: {field} is {got}; allowed is {allowed}")]
     ModelConfig {
         /// The component's folder.
         component: &'static str,
