@@ -1,5 +1,6 @@
 //! The networks, one file each.
 
 pub mod fields;
-
+pub mod qwen25_vl;
+pub mod qwen_image;
 pub mod qwen_vae;

@@ -113,6 +113,19 @@ impl<'a> Fields<'a> {
         list.ok_or_else(|| self.error(name, value, "a list of true and false"))
     }
 
+    /// Refuses a field that is there with another word than these.
+    ///
+    /// # Errors
+    /// [`Error::ModelConfig`].
+    pub fn one_of(&self, name: &str, supported: &[&str]) -> Result<()> {
+        match self.present(name) {
+            Some(value) if !supported.iter().any(|word| value == word) => {
+                Err(self.error(name, value, &supported.join(" or ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses a field that is there with another value than the one this engine can run.
     ///
     /// # Errors

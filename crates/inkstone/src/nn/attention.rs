@@ -101,7 +101,6 @@ pub fn joint(
 
 /// `1 / sqrt(head_dim)`, the factor on scores of every model here.
 #[must_use]
-#[allow(clippy::cast_precision_loss)] // a head has far less than 2^24 elements
 pub fn score_scale(head_dim: usize) -> f32 {
     1.0 / (head_dim as f32).sqrt()
 }

@@ -122,13 +122,12 @@ impl Angles {
 }
 
 /// `theta^(-2i / dim)` for each pair, rounded to f32 after the power and after the division as in the reference.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // dimensions are small; f64 results go to f32 on purpose
+#[allow(clippy::cast_possible_truncation)] // f64 results go to f32 on purpose
 fn frequencies(dim: usize, theta: f32) -> Vec<f32> {
     let exponent = |pair: usize| (2 * pair) as f32 / dim as f32;
     (0..dim / 2).map(|pair| 1.0 / f64::from(theta).powf(f64::from(exponent(pair))) as f32).collect()
 }
 
-#[allow(clippy::cast_precision_loss)] // positions are far below 2^24
 fn position(index: usize) -> f32 {
     index as f32
 }

@@ -55,7 +55,7 @@ impl TimestepEmbedding {
 
 /// Cosines, then sines, of the timestep at falling frequencies. Products are rounded to f32 where the reference
 /// rounds them: the angles reach 1000, where one unit in the last place is visible.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // indices below 128; f64 results go to f32 on purpose
+#[allow(clippy::cast_possible_truncation)] // f64 results go to f32 on purpose
 fn sinusoids(t: f32) -> impl Iterator<Item = f32> {
     const HALF: usize = CHANNELS / 2;
     let angle = move |i: usize| {
