@@ -1,13 +1,37 @@
 //! Files mapped into memory.
+//!
+//! A mapped file may be cut short by another process at any time; reading its lost pages then kills the process
+//! with SIGBUS. So a guard (on Linux and macOS) puts zeros in place of such a mapping and remembers it:
+//! [`MappedFile::check`] tells, and the caller throws away what was computed from it.
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+mod guard;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A file mapped read-only.
 #[derive(Debug)]
 pub struct MappedFile {
     path: PathBuf,
+    file: File,
+    modified: Option<SystemTime>,
+    // The guard lets go of the mapping before it is unmapped: fields are dropped in this order.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    guard: Option<guard::Guard>,
     map: memmap2::Mmap,
+}
+
+/// A mapped file is not what it was when it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its size when it was opened.
+    pub was_bytes: u64,
+    /// Its size now; 0 if it cannot be told.
+    pub is_bytes: u64,
 }
 
 impl MappedFile {
@@ -17,9 +41,18 @@ impl MappedFile {
     /// Whatever the system says of opening or mapping it.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the mapping is private and read-only; see `bytes` for a file that shrinks.
+        let modified = file.metadata()?.modified().ok();
+        // SAFETY: the mapping is private and read-only. That others may write to the file is the nature of a
+        // mapping: the bytes are plain numbers, valid whatever they are, and the guard covers a file that shrinks.
         let map = unsafe { memmap2::MmapOptions::new().map(&file)? };
-        Ok(Self { path: path.to_owned(), map })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            modified,
+            #[cfg(any(target_os = "linux", target_os = "macos"))]
+            guard: guard::Guard::new(&map),
+            map,
+        })
     }
 
     /// Where the file was opened.
@@ -28,9 +61,34 @@ impl MappedFile {
         &self.path
     }
 
-    /// The file's bytes.
+    /// The file's bytes. Zeros, once the file was cut short and the lost part was read.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Whether the file still is what was opened: as long, not written since, and no byte of it was lost.
+    ///
+    /// # Errors
+    /// [`Changed`], with the sizes.
+    pub fn check(&self) -> Result<(), Changed> {
+        let was_bytes = self.map.len() as u64;
+        let now = self.file.metadata().ok();
+        let is_bytes = now.as_ref().map_or(0, std::fs::Metadata::len);
+        let modified = now.and_then(|now| now.modified().ok());
+        if self.is_damaged() || is_bytes != was_bytes || modified != self.modified {
+            return Err(Changed { was_bytes, is_bytes });
+        }
+        Ok(())
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    fn is_damaged(&self) -> bool {
+        self.guard.as_ref().is_some_and(guard::Guard::is_damaged)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn is_damaged(&self) -> bool {
+        false
     }
 }
