@@ -4,10 +4,12 @@ mod model;
 
 use std::path::PathBuf;
 
-pub use model::{HeaderProblem, TensorReport, WrongTensor};
+pub use model::{
+    FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
+};
 
 /// The result of an Inkstone call.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed call. Each variant is something its reader can act on; see [`Error::code`].
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,88 @@ pub enum Error {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// There is nothing at the model's path.
+    #[error("there is no model at {}", path.display())]
+    ModelNotFound {
+        /// The path.
+        path: PathBuf,
+    },
+    /// There is something else than a Qwen-Image folder.
+    #[error("{} is {found}", path.display())]
+    UnsupportedModel {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        found: Found,
+    },
+    /// The model's folder lacks a file.
+    #[error("the model has no {}", path.display())]
+    MissingFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of weights has a format that is not read.
+    #[error("{} is {format}", path.display())]
+    ForeignFormat {
+        /// The file.
+        path: PathBuf,
+        /// The format.
+        format: FileFormat,
+    },
+    /// A link in the model's folder leads out of it.
+    #[error("{} leads to {}, outside of {}", path.display(), target.display(), boundary.display())]
+    OutsideModel {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+        /// What it must not leave: the model's folder, or the cache it lies in.
+        boundary: PathBuf,
+    },
+    /// A JSON file of the model is refused.
+    #[error("{} is refused: {problem}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: JsonProblem,
+    },
+    /// The list of the files that hold a component is wrong.
+    #[error("{}: {problem}", path.display())]
+    Shards {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        problem: ShardProblem,
+    },
+    /// The tokenizer is not one that this model can have.
+    #[error("{} is not a Qwen tokenizer: {problem}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: TokenizerProblem,
+    },
+    /// Weights that are NaN or infinite.
+    #[error("the {component} has values that are not finite in {count} tensors: {}", first.join(", "))]
+    WeightsNotFinite {
+        /// The component.
+        component: String,
+        /// How many tensors.
+        count: usize,
+        /// The first of them.
+        first: Vec<String>,
+    },
+    /// A file of weights changed while it was in use.
+    #[error("{} changed while it was in use: it had {was_bytes} bytes and has {is_bytes}", path.display())]
+    ModelChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its size when it was opened.
+        was_bytes: u64,
+        /// Its size now.
+        is_bytes: u64,
     },
     /// A safetensors file breaks the rules of its format.
     #[error("{} is not a sound safetensors file: {problem}", path.display())]
@@ -91,9 +175,19 @@ impl Error {
             Self::NotFinite { .. } => "INK-0501",
             Self::Io { .. } => "INK-0401",
             Self::ModelRead { .. } => "INK-0301",
+            Self::ModelNotFound { .. } => "INK-0302",
+            Self::UnsupportedModel { .. } => "INK-0303",
+            Self::MissingFile { .. } => "INK-0304",
             Self::Safetensors { .. } => "INK-0305",
+            Self::ForeignFormat { .. } => "INK-0306",
             Self::Tensors { .. } => "INK-0307",
-            Self::ModelConfig { .. } => "INK-0320",
+            Self::Shards { .. } => "INK-0308",
+            Self::OutsideModel { .. } => "INK-0309",
+            Self::Json { .. } => "INK-0310",
+            Self::ModelConfig { .. } => "INK-0311",
+            Self::ModelChanged { .. } => "INK-0312",
+            Self::Tokenizer { .. } => "INK-0313",
+            Self::WeightsNotFinite { .. } => "INK-0314",
             Self::Tensor(_) => "INK-0502",
         }
     }

@@ -1,16 +1,71 @@
 //! Model files: from a folder on disk (or the embedded one) to tensors by name.
+//!
+//! Files come from strangers. Every length, name, link and number in them is checked against a limit before it is
+//! used; what is wrong is an error that names the file and says what is allowed.
 
+mod embedded;
+mod files;
+mod folder;
+mod identify;
+mod json;
 pub mod loader;
 pub mod safetensors;
+mod scan;
+mod shards;
+mod tokenizer;
 
+pub use files::{ModelFiles, ModelSource, ReadOptions, SCHEDULER, Scan};
 pub use loader::{Loader, Strictness};
 pub use safetensors::{Residence, SafeTensors};
 
-/// Where a model comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModelSource {
-    /// A folder in the diffusers layout.
-    Folder(std::path::PathBuf),
-    /// The small model inside the program.
-    Embedded,
+/// A part of a model that has weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Component {
+    /// Prompt to embedding.
+    TextEncoder,
+    /// Latents and embedding to velocity.
+    Transformer,
+    /// Latents to pixels and back.
+    Vae,
+}
+
+impl Component {
+    /// All of them, in the order in which a drawing uses them.
+    pub const ALL: [Self; 3] = [Self::TextEncoder, Self::Transformer, Self::Vae];
+
+    /// Its name in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text encoder",
+            Self::Transformer => "transformer",
+            Self::Vae => "VAE",
+        }
+    }
+
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder",
+            Self::Transformer => "transformer",
+            Self::Vae => "vae",
+        }
+    }
+
+    /// Its config's name in the model's folder.
+    #[must_use]
+    pub const fn config_name(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "text_encoder/config.json",
+            Self::Transformer => "transformer/config.json",
+            Self::Vae => "vae/config.json",
+        }
+    }
+
+    /// How its files of weights begin: transformers and diffusers call them differently.
+    const fn weights_stem(self) -> &'static str {
+        match self {
+            Self::TextEncoder => "model",
+            Self::Transformer | Self::Vae => "diffusion_pytorch_model",
+        }
+    }
 }

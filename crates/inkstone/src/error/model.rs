@@ -178,3 +178,201 @@ impl fmt::Display for TensorReport {
         Ok(())
     }
 }
+
+/// Why a JSON file of a model is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JsonProblem {
+    /// The file is larger than any of its kind.
+    #[error("it has {size_bytes} bytes, the limit is {limit_bytes}")]
+    TooLarge {
+        /// Size of the file.
+        size_bytes: u64,
+        /// What is allowed.
+        limit_bytes: u64,
+    },
+    /// The file begins with a byte order mark.
+    #[error("it begins with a byte order mark")]
+    ByteOrderMark,
+    /// Not JSON, nested too deeply, a key twice, or not the fields that are wanted.
+    #[error("{reason}")]
+    Invalid {
+        /// What the parser says, with line and column.
+        reason: String,
+    },
+}
+
+/// Why a list of shards is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShardProblem {
+    /// A shard's name is not that of a safetensors file in the same folder.
+    #[error("{name:?} is not the name of a safetensors file in this folder")]
+    BadName {
+        /// The start of the name.
+        name: String,
+    },
+    /// More tensors or shards than any model has.
+    #[error("it lists more than {limit} {what}")]
+    TooMany {
+        /// Tensors or shards.
+        what: &'static str,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// Shards that are not there.
+    #[error("{count} of its files are not there: {}", first.join(", "))]
+    MissingShards {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: Vec<String>,
+    },
+    /// Tensors that are not in the shard that the list names.
+    #[error("{count} tensors are not in the file that it names: {}", first.join(", "))]
+    Misplaced {
+        /// How many.
+        count: usize,
+        /// The first of them, with the shard where each should be.
+        first: Vec<String>,
+    },
+    /// Tensors that are in two shards.
+    #[error("{name:?} is in two files")]
+    Duplicate {
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// Why a tokenizer is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerProblem {
+    /// A part is of a kind that the Qwen tokenizers do not have; unknown patterns could run without end.
+    #[error("its {part} is {got}, the Qwen tokenizers have {want}")]
+    NotQwen {
+        /// The part.
+        part: &'static str,
+        /// What the file has, shortened.
+        got: String,
+        /// What is supported.
+        want: &'static str,
+    },
+    /// A token's number is beyond the table of embeddings.
+    #[error("{token:?} has the number {id}, the text encoder has {vocab_size} tokens")]
+    IdOutOfRange {
+        /// The token, shortened.
+        token: String,
+        /// Its number.
+        id: u64,
+        /// Rows of the table.
+        vocab_size: u64,
+    },
+    /// Two tokens have the same number.
+    #[error("two tokens have the number {id}")]
+    DuplicateId {
+        /// The number.
+        id: u64,
+    },
+    /// More entries than the vocabulary allows.
+    #[error("it has more than {limit} {what}")]
+    TooMany {
+        /// Tokens or merges.
+        what: &'static str,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// A line of the merges is not two tokens.
+    #[error("line {line} of its merges is not a pair of tokens")]
+    BadMerge {
+        /// The line, from 1.
+        line: usize,
+    },
+}
+
+/// A format of files that hold weights, told by their first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileFormat {
+    /// A Python pickle, bare or in PyTorch's zip: reading it runs code.
+    Pickle,
+    /// GGUF, of llama.cpp and its kin.
+    Gguf,
+    /// The note that git leaves in place of a large file.
+    LfsPointer,
+    /// A web page.
+    Html,
+}
+
+impl fmt::Display for FileFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pickle => {
+                "a PyTorch checkpoint (pickle); pickle is not supported, for reading it runs code"
+            }
+            Self::Gguf => "a GGUF file, which is not supported yet",
+            Self::LfsPointer => "a git-lfs pointer; the weights themselves were not downloaded",
+            Self::Html => "a web page, not weights; the download went wrong",
+        })
+    }
+}
+
+/// What was found where a Qwen-Image folder should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// An empty folder.
+    EmptyFolder,
+    /// A pipeline of another model.
+    Pipeline {
+        /// `_class_name` of its model_index.json.
+        class: String,
+        /// The model's usual name; `None` for a class that is not known.
+        family: Option<&'static str>,
+    },
+    /// A Qwen-Image pipeline with a part that is not its own.
+    Part {
+        /// The component.
+        component: &'static str,
+        /// The class that model_index.json names.
+        class: String,
+        /// The class it should be.
+        want: &'static str,
+    },
+    /// One component of a pipeline.
+    Component {
+        /// Its class or model type.
+        class: String,
+    },
+    /// A safetensors file on its own.
+    LoneFile {
+        /// What its tensors are, as far as their names tell.
+        holds: &'static str,
+    },
+    /// A file on its own that holds no tensors.
+    OtherFile,
+    /// A folder without model_index.json.
+    NoIndex {
+        /// Some of what is in it.
+        entries: Vec<String>,
+    },
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyFolder => f.write_str("an empty folder"),
+            Self::Pipeline { class, family: Some(family) } => write!(f, "{family} ({class})"),
+            Self::Pipeline { class, family: None } => write!(f, "a pipeline of the unknown class {class:?}"),
+            Self::Part { component, class, want } => {
+                write!(f, "a Qwen-Image pipeline whose {component} is {class:?} instead of {want}")
+            }
+            Self::Component { class } => write!(f, "one part of a model ({class}), not a whole one"),
+            Self::LoneFile { holds } => write!(f, "a single file that holds {holds}, not a model folder"),
+            Self::OtherFile => f.write_str("a file, not a model folder"),
+            Self::NoIndex { entries } => {
+                write!(f, "a folder without model_index.json (it has {})", entries.join(", "))
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use inkstone_tensor::{AlignedBuffer, DType, Device, MappedFile, Storage, Tensor};
 
 use crate::{Error, Result};
-use header::{Entry, Stored};
+use header::{Entry, Header, Stored};
 
 /// Where the bytes of a file's tensors live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Residence {
 }
 
 /// The tensors of a safetensors file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SafeTensors {
     /// Tensors by name. Those of a mapped file or of static bytes are used in place.
     pub tensors: BTreeMap<String, Tensor>,
@@ -129,7 +129,16 @@ impl Source<'_> {
     }
 }
 
-fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors> {
+/// The names of a file's tensors; nothing but its header is read.
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let file_bytes = file.metadata().map_err(failed)?.len();
+    let header = read_header(&Source::File(&file, file_bytes), path)?;
+    Ok(header.entries.into_iter().map(|entry| entry.name).collect())
+}
+
+fn read_header(source: &Source<'_>, path: &Path) -> Result<Header> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let unsound = |problem| Error::Safetensors { path: path.to_owned(), problem };
     let file_bytes = source.size_bytes();
@@ -142,8 +151,11 @@ fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors
     };
     let mut header = vec![0; header::header_bytes(start, file_bytes).map_err(unsound)?];
     source.copy(header::LENGTH_BYTES, &mut header).map_err(failed)?;
-    let header = header::parse(&header, file_bytes).map_err(unsound)?;
+    header::parse(&header, file_bytes).map_err(unsound)
+}
 
+fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors> {
+    let header = read_header(source, path)?;
     let (mut tensors, mut foreign) = (BTreeMap::new(), BTreeMap::new());
     for entry in header.entries {
         match entry.stored {

@@ -1,0 +1,260 @@
+//! A whole model: its configs as text, its tokenizer, and a loader for each component.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, Weak};
+
+use inkstone_tensor::{DType, Device, MappedFile};
+
+use super::folder::Folder;
+use super::shards::Shards;
+use super::{
+    Component, Loader, Residence, SafeTensors, Strictness, embedded, identify, json, scan, tokenizer,
+};
+use crate::error::JsonProblem;
+use crate::models::qwen25_vl;
+use crate::{Error, Result};
+
+/// Where a model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A folder in the diffusers layout.
+    Folder(PathBuf),
+    /// The small model inside the program.
+    Embedded,
+}
+
+/// Whether weights are looked at for NaN and infinity when they are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scan {
+    /// No: opening stays free of reading. Drawing stops at the first step that is not finite.
+    #[default]
+    Off,
+    /// Yes; reads every byte.
+    NotFinite,
+}
+
+/// How a model's files are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Where weights live.
+    pub residence: Residence,
+    /// What becomes of unknown tensors.
+    pub strictness: Strictness,
+    /// Whether values are checked.
+    pub scan: Scan,
+}
+
+const MODEL_INDEX: &str = "model_index.json";
+/// The scheduler's config's name in the model's folder.
+pub const SCHEDULER: &str = "scheduler/scheduler_config.json";
+const TOKENIZER: &str = "tokenizer/tokenizer.json";
+
+/// A model whose configs were read and checked; weights are opened by [`ModelFiles::loader`].
+#[derive(Debug)]
+pub struct ModelFiles {
+    name: String,
+    /// `None` for the embedded model.
+    folder: Option<Folder>,
+    options: ReadOptions,
+    /// Texts of the JSON files by relative name.
+    texts: BTreeMap<&'static str, String>,
+    /// Mapped weights that are still in use.
+    mappings: Mutex<Vec<Weak<MappedFile>>>,
+}
+
+impl ModelFiles {
+    /// Opens a model: finds out whether it is one that this engine draws with, reads and checks its configs.
+    ///
+    /// # Errors
+    /// What is there instead of a Qwen-Image folder, a file that is missing, a config out of range.
+    pub fn open(source: &ModelSource, options: ReadOptions) -> Result<Self> {
+        let (name, folder) = match source {
+            ModelSource::Embedded => (embedded::NAME.to_owned(), None),
+            ModelSource::Folder(path) => {
+                if path.is_file() {
+                    return Err(identify::lone_file(path));
+                }
+                let folder = Folder::open(path)?;
+                (folder.model_name(), Some(folder))
+            }
+        };
+        let mut files = Self { name, folder, options, texts: BTreeMap::new(), mappings: Mutex::default() };
+        files.read_configs(source)?;
+        Ok(files)
+    }
+
+    fn read_configs(&mut self, source: &ModelSource) -> Result<()> {
+        let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), source, &self.folder) {
+            (Err(Error::MissingFile { .. }), ModelSource::Folder(path), Some(folder)) => {
+                return Err(identify::folder_without_index(path, folder));
+            }
+            (index, ..) => index?,
+        };
+        let path = self.path(MODEL_INDEX);
+        let root = match source {
+            ModelSource::Folder(root) => root,
+            ModelSource::Embedded => Path::new(embedded::NAME),
+        };
+        identify::check_index(root, &json::parse(&path, &index)?)?;
+        self.keep(MODEL_INDEX, &index)?;
+        for component in Component::ALL {
+            let name = component.config_name();
+            let bytes = self.read(name, json::CONFIG_LIMIT_BYTES)?;
+            let config = json::parse(&self.path(name), &bytes)?;
+            check_plain(component, &config)?;
+            self.keep(name, &bytes)?;
+        }
+        let bytes = self.read(SCHEDULER, json::CONFIG_LIMIT_BYTES)?;
+        json::parse(&self.path(SCHEDULER), &bytes)?;
+        self.keep(SCHEDULER, &bytes)
+    }
+
+    fn keep(&mut self, name: &'static str, bytes: &[u8]) -> Result<()> {
+        let text = String::from_utf8(bytes.to_vec()).map_err(|e| self.unfit(name, &e))?;
+        self.texts.insert(name, text);
+        Ok(())
+    }
+
+    /// A short name: the folder's, the repository's in a Hugging Face cache, or `inkstone-tiny`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The text of one of the model's JSON files, such as `transformer/config.json`: bounded, sound, no key twice.
+    /// The numbers in it are for the reader to check.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] for any other name.
+    pub fn json(&self, name: &str) -> Result<&str> {
+        self.texts.get(name).map(String::as_str).ok_or_else(|| Error::MissingFile { path: self.path(name) })
+    }
+
+    fn unfit(&self, name: &str, error: &dyn std::error::Error) -> Error {
+        Error::Json { path: self.path(name), problem: JsonProblem::Invalid { reason: error.to_string() } }
+    }
+
+    /// The tokenizer as the text of a tokenizer.json, checked. Folders that have vocab.json and merges.txt in its
+    /// place, as the first Qwen-Image has, give the same text.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], [`Error::Json`], [`Error::MissingFile`].
+    pub fn tokenizer(&self) -> Result<Vec<u8>> {
+        let text_encoder = qwen25_vl::Config::from_json(self.json(Component::TextEncoder.config_name())?)?;
+        let path = self.path(TOKENIZER);
+        let bytes = match self.read(TOKENIZER, tokenizer::LIMIT_BYTES) {
+            Err(Error::MissingFile { .. }) => Cow::Owned(self.tokenizer_from_parts()?),
+            bytes => bytes?,
+        };
+        tokenizer::check(&path, &bytes, text_encoder.vocab_size as u64)?;
+        Ok(bytes.into_owned())
+    }
+
+    fn tokenizer_from_parts(&self) -> Result<Vec<u8>> {
+        let part = |name: &str| {
+            let name = format!("tokenizer/{name}");
+            Ok::<_, Error>((self.path(&name), self.read(&name, tokenizer::LIMIT_BYTES)?))
+        };
+        let missing = |e: Error| match e {
+            // Both forms are missing; the one to ask for is tokenizer.json.
+            Error::MissingFile { .. } => Error::MissingFile { path: self.path(TOKENIZER) },
+            other => other,
+        };
+        let (vocab_path, vocab) = part("vocab.json").map_err(missing)?;
+        let (merges_path, merges) = part("merges.txt").map_err(missing)?;
+        let (config_path, config) = part("tokenizer_config.json")?;
+        tokenizer::assemble((&vocab_path, &vocab), (&merges_path, &merges), (&config_path, &config))
+    }
+
+    /// Opens the weights of a component.
+    ///
+    /// # Errors
+    /// Files that are missing, unsound, of another format or outside of the folder; with [`Scan::NotFinite`]
+    /// [`Error::WeightsNotFinite`].
+    pub fn loader(&self, component: Component, device: &Device, activations: DType) -> Result<Loader> {
+        let file = self.tensors(component, device)?;
+        if self.options.scan == Scan::NotFinite {
+            scan::check(component.name(), &file.tensors)?;
+        }
+        Ok(Loader::new(component.name(), device, activations, file.tensors)
+            .with_foreign(file.foreign)
+            .with_strictness(self.options.strictness))
+    }
+
+    fn tensors(&self, component: Component, device: &Device) -> Result<SafeTensors> {
+        let Some(folder) = &self.folder else {
+            let name = format!("{}/{}.safetensors", component.folder(), component.weights_stem());
+            let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
+            return match self.options.residence {
+                Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device),
+                Residence::Owned => SafeTensors::from_bytes(&self.path(&name), bytes, device),
+            };
+        };
+        let shards = Shards::find(folder, component)?;
+        let mut files = Vec::new();
+        for path in &shards.files {
+            identify::check_format(path)?;
+            let file = SafeTensors::open(path, device, self.options.residence)?;
+            if let Some(mapping) = &file.mapping {
+                let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+                mappings.retain(|mapping| mapping.strong_count() > 0);
+                mappings.push(std::sync::Arc::downgrade(mapping));
+            }
+            files.push(file);
+        }
+        shards.merge(files)
+    }
+
+    /// Whether the mapped weights that are in use are still what was opened. To be asked after each stage and
+    /// step: what was computed from a file that shrank in the meantime is worthless.
+    ///
+    /// # Errors
+    /// [`Error::ModelChanged`].
+    pub fn check_intact(&self) -> Result<()> {
+        let mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in mappings.iter().filter_map(Weak::upgrade) {
+            if let Err(change) = file.check() {
+                let path = file.path().to_owned();
+                return Err(Error::ModelChanged {
+                    path,
+                    was_bytes: change.was_bytes,
+                    is_bytes: change.is_bytes,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A file's path in messages.
+    fn path(&self, name: &str) -> PathBuf {
+        let root = self.folder.as_ref().map_or(Path::new(embedded::NAME), Folder::root);
+        root.join(name)
+    }
+
+    fn read(&self, name: &str, limit_bytes: u64) -> Result<Cow<'static, [u8]>> {
+        let missing = || Error::MissingFile { path: self.path(name) };
+        match &self.folder {
+            None => embedded::file(name).map(Cow::Borrowed).ok_or_else(missing),
+            Some(folder) => {
+                let path = folder.find(name)?.ok_or_else(missing)?;
+                json::read_file(&path, limit_bytes).map(Cow::Owned)
+            }
+        }
+    }
+}
+
+/// Refuses weights that another program quantized: their tensors mean something else than their names say.
+fn check_plain(component: Component, config: &serde_json::Value) -> Result<()> {
+    const FIELD: &str = "quantization_config";
+    match config.get(FIELD).filter(|value| !value.is_null()) {
+        None => Ok(()),
+        Some(value) => Err(Error::ModelConfig {
+            component: component.folder(),
+            field: FIELD.into(),
+            got: json::shown(&value.to_string()),
+            allowed: "nothing; weights must be f32, bf16 or f16".into(),
+        }),
+    }
+}

@@ -1,0 +1,163 @@
+//! Says what a file or folder is that is not a Qwen-Image model.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::folder::Folder;
+use super::json;
+use super::safetensors;
+use crate::error::{FileFormat, Found};
+use crate::{Error, Result};
+
+/// The pipelines this engine draws with.
+const SUPPORTED: [&str; 2] = ["QwenImagePipeline", "QwenImageImg2ImgPipeline"];
+
+/// Names of models by how their pipelines' classes begin; the first that fits counts.
+const FAMILIES: [(&str, &str); 14] = [
+    ("QwenImageEditPlus", "Qwen-Image-Edit 2509 or later"),
+    ("QwenImageEdit", "Qwen-Image-Edit"),
+    ("QwenImageLayered", "Qwen-Image-Layered"),
+    ("QwenImage21", "Qwen-Image 2.1"),
+    ("QwenImageControlNet", "Qwen-Image with a ControlNet"),
+    ("QwenImageInpaint", "Qwen-Image inpainting"),
+    ("Flux2", "FLUX.2"),
+    ("Flux", "FLUX.1"),
+    ("StableDiffusionXL", "Stable Diffusion XL"),
+    ("StableDiffusion3", "Stable Diffusion 3"),
+    ("StableDiffusion", "Stable Diffusion, a UNet"),
+    ("ZImage", "Z-Image"),
+    ("Sana", "Sana"),
+    ("PixArt", "PixArt"),
+];
+
+/// The classes of a supported pipeline's parts.
+const PARTS: [(&str, &str); 4] = [
+    ("scheduler", "FlowMatchEulerDiscreteScheduler"),
+    ("text_encoder", "Qwen2_5_VLForConditionalGeneration"),
+    ("transformer", "QwenImageTransformer2DModel"),
+    ("vae", "AutoencoderKLQwenImage"),
+];
+
+/// What a lone file's tensors are, by a part of one's name; the first that fits counts.
+const TENSORS: [(&str, &str); 10] = [
+    ("lora_", "a LoRA"),
+    (".lora", "a LoRA"),
+    ("txt_mod.1.weight", "the transformer of Qwen-Image"),
+    ("double_stream_modulation_img", "the transformer of FLUX.2"),
+    ("double_blocks.0.", "the transformer of FLUX.1"),
+    ("single_transformer_blocks.0.", "the transformer of FLUX.1"),
+    ("joint_blocks.0.", "Stable Diffusion 3"),
+    ("conditioner.embedders.1.", "Stable Diffusion XL"),
+    ("diffusion_model.input_blocks.", "Stable Diffusion, a UNet"),
+    ("model.layers.0.self_attn", "a language model"),
+];
+
+/// Names of a folder's entries that a message shows.
+const ENTRIES_SHOWN: usize = 5;
+
+/// Checks that `model_index.json` describes a pipeline this engine draws with.
+pub(super) fn check_index(path: &Path, index: &Value) -> Result<()> {
+    let unsupported = |found| Error::UnsupportedModel { path: path.to_owned(), found };
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default();
+    if !SUPPORTED.contains(&class) {
+        let family = FAMILIES.iter().find(|(start, _)| class.starts_with(start)).map(|(_, family)| *family);
+        return Err(unsupported(Found::Pipeline { class: json::shown(class), family }));
+    }
+    for (component, want) in PARTS {
+        let class =
+            index.get(component).and_then(|pair| pair.get(1)).and_then(Value::as_str).unwrap_or_default();
+        if class != want {
+            return Err(unsupported(Found::Part { component, class: json::shown(class), want }));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a folder without `model_index.json`.
+pub(super) fn folder_without_index(path: &Path, folder: &Folder) -> Error {
+    let mut entries = folder.list("");
+    let config = folder.find("config.json").ok().flatten();
+    let class = config.and_then(|config| class_of(&config));
+    let found = match class {
+        _ if entries.is_empty() => Found::EmptyFolder,
+        Some(class) => Found::Component { class },
+        None => {
+            if entries.len() > ENTRIES_SHOWN {
+                let more = entries.len() - ENTRIES_SHOWN;
+                entries.truncate(ENTRIES_SHOWN);
+                entries.push(format!("{more} more"));
+            }
+            Found::NoIndex { entries }
+        }
+    };
+    Error::UnsupportedModel { path: path.to_owned(), found }
+}
+
+fn class_of(config: &Path) -> Option<String> {
+    let bytes = json::read_file(config, json::CONFIG_LIMIT_BYTES).ok()?;
+    let config = json::parse(config, &bytes).ok()?;
+    let class = config.get("_class_name").or_else(|| config.get("architectures")?.get(0));
+    class.or_else(|| config.get("model_type")).and_then(Value::as_str).map(json::shown)
+}
+
+/// The error for a file in place of a folder.
+pub(super) fn lone_file(path: &Path) -> Error {
+    if let Err(error) = check_format(path) {
+        return error;
+    }
+    let found = match safetensors::names(path) {
+        Ok(names) => Found::LoneFile { holds: holds(&names) },
+        // A file that calls itself safetensors is told what is wrong with it.
+        Err(error) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) => {
+            return error;
+        }
+        Err(_) => Found::OtherFile,
+    };
+    Error::UnsupportedModel { path: path.to_owned(), found }
+}
+
+fn holds(names: &[String]) -> &'static str {
+    let known = |part: &str| names.iter().any(|name| name.contains(part));
+    TENSORS.iter().find(|(part, _)| known(part)).map_or("tensors of another model", |(_, what)| what)
+}
+
+/// Looks at the first bytes of a file of weights, whatever its name.
+///
+/// # Errors
+/// [`Error::ForeignFormat`] for a format that is known and not read; [`Error::ModelRead`].
+pub(super) fn check_format(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
+    read.map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
+    match format(&start) {
+        Some(format) => Err(Error::ForeignFormat { path: path.to_owned(), format }),
+        None => Ok(()),
+    }
+}
+
+/// The format that these first bytes of a file tell; `None` for safetensors and for what is not known.
+fn format(start: &[u8]) -> Option<FileFormat> {
+    /// Pickle protocols 2 to 5 begin with this byte and their number.
+    const PICKLE_PROTOCOL: u8 = 0x80;
+    // The length of a safetensors header may have any bytes; its JSON begins with a brace.
+    if start.get(8) == Some(&b'{') {
+        return None;
+    }
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+        return Some(FileFormat::Pickle);
+    }
+    if let [PICKLE_PROTOCOL, 2..=5, ..] = start {
+        return Some(FileFormat::Pickle);
+    }
+    if start.starts_with(b"GGUF") {
+        return Some(FileFormat::Gguf);
+    }
+    if start.starts_with(b"version https://git-lfs") {
+        return Some(FileFormat::LfsPointer);
+    }
+    let text = String::from_utf8_lossy(start).trim_start().to_ascii_lowercase();
+    (text.starts_with("<!doctype") || text.starts_with("<html")).then_some(FileFormat::Html)
+}

@@ -1,0 +1,337 @@
+//! Checks a tokenizer before it is built, and puts one together from the older files.
+//!
+//! The engine reads one kind: byte-level BPE under NFC, split by Qwen2's pattern. Anything else would give other
+//! tokens, and a pattern from a stranger could backtrack without end.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json as object};
+
+use super::json;
+use crate::error::{JsonProblem, TokenizerProblem};
+use crate::{Error, Result};
+
+/// Largest tokenizer.json; Qwen2's has 11 MB.
+pub(super) const LIMIT_BYTES: u64 = 64_000_000;
+/// Most tokens, and most merges.
+const TOKENS_LIMIT: usize = 1_000_000;
+/// Most added tokens; Qwen2 has 22.
+const ADDED_LIMIT: usize = 10_000;
+/// Most pre-tokenizers; Qwen2 has 2.
+const PARTS_LIMIT: usize = 8;
+/// How Qwen2 splits text into words.
+///
+/// # Source
+/// transformers 5.23, models/qwen2/tokenization_qwen2.py, `PRETOKENIZE_REGEX`.
+const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Checks the text of a tokenizer.json for a text encoder with so many rows of embeddings.
+pub(super) fn check(path: &Path, bytes: &[u8], vocab_size: u64) -> Result<()> {
+    let file: TokenizerFile = json::parse_with(path, bytes, std::marker::PhantomData)?;
+    let problem = problem_of(&file, vocab_size);
+    problem.map_or(Ok(()), |problem| Err(Error::Tokenizer { path: path.to_owned(), problem }))
+}
+
+fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
+    let model = &file.model;
+    let not_qwen =
+        |part, got: &str, want| Some(TokenizerProblem::NotQwen { part, got: json::shown(got), want });
+    if model.kind != "BPE" {
+        return not_qwen("model", &model.kind, "BPE");
+    }
+    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
+        return not_qwen("dropout", "set", "none");
+    }
+    if let Some(normalizer) = file.normalizer.as_ref().filter(|normalizer| normalizer.kind != "NFC") {
+        return not_qwen("normalizer", &normalizer.kind, "NFC");
+    }
+    for (part, processor) in [("decoder", &file.decoder), ("post-processor", &file.post_processor)] {
+        if let Some(processor) = processor.as_ref().filter(|processor| processor.kind != "ByteLevel") {
+            return not_qwen(part, &processor.kind, "ByteLevel");
+        }
+    }
+    if let Err(got) = file.pre_tokenizer.as_ref().map_or(Err("none".into()), PreTokenizer::check) {
+        return not_qwen("pre-tokenizer", &got, "Split by the Qwen2 pattern, then ByteLevel");
+    }
+    if let Some(line) = model.merges.bad_line {
+        return Some(TokenizerProblem::BadMerge { line });
+    }
+    for (what, count, limit) in [
+        ("tokens", model.vocab.ids.len(), TOKENS_LIMIT),
+        ("merges", model.merges.count, TOKENS_LIMIT),
+        ("added tokens", file.added_tokens.0.len(), ADDED_LIMIT),
+    ] {
+        if count > limit {
+            return Some(TokenizerProblem::TooMany { what, limit });
+        }
+    }
+    ids_problem(file, vocab_size)
+}
+
+fn ids_problem(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
+    let vocab = &file.model.vocab.ids;
+    let added = file.added_tokens.0.iter().map(|token| (&token.content, token.id));
+    // A token of the vocabulary may be added once more under its own number.
+    let added: Vec<_> = added.filter(|(token, id)| vocab.get(*token) != Some(id)).collect();
+    let mut seen = HashSet::with_capacity(vocab.len() + added.len());
+    for (token, id) in vocab.iter().map(|(token, id)| (token, *id)).chain(added) {
+        if id >= vocab_size {
+            return Some(TokenizerProblem::IdOutOfRange { token: json::shown(token), id, vocab_size });
+        }
+        if !seen.insert(id) {
+            return Some(TokenizerProblem::DuplicateId { id });
+        }
+    }
+    None
+}
+
+/// The text of a tokenizer.json from vocab.json, merges.txt and tokenizer_config.json, each with its path.
+pub(super) fn assemble(
+    vocab: (&Path, &[u8]),
+    merges: (&Path, &[u8]),
+    config: (&Path, &[u8]),
+) -> Result<Vec<u8>> {
+    let invalid = |path: &Path, reason: String| Error::Json {
+        path: path.to_owned(),
+        problem: JsonProblem::Invalid { reason },
+    };
+    json::parse_with(vocab.0, vocab.1, std::marker::PhantomData::<IgnoredAny>)?;
+    let pairs = std::str::from_utf8(merges.1).map_err(|e| invalid(merges.0, e.to_string()))?;
+    let pairs = merge_pairs(pairs).map_err(|line| Error::Tokenizer {
+        path: merges.0.to_owned(),
+        problem: TokenizerProblem::BadMerge { line },
+    })?;
+    let config_value = json::parse(config.0, config.1)?;
+    let added = added_tokens(&config_value)
+        .ok_or_else(|| invalid(config.0, "added_tokens_decoder is not as it should be".into()))?;
+    let byte_level =
+        object!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+    let split =
+        object!({"type": "Split", "pattern": {"Regex": PATTERN}, "behavior": "Isolated", "invert": false});
+    let frame = object!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": null, "decoder": byte_level,
+    });
+    // The vocabulary goes in as it is, one sound JSON value: an object of it would take many times its size.
+    let mut text = frame.to_string().into_bytes();
+    text.pop();
+    text.extend_from_slice(br#","model":{"type":"BPE","dropout":null,"vocab":"#);
+    text.extend_from_slice(vocab.1);
+    text.extend_from_slice(br#","merges":"#);
+    text.extend_from_slice(object!(pairs).to_string().as_bytes());
+    text.extend_from_slice(b"}}");
+    Ok(text)
+}
+
+/// The pairs of a merges.txt, or the line that is none.
+fn merge_pairs(text: &str) -> Result<Vec<(&str, &str)>, usize> {
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(i, line)| !line.is_empty() && !(*i == 0 && line.starts_with("#version")));
+    let pair = |line: &'_ str| line.split_once(' ').is_some_and(|(a, b)| is_pair(a, b));
+    lines.map(|(i, line)| if pair(line) { line.split_once(' ').ok_or(i + 1) } else { Err(i + 1) }).collect()
+}
+
+fn is_pair(a: &str, b: &str) -> bool {
+    !a.is_empty() && !b.is_empty() && !b.contains(' ')
+}
+
+/// The added tokens of a tokenizer_config.json, as tokenizer.json lists them; they are keyed by number there.
+fn added_tokens(config: &Value) -> Option<Vec<Value>> {
+    let mut tokens = Vec::new();
+    for (id, token) in config.get("added_tokens_decoder")?.as_object()? {
+        let mut token = token.as_object()?.clone();
+        let id: u64 = id.parse().ok()?;
+        token.insert("id".into(), id.into());
+        tokens.push((id, Value::Object(token)));
+    }
+    tokens.sort_by_key(|(id, _)| *id);
+    Some(tokens.into_iter().map(|(_, token)| token).collect())
+}
+
+/// What of a tokenizer.json is looked at.
+#[derive(Deserialize)]
+struct TokenizerFile {
+    #[serde(default)]
+    added_tokens: Few<AddedToken, ADDED_LIMIT>,
+    normalizer: Option<Kind>,
+    pre_tokenizer: Option<PreTokenizer>,
+    post_processor: Option<Kind>,
+    decoder: Option<Kind>,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u64,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct PreTokenizer {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    pretokenizers: Few<Splitter, PARTS_LIMIT>,
+}
+
+#[derive(Deserialize)]
+struct Splitter {
+    #[serde(rename = "type")]
+    kind: String,
+    pattern: Option<Pattern>,
+    behavior: Option<String>,
+    invert: Option<bool>,
+    add_prefix_space: Option<bool>,
+    use_regex: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Pattern {
+    #[serde(rename = "Regex")]
+    regex: Option<String>,
+}
+
+impl PreTokenizer {
+    /// Whether it is Qwen2's; if not, what it is.
+    fn check(&self) -> Result<(), String> {
+        let [split, bytes] = self.pretokenizers.0.as_slice() else {
+            return Err(format!("{} of {}", self.kind, self.pretokenizers.0.len()));
+        };
+        if split.kind != "Split" || bytes.kind != "ByteLevel" {
+            return Err(format!("{} and {}", split.kind, bytes.kind));
+        }
+        let pattern = split.pattern.as_ref().and_then(|pattern| pattern.regex.as_deref()).unwrap_or_default();
+        let as_is = split.behavior.as_deref() == Some("Isolated") && split.invert != Some(true);
+        let plain = bytes.add_prefix_space == Some(false) && bytes.use_regex == Some(false);
+        if pattern != PATTERN || !as_is || !plain {
+            return Err(format!("Split by {}", json::shown(pattern)));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: String,
+    dropout: Option<f64>,
+    vocab: Vocab,
+    merges: Merges,
+}
+
+struct Vocab {
+    ids: HashMap<String, u64>,
+}
+
+impl<'de> Deserialize<'de> for Vocab {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VocabVisitor;
+        impl<'de> Visitor<'de> for VocabVisitor {
+            type Value = Vocab;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number for each token")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {
+                let mut ids = HashMap::new();
+                while let Some((token, id)) = map.next_entry::<String, u64>()? {
+                    if ids.contains_key(&token) {
+                        return Err(json::twice(&token));
+                    }
+                    // One more than the limit shows that it is exceeded.
+                    if ids.len() <= TOKENS_LIMIT {
+                        ids.insert(token, id);
+                    }
+                }
+                Ok(Vocab { ids })
+            }
+        }
+        deserializer.deserialize_map(VocabVisitor)
+    }
+}
+
+/// Merges are counted and looked at, not kept.
+struct Merges {
+    count: usize,
+    bad_line: Option<usize>,
+}
+
+/// A merge is written `"a b"` or `["a", "b"]`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Text(String),
+    Pair(String, String),
+}
+
+impl<'de> Deserialize<'de> for Merges {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MergesVisitor;
+        impl<'de> Visitor<'de> for MergesVisitor {
+            type Value = Merges;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of pairs of tokens")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Merges, A::Error> {
+                let mut merges = Merges { count: 0, bad_line: None };
+                while let Some(merge) = seq.next_element::<Merge>()? {
+                    merges.count += 1;
+                    let good = match &merge {
+                        Merge::Text(text) => text.split_once(' ').is_some_and(|(a, b)| is_pair(a, b)),
+                        Merge::Pair(a, b) => is_pair(a, b),
+                    };
+                    if !good {
+                        merges.bad_line.get_or_insert(merges.count);
+                    }
+                }
+                Ok(merges)
+            }
+        }
+        deserializer.deserialize_seq(MergesVisitor)
+    }
+}
+
+/// A list of at most `N`.
+struct Few<T, const N: usize>(Vec<T>);
+
+impl<T, const N: usize> Default for Few<T, N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FewVisitor<T, const N: usize>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N> {
+            type Value = Few<T, N>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {N}")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Few<T, N>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(value) = seq.next_element()? {
+                    if list.len() == N {
+                        return Err(A::Error::invalid_length(N + 1, &self));
+                    }
+                    list.push(value);
+                }
+                Ok(Few(list))
+            }
+        }
+        deserializer.deserialize_seq(FewVisitor(std::marker::PhantomData))
+    }
+}
