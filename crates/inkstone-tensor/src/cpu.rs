@@ -1,38 +1,83 @@
-//! The processor as a device: one dispatch table of kernels per instruction set, found once at start.
+//! The processor as a device: one dispatch table of kernels per instruction set, chosen once at start.
 
+mod activation;
+mod attention;
+mod conv;
+mod copy;
+mod elementwise;
+mod epilogue;
+mod gemm;
+mod lanes;
+mod norm;
+mod panel;
+mod rope;
+mod rows;
+mod scratch;
+mod softmax;
+mod table;
+mod threads;
+mod tile;
+
+use std::alloc::{Layout, handle_alloc_error};
 use std::sync::Arc;
 
+use self::table::Table;
+use self::threads::Threads;
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
-use crate::{Backend, DType, Error, Pool, Result, Storage, Tensor};
+use crate::{AlignedBuffer, Backend, DType, Error, Pool, Result, Storage, Tensor};
 
 /// How to use the processor.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Number of threads; `None` for one a core.
     pub threads: Option<usize>,
-    /// Instruction set: `scalar`, `avx2`, `avx512`; `None` for `INKSTONE_CPU`, or the best one there is.
+    /// Instruction set: `scalar`, `avx2`, `avx512`, `neon`; `None` for `INKSTONE_CPU`, or the best one there is.
     pub isa: Option<String>,
 }
+
+/// Names the instruction set where [`Options::isa`] does not.
+const ISA_VARIABLE: &str = "INKSTONE_CPU";
 
 /// The processor.
 #[derive(Debug)]
 pub struct Cpu {
     pool: Arc<Pool>,
+    table: &'static Table,
+    threads: Threads,
 }
 
 impl Cpu {
     /// Finds the instruction set and starts the threads.
     ///
     /// # Errors
-    /// [`Error::Device`] if the instruction set is unknown or missing.
-    pub fn new(_options: &Options) -> Result<Self> {
-        Ok(Self { pool: Arc::default() })
+    /// [`Error::Device`] if the instruction set is unknown or missing, or threads cannot start.
+    pub fn new(options: &Options) -> Result<Self> {
+        let variable = || std::env::var(ISA_VARIABLE).ok().filter(|name| !name.is_empty());
+        let isa = options.isa.clone().or_else(variable);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            pool: Arc::default(),
+            table: Table::choose(isa.as_deref())?,
+            threads: Threads::start(options.threads.unwrap_or_else(cores))?,
+        })
+    }
+
+    /// The instruction sets this processor has kernels for, the best one last.
+    #[must_use]
+    pub fn available() -> Vec<&'static str> {
+        Table::available().into_iter().map(|table| table.name).collect()
+    }
+
+    /// Memory that operations share with their jobs, such as packed keys; returns to the pool like any tensor.
+    fn packing_buffer(&self, bytes: usize) -> AlignedBuffer {
+        // Some MiB: operations have no way to say that there was no memory, as with any small allocation.
+        self.pool.take(bytes).unwrap_or_else(|| handle_alloc_error(Layout::new::<AlignedBuffer>()))
     }
 }
 
 impl Backend for Cpu {
     fn name(&self) -> String {
-        "cpu".into()
+        format!("cpu ({}, {} threads)", self.table.name, self.threads.count())
     }
 
     fn alloc(&self, bytes: usize) -> Result<Storage> {
@@ -48,37 +93,37 @@ impl Backend for Cpu {
 
     fn wait(&self) {}
 
-    fn linear(&self, _args: &Linear<'_>, _out: &mut Tensor) {
-        todo!()
+    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {
+        gemm::linear(self, args, out);
     }
-    fn attention(&self, _args: &Attention<'_>, _out: &mut [Tensor]) {
-        todo!()
+    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
+        attention::attention(self, args, out);
     }
-    fn conv2d(&self, _args: &Conv2d<'_>, _out: &mut Tensor) {
-        todo!()
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
+        conv::conv2d(self, args, out);
     }
-    fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) {
-        todo!()
+    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) {
+        norm::layer_norm(self, args, out);
     }
-    fn rms_norm(&self, _args: &RmsNorm<'_>, _out: &mut Tensor) {
-        todo!()
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) {
+        norm::rms_norm(self, args, out);
     }
-    fn rope_norm(&self, _args: &RopeNorm<'_>, _out: &mut Tensor) {
-        todo!()
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) {
+        rope::rope_norm(self, args, out);
     }
-    fn channel_norm(&self, _args: &ChannelNorm<'_>, _out: &mut Tensor) {
-        todo!()
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) {
+        norm::channel_norm(self, args, out);
     }
-    fn elementwise(&self, _args: &Elementwise<'_>, _out: &mut Tensor) {
-        todo!()
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) {
+        elementwise::elementwise(self, args, out);
     }
-    fn upsample_nearest(&self, _x: &Tensor, _out: &mut Tensor) {
-        todo!()
+    fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor) {
+        copy::upsample_nearest(self, x, out);
     }
-    fn embedding(&self, _table: &Tensor, _ids: &[u32], _out: &mut Tensor) {
-        todo!()
+    fn embedding(&self, table: &Tensor, ids: &[u32], out: &mut Tensor) {
+        copy::embedding(self, table, ids, out);
     }
-    fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) {
-        todo!()
+    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {
+        copy::concat_rows(self, parts, out);
     }
 }

@@ -131,13 +131,13 @@ impl Tensor {
     /// The bytes from the first element to the end of the last row. Padding between rows is included.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.storage.bytes()[self.offset_bytes..self.offset_bytes + self.span_bytes()]
+        &self.storage.bytes()[self.span()]
     }
 
     /// The same for writing; `None` while another tensor shares the bytes, or if they are read-only.
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
-        let range = self.offset_bytes..self.offset_bytes + self.span_bytes();
-        Some(&mut Arc::get_mut(&mut self.storage)?.bytes_mut()?[range])
+        let span = self.span();
+        Some(&mut Arc::get_mut(&mut self.storage)?.bytes_mut()?[span])
     }
 
     /// Whether this tensor alone holds writable bytes, so that an operation may write its result in place.
@@ -146,13 +146,14 @@ impl Tensor {
         self.bytes_mut().is_some()
     }
 
-    fn span_bytes(&self) -> usize {
+    /// Where the bytes lie in the storage. An empty view may start beyond its end.
+    fn span(&self) -> Range<usize> {
         let (rows, cols) = (self.rows(), self.cols());
         if rows == 0 || cols == 0 {
-            0
-        } else {
-            ((rows - 1) * self.row_stride + cols) * self.dtype.size_bytes()
+            return 0..0;
         }
+        let len = ((rows - 1) * self.row_stride + cols) * self.dtype.size_bytes();
+        self.offset_bytes..self.offset_bytes + len
     }
 
     /// A view of some rows, as a matrix.

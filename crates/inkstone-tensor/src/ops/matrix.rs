@@ -175,6 +175,19 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
             return check::range(OP, "sequences", "rows of every stream".into(), format!("{sequence:?}"));
         }
     }
+    for stream in 0..args.streams.len() {
+        let mut rows: Vec<_> =
+            args.sequences.iter().map(|s| s[stream].clone()).filter(|r| !r.is_empty()).collect();
+        rows.sort_unstable_by_key(|r| r.start);
+        if let Some(pair) = rows.windows(2).find(|pair| pair[1].start < pair[0].end) {
+            return check::range(
+                OP,
+                "sequences",
+                "rows that belong to one sequence".into(),
+                format!("{pair:?}"),
+            );
+        }
+    }
     let device = first.q.device();
     let mut results = Vec::with_capacity(args.streams.len());
     for s in args.streams {

@@ -1,0 +1,191 @@
+//! Convolution as an implicit matrix product: each pixel of a line of the output is a row of A whose taps lie at
+//! fixed offsets in a zero-padded copy of the input's lines, so no im2col is ever made.
+
+use std::ops::Range;
+
+use super::Cpu;
+use super::panel::{Source, words_of};
+use super::rows::{Matrix, MatrixMut, Row, RowMut};
+use super::scratch;
+use super::table::Table;
+use super::tile::{Operand, Sums, Tile};
+use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear};
+use crate::{DType, Tensor};
+
+/// Pixels of a line in a block at most: the padded copy stays in the L2 cache.
+const BLOCK_WIDTH: usize = 112;
+/// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
+const BLOCK_PIXELS: usize = 448;
+/// Jobs for each thread at least, where the picture is large enough.
+const JOBS_PER_THREAD: usize = 4;
+/// Products of elements that a thread computes in a nanosecond, on the slow side.
+const PRODUCTS_PER_NS: usize = 32;
+
+pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
+    let (&[n, h, w, _], &[_, h_out, w_out, c_out]) = (args.x.shape().dims(), out.shape().dims()) else {
+        return;
+    };
+    if n * h_out * w_out * c_out == 0 {
+        return;
+    }
+    if args.weight.kernel == 1 && args.stride == 1 && args.padding.before + args.padding.after == 0 {
+        return pointwise(cpu, args, out);
+    }
+    let (tile, work) = cpu.table.tile(args.x.dtype());
+    let convolution = Convolution {
+        table: cpu.table,
+        tile,
+        work,
+        x: Matrix::of(args.x),
+        weight: Source::of(&args.weight.matrix, work, args.x.dtype()),
+        args,
+        h,
+        w,
+        h_out,
+        w_out,
+        out: MatrixMut::of(out),
+    };
+    let wide = w_out.min(BLOCK_WIDTH);
+    let high = BLOCK_PIXELS.div_ceil(wide).min(h_out);
+    let (across, down) = (w_out.div_ceil(wide), h_out.div_ceil(high));
+    // Small pictures have few blocks; then the channels are divided as well.
+    let places = n * across * down;
+    let wanted = (JOBS_PER_THREAD * cpu.threads.count()).div_ceil(places);
+    let deep = c_out.div_ceil(wanted).next_multiple_of(tile.cols);
+    let parts = c_out.div_ceil(deep);
+    let work_ns = n * h_out * w_out * c_out * args.weight.matrix.n_in() / PRODUCTS_PER_NS;
+    cpu.threads.run(places * parts, work_ns, |job| {
+        let (place, c) = (job / parts, job % parts * deep);
+        let (y, x) = (place / across % down * high, place % across * wide);
+        convolution.block(&Block {
+            image: place / across / down,
+            lines: y..h_out.min(y + high),
+            columns: x..w_out.min(x + wide),
+            channels: c..c_out.min(c + deep),
+        });
+    });
+}
+
+/// A 1x1 convolution is a linear layer over all pixels.
+fn pointwise(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
+    let epilogue = match args.into {
+        Into::Store => Epilogue::Store(Activation::None),
+        Into::Add => Epilogue::AddTo(None),
+    };
+    let linear = Linear { x: args.x, weight: &args.weight.matrix, bias: Some(args.bias), epilogue };
+    super::gemm::linear(cpu, &linear, out);
+}
+
+struct Convolution<'a> {
+    table: &'static Table,
+    tile: &'static Tile,
+    /// The type in which the tile wants its operands.
+    work: DType,
+    x: Matrix<'a>,
+    weight: Source<'a>,
+    args: &'a Conv2d<'a>,
+    h: usize,
+    w: usize,
+    h_out: usize,
+    w_out: usize,
+    out: MatrixMut<'a>,
+}
+
+/// A part of the output.
+struct Block {
+    image: usize,
+    lines: Range<usize>,
+    columns: Range<usize>,
+    channels: Range<usize>,
+}
+
+impl Convolution<'_> {
+    fn block(&self, block: &Block) {
+        let Conv2d { stride, weight, .. } = *self.args;
+        let (kernel, c_in) = (weight.kernel, self.x.cols());
+        let words = words_of(c_in, self.work);
+        let pixel_bytes = words * 4;
+        // The copy's lines and columns, from the one that the block's first output reaches at its upper left.
+        let copied = |outs: &Range<usize>| (outs.len() - 1) * stride + kernel;
+        let (high, wide) = (copied(&block.lines), copied(&block.columns));
+        let line_bytes = wide * pixel_bytes;
+        let mut taps = [0; 9];
+        for (i, tap) in taps.iter_mut().enumerate() {
+            *tap = i / kernel * line_bytes + i % kernel * pixel_bytes;
+        }
+        let taps = &taps[..kernel * kernel];
+        let tap_bytes = self.tile.panel_bytes(words);
+        let sums_stride = self.tile.cols;
+        let sizes = [
+            high * line_bytes,
+            taps.len() * tap_bytes,
+            self.weight.scratch_bytes(self.tile, words),
+            block.columns.len() * sums_stride * 4,
+        ];
+        scratch::with(sizes, |[copy, panel, decoding, sums]| {
+            self.copy(block, high, wide, copy);
+            let sums = scratch::as_f32(sums);
+            for c in block.channels.clone().step_by(self.tile.cols) {
+                let channels = c..block.channels.end.min(c + self.tile.cols);
+                for tap in 0..taps.len() {
+                    let ks = tap * c_in..(tap + 1) * c_in;
+                    let panel = &mut panel[tap * tap_bytes..(tap + 1) * tap_bytes];
+                    self.weight.decode(self.table, self.tile, channels.clone(), ks, decoding, panel);
+                }
+                for line in block.lines.clone() {
+                    let bytes = &copy[(line - block.lines.start) * stride * line_bytes..];
+                    let a = Operand { bytes, stride_bytes: stride * pixel_bytes, taps, words };
+                    self.tile.run(block.columns.len(), a, panel, sums, sums_stride, Sums::Start);
+                    self.finish(block, line, &channels, sums);
+                }
+            }
+        });
+    }
+
+    /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.
+    fn copy(&self, block: &Block, high: usize, wide: usize, copy: &mut [u8]) {
+        let c_in = self.x.cols();
+        let pixel_bytes = words_of(c_in, self.work) * 4;
+        let (stride, before) = (self.args.stride, self.args.padding.before);
+        if pixel_bytes == 0 {
+            return;
+        }
+        for (i, line) in copy.chunks_exact_mut(wide * pixel_bytes).enumerate().take(high) {
+            let y = (block.lines.start * stride + i).wrapping_sub(before);
+            if y >= self.h {
+                line.fill(0);
+                continue;
+            }
+            for (j, to) in line.chunks_exact_mut(pixel_bytes).enumerate() {
+                let x = (block.columns.start * stride + j).wrapping_sub(before);
+                if x >= self.w {
+                    to.fill(0);
+                    continue;
+                }
+                let (to, behind) = to.split_at_mut(c_in * self.work.size_bytes());
+                behind.fill(0);
+                let pixel = self.x.row((block.image * self.h + y) * self.w + x);
+                // SAFETY: both rows have `c_in` elements.
+                unsafe { (self.table.rows.convert)(pixel, RowMut::new(to, self.work)) }
+            }
+        }
+    }
+
+    /// Takes the sums of a line through the epilogue.
+    fn finish(&self, block: &Block, line: usize, channels: &Range<usize>, sums: &[f32]) {
+        let bias = Some(Matrix::of(self.args.bias).part(0, channels.clone()));
+        let kernels = &self.table.rows;
+        for (column, sums) in block.columns.clone().zip(sums.chunks_exact(self.tile.cols)) {
+            let sums = Row::f32s(&sums[..channels.len()]);
+            let pixel = (block.image * self.h_out + line) * self.w_out + column;
+            // SAFETY: a block is one job's; all rows have `channels.len()` elements.
+            unsafe {
+                let to = self.out.part(pixel, channels.clone());
+                match self.args.into {
+                    Into::Store => (kernels.store)(sums, bias, Activation::None, to),
+                    Into::Add => (kernels.add_to)(sums, bias, None, to),
+                }
+            }
+        }
+    }
+}

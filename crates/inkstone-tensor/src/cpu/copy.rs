@@ -1,0 +1,52 @@
+//! Operations that only move rows.
+
+use super::Cpu;
+use super::rows::{Matrix, MatrixMut};
+use crate::Tensor;
+
+/// Bytes a thread moves in about a nanosecond, on the slow side.
+const BYTES_PER_NS: usize = 4;
+
+pub(super) fn embedding(cpu: &Cpu, table: &Tensor, ids: &[u32], out: &mut Tensor) {
+    let (table, to) = (Matrix::of(table), MatrixMut::of(out));
+    let cols = table.cols();
+    cpu.threads.rows(ids.len(), cols, |r| {
+        // SAFETY: each row is one job's; ops checked that ids are rows of the table, which are of `cols` elements.
+        unsafe { (cpu.table.rows.convert)(table.row(ids[r] as usize), to.part(r, 0..cols)) }
+    });
+}
+
+pub(super) fn concat_rows(cpu: &Cpu, parts: &[&Tensor], out: &mut Tensor) {
+    let to = MatrixMut::of(out);
+    let mut first = 0;
+    for part in parts {
+        let part = Matrix::of(part);
+        let row_bytes = part.cols() * part.dtype().size_bytes();
+        cpu.threads.rows(part.rows(), row_bytes.div_ceil(BYTES_PER_NS), |r| {
+            // SAFETY: each row is one job's.
+            let to = unsafe { to.part_bytes(first + r, 0..part.cols()) };
+            to.copy_from_slice(part.part_bytes(r, 0..part.cols()));
+        });
+        first += part.rows();
+    }
+}
+
+pub(super) fn upsample_nearest(cpu: &Cpu, x: &Tensor, out: &mut Tensor) {
+    let width = x.shape().dims().get(2).copied().unwrap_or(0);
+    let (x, to) = (Matrix::of(x), MatrixMut::of(out));
+    if width == 0 || x.cols() == 0 {
+        return;
+    }
+    let line_bytes = width * x.cols() * x.dtype().size_bytes();
+    // A job is a line of the input: two lines of the output.
+    cpu.threads.rows(x.rows() / width, 4 * line_bytes / BYTES_PER_NS, |line| {
+        for column in 0..width {
+            let pixel = x.part_bytes(line * width + column, 0..x.cols());
+            for copy in 0..4 {
+                let row = (2 * line + copy / 2) * 2 * width + 2 * column + copy % 2;
+                // SAFETY: the four copies of a pixel are this job's alone.
+                unsafe { to.part_bytes(row, 0..x.cols()) }.copy_from_slice(pixel);
+            }
+        }
+    });
+}

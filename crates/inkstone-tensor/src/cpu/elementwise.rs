@@ -1,0 +1,135 @@
+//! Operations on matching elements.
+
+use super::Cpu;
+use super::activation::{self, silu};
+use super::lanes::Lanes;
+use super::rows::{Matrix, MatrixMut, Row, RowMut};
+use crate::Tensor;
+use crate::ops::{Activation, Elementwise, Rescale};
+
+/// Elements a thread handles in about a nanosecond, on the slow side.
+const PER_NS: usize = 2;
+
+pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
+    let kernels = &cpu.table.rows;
+    let to = MatrixMut::of(out);
+    let (rows, cols) = (to.rows(), to.cols());
+    cpu.threads.rows(rows, cols.div_ceil(PER_NS), |r| {
+        let row = |t| Matrix::of(t).row(r);
+        // SAFETY: each row is one job's; ops checked that all are of `cols` elements.
+        unsafe {
+            let to = to.part(r, 0..cols);
+            match *args {
+                Elementwise::Convert(x) => (kernels.convert)(row(x), to),
+                Elementwise::Activate(x, activation) => (kernels.activate)(row(x), activation, to),
+                Elementwise::Add(a, b) => (kernels.add)(row(a), row(b), to),
+                Elementwise::SiluMul { gate, up } => (kernels.silu_mul)(row(gate), row(up), to),
+                Elementwise::AddScaled { b, factor } => (kernels.add_scaled)(row(b), factor, to),
+                Elementwise::Guidance { cond, uncond, scale, rescale } => {
+                    (kernels.guidance)(row(cond), row(uncond), scale, rescale, to);
+                }
+            }
+        }
+    });
+}
+
+/// Goes over `0..len` in steps of the lanes: `i` is the first element, `n` how many there are.
+macro_rules! for_lanes {
+    ($lanes:ty, $len:expr, |$i:ident, $n:ident| $body:block) => {
+        let len = $len;
+        let mut $i = 0;
+        while $i < len {
+            let $n = <$lanes>::N.min(len - $i);
+            $body
+            $i += <$lanes>::N;
+        }
+    };
+}
+pub(super) use for_lanes;
+
+/// # Safety
+/// For all kernels: the processor has what `L` needs, and the rows are equally long.
+#[inline(always)]
+pub(super) unsafe fn convert_row<L: Lanes>(x: Row<'_>, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| { to.store::<L>(i, n, x.load(i, n)) });
+    }
+}
+
+/// # Safety
+/// As [`convert_row`].
+#[inline(always)]
+pub(super) unsafe fn activate_row<L: Lanes>(x: Row<'_>, activation: Activation, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| { to.store::<L>(i, n, activation::apply(activation, x.load(i, n))) });
+    }
+}
+
+/// # Safety
+/// As [`convert_row`].
+#[inline(always)]
+pub(super) unsafe fn add_row<L: Lanes>(a: Row<'_>, b: Row<'_>, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| { to.store(i, n, a.load::<L>(i, n).add(b.load(i, n))) });
+    }
+}
+
+/// # Safety
+/// As [`convert_row`].
+#[inline(always)]
+pub(super) unsafe fn silu_mul_row<L: Lanes>(gate: Row<'_>, up: Row<'_>, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| { to.store(i, n, silu(gate.load::<L>(i, n)).mul(up.load(i, n))) });
+    }
+}
+
+/// # Safety
+/// As [`convert_row`].
+#[inline(always)]
+pub(super) unsafe fn add_scaled_row<L: Lanes>(b: Row<'_>, factor: f32, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let factor = L::splat(factor);
+        for_lanes!(L, to.len(), |i, n| {
+            let sum = b.load::<L>(i, n).mul_add(factor, to.load(i, n));
+            to.store(i, n, sum);
+        });
+    }
+}
+
+/// # Safety
+/// As [`convert_row`].
+#[inline(always)]
+pub(super) unsafe fn guidance_row<L: Lanes>(
+    cond: Row<'_>,
+    uncond: Row<'_>,
+    scale: f32,
+    rescale: Rescale,
+    mut to: RowMut<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scale = L::splat(scale);
+        let mut cond_square = L::splat(0.0);
+        let mut square = L::splat(0.0);
+        if rescale == Rescale::ToConditional {
+            for_lanes!(L, to.len(), |i, n| {
+                let (c, u) = (cond.load::<L>(i, n), uncond.load::<L>(i, n));
+                let v = c.sub(u).mul_add(scale, u);
+                cond_square = c.mul_add(c, cond_square);
+                square = v.mul_add(v, square);
+            });
+        }
+        // A row of zeros keeps its length whatever the factor.
+        let square = square.sum();
+        let factor = L::splat(if square > 0.0 { (cond_square.sum() / square).sqrt() } else { 1.0 });
+        for_lanes!(L, to.len(), |i, n| {
+            let (c, u) = (cond.load::<L>(i, n), uncond.load::<L>(i, n));
+            to.store(i, n, c.sub(u).mul_add(scale, u).mul(factor));
+        });
+    }
+}

@@ -1,0 +1,64 @@
+//! What happens to the sums of a matrix product or convolution on their way to the output.
+
+use super::activation;
+use super::elementwise::for_lanes;
+use super::lanes::Lanes;
+use super::rows::{Row, RowMut};
+use crate::ops::Activation;
+
+/// `activation(sums + bias)`
+///
+/// # Safety
+/// The processor has what `L` needs; all rows are at least as long as `to`.
+#[inline(always)]
+pub(super) unsafe fn store_row<L: Lanes>(
+    sums: Row<'_>,
+    bias: Option<Row<'_>>,
+    activation: Activation,
+    mut to: RowMut<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| {
+            let v = with_bias::<L>(sums, bias, i, n);
+            to.store(i, n, activation::apply(activation, v));
+        });
+    }
+}
+
+/// Adds `gate * (sums + bias)` to what the output holds.
+///
+/// # Safety
+/// As [`store_row`].
+#[inline(always)]
+pub(super) unsafe fn add_to_row<L: Lanes>(
+    sums: Row<'_>,
+    bias: Option<Row<'_>>,
+    gate: Option<Row<'_>>,
+    mut to: RowMut<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| {
+            let v = with_bias::<L>(sums, bias, i, n);
+            let held = to.load::<L>(i, n);
+            let sum = match gate {
+                Some(gate) => v.mul_add(gate.load(i, n), held),
+                None => v.add(held),
+            };
+            to.store(i, n, sum);
+        });
+    }
+}
+
+#[inline(always)]
+unsafe fn with_bias<L: Lanes>(sums: Row<'_>, bias: Option<Row<'_>>, i: usize, n: usize) -> L {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let v = sums.load::<L>(i, n);
+        match bias {
+            Some(bias) => v.add(bias.load(i, n)),
+            None => v,
+        }
+    }
+}

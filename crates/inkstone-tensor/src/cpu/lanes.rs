@@ -1,0 +1,65 @@
+//! What a row kernel needs of a vector register.
+//!
+//! A row operation is written once, as an `inline(always)` body over [`Lanes`]; the dispatch table holds one copy of
+//! it an instruction set. A body compiles to that set's instructions because its wrapper in [`super::table`] enables
+//! them, so nothing here may be called from anywhere else.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512;
+pub(super) use scalar::Scalar;
+
+/// `N` f32 values that are worked on together.
+///
+/// # Safety
+/// Every method needs a processor with the type's instruction set. Loads and stores touch `n <= N` elements at the
+/// pointer, which need not be aligned; a load fills the lanes behind them with zero.
+pub(super) trait Lanes: Copy {
+    /// Number of lanes.
+    const N: usize;
+
+    unsafe fn splat(v: f32) -> Self;
+    unsafe fn load(p: *const f32, n: usize) -> Self;
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self;
+    unsafe fn load_f16(p: *const u16, n: usize) -> Self;
+    unsafe fn store(self, p: *mut f32, n: usize);
+    /// Rounds to the nearest, ties to even; a NaN stays a NaN.
+    unsafe fn store_bf16(self, p: *mut u16, n: usize);
+
+    unsafe fn add(self, b: Self) -> Self;
+    unsafe fn sub(self, b: Self) -> Self;
+    unsafe fn mul(self, b: Self) -> Self;
+    unsafe fn div(self, b: Self) -> Self;
+    /// `self * b + c`
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self;
+    /// The smaller; `b` if one is NaN.
+    unsafe fn min(self, b: Self) -> Self;
+    /// The larger; `b` if one is NaN.
+    unsafe fn max(self, b: Self) -> Self;
+    /// The nearest integer.
+    unsafe fn round(self) -> Self;
+    /// `self * 2^n` for an integral `n` from -126 to 127.
+    unsafe fn scale_by_power(self, n: Self) -> Self;
+    /// Zero in each lane where `x < bound`, else the lane itself.
+    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self;
+    /// Zero from lane `n` on.
+    unsafe fn first(self, n: usize) -> Self;
+    /// The sum of all lanes, always added in the same order.
+    unsafe fn sum(self) -> f32;
+    /// The largest lane.
+    unsafe fn largest(self) -> f32;
+    /// From `a0 b0 a1 b1 ..` in two registers to `a0 a1 ..` and `b0 b1 ..`.
+    unsafe fn unzip(low: Self, high: Self) -> (Self, Self);
+    /// The way back.
+    unsafe fn zip(even: Self, odd: Self) -> (Self, Self);
+    /// Reads a square of `N x N` 32-bit words, rows `from_stride` bytes apart, and writes it with rows and columns
+    /// exchanged, rows `to_stride` bytes apart.
+    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize);
+}

@@ -1,0 +1,199 @@
+//! AVX-512: 16 lanes.
+
+use std::arch::x86_64::*;
+
+use super::Lanes;
+
+/// Sixteen f32.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct Avx512(__m512);
+
+/// The mask of the first `n` of 16 lanes.
+#[inline(always)]
+fn mask(n: usize) -> u16 {
+    debug_assert!(n <= 16);
+    #[allow(clippy::cast_possible_truncation, reason = "n <= 16")]
+    let mask = ((1u32 << n) - 1) as u16;
+    mask
+}
+
+// SAFETY, for each block below: the processor has the instructions, and `n` elements are at the pointer, as the
+// trait's contract says; masked lanes are not touched.
+impl Lanes for Avx512 {
+    const N: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(v: f32) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_set1_ps(v) })
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32, n: usize) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { if n == 16 { _mm512_loadu_ps(p) } else { _mm512_maskz_loadu_ps(mask(n), p) } })
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16, n: usize) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let half = load_16(p, n);
+            Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16, n: usize) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_cvtph_ps(load_16(p, n)) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, n: usize) {
+        // SAFETY: see above.
+        unsafe {
+            if n == 16 { _mm512_storeu_ps(p, self.0) } else { _mm512_mask_storeu_ps(p, mask(n), self.0) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, n: usize) {
+        // SAFETY: see above. Both types are 32 bytes without padding.
+        unsafe {
+            let half: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(self.0));
+            if n == 16 {
+                _mm256_storeu_si256(p.cast(), half);
+            } else {
+                _mm256_mask_storeu_epi16(p.cast(), mask(n), half);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_add_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_sub_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_mul_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_div_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_fmadd_ps(self.0, b.0, c.0) })
+    }
+    #[inline(always)]
+    unsafe fn min(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_min_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, b: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_max_ps(self.0, b.0) })
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn scale_by_power(self, n: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
+    }
+    #[inline(always)]
+    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x.0, bound.0), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn first(self, n: usize) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_maskz_mov_ps(mask(n), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn unzip(low: Self, high: Self) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+            let odd = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+            let pick = |index| _mm512_permutex2var_ps(low.0, index, high.0);
+            (Self(pick(even)), Self(pick(odd)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn zip(even: Self, odd: Self) -> (Self, Self) {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+            let high = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+            let pick = |index| _mm512_permutex2var_ps(even.0, index, odd.0);
+            (Self(pick(low)), Self(pick(high)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize) {
+        // SAFETY: see above; 16 rows of 16 words are at both places.
+        unsafe {
+            let mut r = [_mm512_setzero_si512(); 16];
+            for (i, row) in r.iter_mut().enumerate() {
+                *row = _mm512_loadu_si512(from.add(i * from_stride).cast());
+            }
+            // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
+            let mut s = r;
+            for i in 0..8 {
+                s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+                s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+            }
+            for i in 0..4 {
+                r[4 * i] = _mm512_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
+                r[4 * i + 1] = _mm512_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
+                r[4 * i + 2] = _mm512_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
+                r[4 * i + 3] = _mm512_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
+            }
+            // r[4 q + j] holds, in lane l, column 4 l + j of the rows 4 q .. 4 q + 4: exchange q and l.
+            for j in 0..4 {
+                let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[j], r[4 + j]);
+                let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[j], r[4 + j]);
+                let c = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[8 + j], r[12 + j]);
+                let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[8 + j], r[12 + j]);
+                let lanes = [
+                    _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
+                    _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
+                    _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
+                    _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
+                ];
+                for (l, lane) in lanes.into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add((4 * l + j) * to_stride).cast(), lane);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load_16(p: *const u16, n: usize) -> __m256i {
+    // SAFETY: as for the trait's loads.
+    unsafe {
+        if n == 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) }
+    }
+}

@@ -1,0 +1,131 @@
+//! Norms over rows.
+
+use super::Cpu;
+use super::activation;
+use super::elementwise::for_lanes;
+use super::lanes::Lanes;
+use super::rows::{Matrix, MatrixMut, Row, RowMut};
+use crate::Tensor;
+use crate::ops::{Activation, ChannelNorm, LayerNorm, RmsNorm};
+
+/// Elements a thread handles in about a nanosecond, on the slow side.
+const PER_NS: usize = 2;
+
+pub(super) fn layer_norm(cpu: &Cpu, args: &LayerNorm<'_>, out: &mut Tensor) {
+    let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
+    let (scale, shift) = (Matrix::of(&args.scale.table), Matrix::of(&args.shift.table));
+    let cols = x.cols();
+    cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
+        let (scale, shift) = (scale.row(args.scale.entry_of(r)), shift.row(args.shift.entry_of(r)));
+        // SAFETY: each row is one job's; ops checked that all are of `cols` elements.
+        unsafe { (cpu.table.rows.layer_norm)(x.row(r), args.eps, scale, shift, to.part(r, 0..cols)) }
+    });
+}
+
+pub(super) fn rms_norm(cpu: &Cpu, args: &RmsNorm<'_>, out: &mut Tensor) {
+    let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
+    let weight = Matrix::of(args.weight).row(0);
+    let cols = x.cols();
+    cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
+        // SAFETY: each row is one job's; ops checked that all are of `cols` elements.
+        unsafe { (cpu.table.rows.rms_norm)(x.row(r), weight, args.eps, to.part(r, 0..cols)) }
+    });
+}
+
+pub(super) fn channel_norm(cpu: &Cpu, args: &ChannelNorm<'_>, out: &mut Tensor) {
+    let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
+    let gamma = Matrix::of(args.gamma).row(0);
+    let cols = x.cols();
+    cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
+        // SAFETY: each row is one job's; ops checked that all are of `cols` elements.
+        unsafe { (cpu.table.rows.channel_norm)(x.row(r), gamma, args.activation, to.part(r, 0..cols)) }
+    });
+}
+
+/// # Safety
+/// The processor has what `L` needs, and the rows are equally long.
+#[inline(always)]
+pub(super) unsafe fn layer_norm_row<L: Lanes>(
+    x: Row<'_>,
+    eps: f32,
+    scale: Row<'_>,
+    shift: Row<'_>,
+    mut to: RowMut<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // Mean first, then squares of what is left: residuals of 5e7 leave nothing of E[x^2] - E[x]^2.
+        let count = count(to.len());
+        let mut sum = L::splat(0.0);
+        for_lanes!(L, to.len(), |i, n| { sum = sum.add(x.load(i, n)) });
+        let mean = L::splat(sum.sum() / count);
+        let mut squares = L::splat(0.0);
+        for_lanes!(L, to.len(), |i, n| {
+            let d = x.load::<L>(i, n).sub(mean).first(n);
+            squares = d.mul_add(d, squares);
+        });
+        let factor = L::splat(1.0 / (squares.sum() / count + eps).sqrt());
+        for_lanes!(L, to.len(), |i, n| {
+            let normal = x.load::<L>(i, n).sub(mean).mul(factor);
+            let scale = scale.load::<L>(i, n).add(L::splat(1.0));
+            to.store(i, n, normal.mul_add(scale, shift.load(i, n)));
+        });
+    }
+}
+
+/// # Safety
+/// As [`layer_norm_row`].
+#[inline(always)]
+pub(super) unsafe fn rms_norm_row<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let factor = L::splat(1.0 / (sum_of_squares::<L>(x) / count(to.len()) + eps).sqrt());
+        for_lanes!(L, to.len(), |i, n| {
+            to.store(i, n, x.load::<L>(i, n).mul(factor).mul(weight.load(i, n)));
+        });
+    }
+}
+
+/// # Safety
+/// As [`layer_norm_row`].
+#[inline(always)]
+pub(super) unsafe fn channel_norm_row<L: Lanes>(
+    x: Row<'_>,
+    gamma: Row<'_>,
+    activation: Activation,
+    mut to: RowMut<'_>,
+) {
+    /// The smallest length that is divided by: `F.normalize`'s default.
+    const MIN_LENGTH: f32 = 1e-12;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let length = sum_of_squares::<L>(x).sqrt().max(MIN_LENGTH);
+        let factor = L::splat(count(to.len()).sqrt() / length);
+        for_lanes!(L, to.len(), |i, n| {
+            let normal = x.load::<L>(i, n).mul(factor).mul(gamma.load(i, n));
+            to.store(i, n, activation::apply(activation, normal));
+        });
+    }
+}
+
+/// # Safety
+/// The processor has what `L` needs.
+#[inline(always)]
+pub(super) unsafe fn sum_of_squares<L: Lanes>(x: Row<'_>) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut squares = L::splat(0.0);
+        for_lanes!(L, x.len(), |i, n| {
+            let v = x.load::<L>(i, n);
+            squares = v.mul_add(v, squares);
+        });
+        squares.sum()
+    }
+}
+
+/// A length as a divisor; rows are far shorter than the 2^24 that f32 counts exactly.
+#[inline(always)]
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn count(len: usize) -> f32 {
+    len as f32
+}

@@ -1,0 +1,219 @@
+//! Tensors as the kernels see them: rows with a start, a length and an element type. No alignment is promised,
+//! since weights may lie anywhere in a mapped file.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::lanes::Lanes;
+use crate::{DType, Tensor};
+
+/// Elements side by side, for reading: f32, bf16 or f16.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    start: *const u8,
+    len: usize,
+    dtype: DType,
+    life: PhantomData<&'a [u8]>,
+}
+
+// SAFETY: a row is a shared borrow of bytes and only reads them.
+unsafe impl Send for Row<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Row<'_> {}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(bytes: &'a [u8], dtype: DType) -> Self {
+        debug_assert!(dtype.is_float());
+        let len = bytes.len() / dtype.size_bytes().max(2);
+        Self { start: bytes.as_ptr(), len, dtype, life: PhantomData }
+    }
+
+    pub(super) fn f32s(values: &'a [f32]) -> Self {
+        Self { start: values.as_ptr().cast(), len: values.len(), dtype: DType::F32, life: PhantomData }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
+    /// Elements `range`; the caller's range must lie within the row.
+    pub(super) fn part(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.len);
+        let start = self.start.wrapping_add(range.start * self.dtype.size_bytes());
+        Self { start, len: range.len(), ..self }
+    }
+
+    /// Lanes with the elements from `i` on: `n` of them, zeros behind.
+    ///
+    /// # Safety
+    /// `i + n <= len`, `n <= L::N`, and the processor has what `L` needs.
+    #[inline(always)]
+    pub(super) unsafe fn load<L: Lanes>(self, i: usize, n: usize) -> L {
+        debug_assert!(i + n <= self.len && n <= L::N);
+        // SAFETY: the elements are in the row, by the contract above.
+        unsafe {
+            match self.dtype {
+                DType::F32 => L::load(self.start.cast::<f32>().add(i), n),
+                DType::Bf16 => L::load_bf16(self.start.cast::<u16>().add(i), n),
+                _ => L::load_f16(self.start.cast::<u16>().add(i), n),
+            }
+        }
+    }
+}
+
+/// Elements side by side, for writing: f32 or bf16.
+pub(super) struct RowMut<'a> {
+    start: *mut u8,
+    len: usize,
+    dtype: DType,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> RowMut<'a> {
+    pub(super) fn new(bytes: &'a mut [u8], dtype: DType) -> Self {
+        debug_assert!(matches!(dtype, DType::F32 | DType::Bf16));
+        let len = bytes.len() / dtype.size_bytes().max(2);
+        Self { start: bytes.as_mut_ptr(), len, dtype, life: PhantomData }
+    }
+
+    pub(super) fn f32s(values: &'a mut [f32]) -> Self {
+        Self { start: values.as_mut_ptr().cast(), len: values.len(), dtype: DType::F32, life: PhantomData }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What the row holds now.
+    ///
+    /// # Safety
+    /// As [`Row::load`].
+    #[inline(always)]
+    pub(super) unsafe fn load<L: Lanes>(&self, i: usize, n: usize) -> L {
+        let row = Row { start: self.start, len: self.len, dtype: self.dtype, life: PhantomData };
+        // SAFETY: the same contract.
+        unsafe { row.load(i, n) }
+    }
+
+    /// Writes the first `n` lanes to the elements from `i` on.
+    ///
+    /// # Safety
+    /// As [`Row::load`].
+    #[inline(always)]
+    pub(super) unsafe fn store<L: Lanes>(&mut self, i: usize, n: usize, v: L) {
+        debug_assert!(i + n <= self.len && n <= L::N);
+        // SAFETY: the elements are in the row, by the contract above.
+        unsafe {
+            match self.dtype {
+                DType::F32 => v.store(self.start.cast::<f32>().add(i), n),
+                _ => v.store_bf16(self.start.cast::<u16>().add(i), n),
+            }
+        }
+    }
+}
+
+/// A tensor for reading, as rows at a fixed distance.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    bytes: &'a [u8],
+    rows: usize,
+    cols: usize,
+    stride_bytes: usize,
+    dtype: DType,
+}
+
+impl<'a> Matrix<'a> {
+    pub(super) fn of(t: &'a Tensor) -> Self {
+        let stride_bytes = t.row_stride() * t.dtype().size_bytes();
+        Self { bytes: t.bytes(), rows: t.rows(), cols: t.cols(), stride_bytes, dtype: t.dtype() }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub(super) fn stride_bytes(&self) -> usize {
+        self.stride_bytes
+    }
+
+    pub(super) fn row(&self, r: usize) -> Row<'a> {
+        self.part(r, 0..self.cols)
+    }
+
+    /// Columns of one row.
+    pub(super) fn part(&self, r: usize, cols: Range<usize>) -> Row<'a> {
+        Row::new(self.part_bytes(r, cols), self.dtype)
+    }
+
+    pub(super) fn part_bytes(&self, r: usize, cols: Range<usize>) -> &'a [u8] {
+        let size = self.dtype.size_bytes();
+        let start = if cols.is_empty() { 0 } else { r * self.stride_bytes + cols.start * size };
+        &self.bytes[start..start + cols.len() * size]
+    }
+
+    /// The bytes from an element to the end of the matrix.
+    pub(super) fn bytes_from(&self, r: usize, c: usize) -> &'a [u8] {
+        &self.bytes[r * self.stride_bytes + c * self.dtype.size_bytes()..]
+    }
+}
+
+/// A tensor for writing, shared by jobs that write disjoint parts of it.
+pub(super) struct MatrixMut<'a> {
+    start: *mut u8,
+    len_bytes: usize,
+    rows: usize,
+    cols: usize,
+    stride_bytes: usize,
+    dtype: DType,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: the only access is `part`, whose callers promise that concurrent parts are disjoint.
+unsafe impl Sync for MatrixMut<'_> {}
+
+impl<'a> MatrixMut<'a> {
+    pub(super) fn of(t: &'a mut Tensor) -> Self {
+        let (rows, cols, dtype) = (t.rows(), t.cols(), t.dtype());
+        let stride_bytes = t.row_stride() * dtype.size_bytes();
+        let Some(bytes) = t.bytes_mut() else { unreachable!("ops hands over outputs that nothing shares") };
+        let (start, len_bytes) = (bytes.as_mut_ptr(), bytes.len());
+        Self { start, len_bytes, rows, cols, stride_bytes, dtype, life: PhantomData }
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Columns of one row.
+    ///
+    /// # Safety
+    /// No other part that overlaps this one is alive.
+    pub(super) unsafe fn part(&self, r: usize, cols: Range<usize>) -> RowMut<'a> {
+        // SAFETY: the caller's promise is ours.
+        RowMut::new(unsafe { self.part_bytes(r, cols) }, self.dtype)
+    }
+
+    /// The same as bytes.
+    ///
+    /// # Safety
+    /// As [`Self::part`].
+    pub(super) unsafe fn part_bytes(&self, r: usize, cols: Range<usize>) -> &'a mut [u8] {
+        let size = self.dtype.size_bytes();
+        let start = if cols.is_empty() { 0 } else { r * self.stride_bytes + cols.start * size };
+        assert!(start + cols.len() * size <= self.len_bytes);
+        // SAFETY: within the tensor's bytes, as just checked; disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), cols.len() * size) }
+    }
+}

@@ -1,0 +1,177 @@
+//! The dispatch table: every kernel of one instruction set, chosen once when the device starts.
+
+use super::lanes::Scalar;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Avx2, Avx512};
+use super::rope::Rotation;
+use super::rows::{Row, RowMut};
+use super::softmax::{Running, Scores};
+use super::tile::{self, Tile};
+use super::{elementwise, epilogue, norm, panel, rope, softmax};
+use crate::ops::{Activation, Rescale};
+use crate::{DType, Error, Result};
+
+/// The kernels of an instruction set.
+pub(super) struct Table {
+    /// As `INKSTONE_CPU` and `--cpu` call it.
+    pub(super) name: &'static str,
+    f32_tile: &'static Tile,
+    /// `None` where bf16 operands are widened to f32 first.
+    bf16_tile: Option<&'static Tile>,
+    pub(super) rows: RowKernels,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Table {
+    /// The tile for operands of this type, and the type it wants them in.
+    pub(super) fn tile(&self, operands: DType) -> (&'static Tile, DType) {
+        match self.bf16_tile {
+            Some(tile) if operands == DType::Bf16 => (tile, DType::Bf16),
+            _ => (self.f32_tile, DType::F32),
+        }
+    }
+
+    /// The table of this name, or the best one.
+    pub(super) fn choose(name: Option<&str>) -> Result<&'static Self> {
+        let Some(name) = name else { return Ok(Self::best()) };
+        let failed = |reason: String| Err(Error::Device { device: "cpu".into(), reason });
+        match Self::available().into_iter().find(|table| table.name == name) {
+            Some(table) => Ok(table),
+            None if NAMES.contains(&name) => failed(format!("this processor has no {name}")),
+            None => failed(format!("no instruction set is called '{name}'; there are {}", NAMES.join(", "))),
+        }
+    }
+
+    fn best() -> &'static Self {
+        Self::available().pop().unwrap_or(&SCALAR)
+    }
+
+    /// The tables whose instruction set this processor has, the best one last.
+    pub(super) fn available() -> Vec<&'static Self> {
+        #[allow(unused_mut)]
+        let mut tables = vec![&SCALAR];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") && has!("f16c") {
+                tables.push(&AVX2);
+                let wide = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq");
+                if wide && has!("avx512bf16") && has!("avx512vnni") {
+                    tables.push(&AVX512);
+                }
+            }
+        }
+        // NEON is part of every 64-bit ARM; its table is the scalar one until it has kernels of its own.
+        #[cfg(target_arch = "aarch64")]
+        tables.push(&NEON);
+        tables
+    }
+}
+
+/// What `INKSTONE_CPU` may be.
+const NAMES: [&str; 4] = ["scalar", "avx2", "avx512", "neon"];
+
+/// Kernels over rows, one copy of each body in the instructions of the table.
+///
+/// # Safety
+/// For all of them: the rows are as long as the body of the same name (`elementwise`, `norm`, ..) says.
+pub(super) struct RowKernels {
+    pub(super) convert: unsafe fn(Row<'_>, RowMut<'_>),
+    pub(super) activate: unsafe fn(Row<'_>, Activation, RowMut<'_>),
+    pub(super) add: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
+    pub(super) silu_mul: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
+    pub(super) add_scaled: unsafe fn(Row<'_>, f32, RowMut<'_>),
+    pub(super) guidance: unsafe fn(Row<'_>, Row<'_>, f32, Rescale, RowMut<'_>),
+    pub(super) layer_norm: unsafe fn(Row<'_>, f32, Row<'_>, Row<'_>, RowMut<'_>),
+    pub(super) rms_norm: unsafe fn(Row<'_>, Row<'_>, f32, RowMut<'_>),
+    pub(super) channel_norm: unsafe fn(Row<'_>, Row<'_>, Activation, RowMut<'_>),
+    pub(super) rope_norm: unsafe fn(Row<'_>, &Rotation<'_>, RowMut<'_>),
+    pub(super) store: unsafe fn(Row<'_>, Option<Row<'_>>, Activation, RowMut<'_>),
+    pub(super) add_to: unsafe fn(Row<'_>, Option<Row<'_>>, Option<Row<'_>>, RowMut<'_>),
+    pub(super) softmax: unsafe fn(&Scores<'_>, &mut Running, RowMut<'_>) -> f32,
+    pub(super) scale: unsafe fn(f32, RowMut<'_>),
+    pub(super) scale_to: unsafe fn(Row<'_>, f32, RowMut<'_>),
+    pub(super) transpose: unsafe fn(&panel::Words<'_>, &mut [u8]),
+    pub(super) pair_rows: unsafe fn(&[u8], &[u8], &mut [u8]),
+}
+
+/// A kernel: the body `$body`, compiled for `$lanes` with these target features.
+macro_rules! kernel {
+    ([$lanes:ty $(, $features:literal)?] $body:path, $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        // The body's contract, and: the processor has the features.
+        $(#[target_feature(enable = $features)])?
+        unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
+            // SAFETY: the caller's promise.
+            unsafe { $body($($arg),*) }
+        }
+    };
+}
+
+/// All row kernels for one kind of lanes.
+macro_rules! row_kernels {
+    ($lanes:ty $(, $features:literal)?) => {{
+        use {elementwise as e, epilogue as p, norm as n, softmax as s};
+        kernel!([$lanes $(, $features)?] e::convert_row::<$lanes>, convert(x: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] e::activate_row::<$lanes>,
+            activate(x: Row<'_>, activation: Activation, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] e::add_row::<$lanes>, add(a: Row<'_>, b: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] e::silu_mul_row::<$lanes>,
+            silu_mul(gate: Row<'_>, up: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] e::add_scaled_row::<$lanes>,
+            add_scaled(b: Row<'_>, factor: f32, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] e::guidance_row::<$lanes>,
+            guidance(cond: Row<'_>, uncond: Row<'_>, scale: f32, rescale: Rescale, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] n::layer_norm_row::<$lanes>,
+            layer_norm(x: Row<'_>, eps: f32, scale: Row<'_>, shift: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] n::rms_norm_row::<$lanes>,
+            rms_norm(x: Row<'_>, weight: Row<'_>, eps: f32, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] n::channel_norm_row::<$lanes>,
+            channel_norm(x: Row<'_>, gamma: Row<'_>, activation: Activation, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] rope::rope_norm_row::<$lanes>,
+            rope_norm(x: Row<'_>, rotation: &Rotation<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] p::store_row::<$lanes>,
+            store(sums: Row<'_>, bias: Option<Row<'_>>, activation: Activation, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] p::add_to_row::<$lanes>,
+            add_to(sums: Row<'_>, bias: Option<Row<'_>>, gate: Option<Row<'_>>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] s::softmax_row::<$lanes>,
+            softmax(scores: &Scores<'_>, running: &mut Running, to: RowMut<'_>) -> f32);
+        kernel!([$lanes $(, $features)?] s::scale_row::<$lanes>, scale(factor: f32, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] s::scale_to_row::<$lanes>,
+            scale_to(x: Row<'_>, factor: f32, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] panel::transpose::<$lanes>,
+            transpose(words: &panel::Words<'_>, to: &mut [u8]));
+        kernel!([$lanes $(, $features)?] panel::pair_rows, pair_rows(a: &[u8], b: &[u8], to: &mut [u8]));
+        RowKernels {
+            convert, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
+            rope_norm, store, add_to, softmax, scale, scale_to, transpose, pair_rows,
+        }
+    }};
+}
+
+static SCALAR: Table =
+    Table { name: "scalar", f32_tile: &tile::scalar::F32, bf16_tile: None, rows: row_kernels!(Scalar) };
+
+#[cfg(target_arch = "aarch64")]
+static NEON: Table =
+    Table { name: "neon", f32_tile: &tile::scalar::F32, bf16_tile: None, rows: row_kernels!(Scalar) };
+
+#[cfg(target_arch = "x86_64")]
+static AVX2: Table = Table {
+    name: "avx2",
+    f32_tile: &tile::avx2::F32,
+    bf16_tile: None,
+    rows: row_kernels!(Avx2, "avx2,fma,f16c"),
+};
+
+#[cfg(target_arch = "x86_64")]
+static AVX512: Table = Table {
+    name: "avx512",
+    f32_tile: &tile::avx512::F32,
+    bf16_tile: Some(&tile::avx512::BF16),
+    rows: row_kernels!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vnni,avx2,fma,f16c"),
+};

@@ -1,0 +1,125 @@
+//! The same bytes for any number of threads, and for a row alone or among others.
+
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv};
+use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
+
+use crate::host::{ACTIVATIONS, Host, Layout, device, make, random, vector};
+
+/// Instruction sets of this machine, each with 1, 2 and 3 threads.
+fn by_threads() -> Vec<Vec<Device>> {
+    let names = cpu::Cpu::available();
+    names.into_iter().map(|isa| (1..=3).map(|n| device(Some(isa.into()), n)).collect()).collect()
+}
+
+fn same_for_all(devices: &[Device], run: impl Fn(&Device) -> Vec<u8>) {
+    let want = run(&devices[0]);
+    for device in &devices[1..] {
+        assert!(run(device) == want, "{} differs from one thread", device.name());
+    }
+}
+
+#[test]
+fn threads_change_no_byte() {
+    for devices in by_threads() {
+        for dtype in ACTIVATIONS {
+            same_for_all(&devices, |device| {
+                let x = Host::random(1, 97, 700, dtype).tensor(device, Layout::Plain);
+                let weight = Weight::Dense(Host::random(2, 333, 700, dtype).tensor(device, Layout::Plain));
+                let bias = vector(device, &random(3, 333));
+                ops::linear(&x, &weight, Some(&bias), Activation::GeluTanh, dtype).unwrap().to_bytes()
+            });
+            same_for_all(&devices, |device| attention(device, dtype, &[300, 45]).to_bytes());
+            same_for_all(&devices, |device| {
+                let x = Host::random(1, 20 * 130, 24, dtype);
+                let x = make(device, &x.values, dtype, Shape::nhwc(1, 20, 130, 24));
+                let matrix = Weight::Dense(Host::random(2, 40, 9 * 24, dtype).tensor(device, Layout::Plain));
+                let bias = vector(device, &random(3, 40));
+                let weight = ConvWeight { matrix, kernel: 3 };
+                ops::conv2d(&x, &weight, &bias, 1, Padding::all(1), dtype).unwrap().to_bytes()
+            });
+        }
+    }
+}
+
+#[test]
+fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
+    for devices in by_threads() {
+        let device = &devices[1];
+        for dtype in ACTIVATIONS {
+            let x = Host::random(1, 600, 1111, dtype).tensor(device, Layout::Plain);
+            let weight = Weight::Dense(Host::random(2, 70, 1111, DType::Bf16).tensor(device, Layout::Plain));
+            let run =
+                |x: &Tensor| ops::linear(x, &weight, None, Activation::Silu, DType::F32).unwrap().to_bytes();
+            let all = run(&x);
+            for rows in [0..1, 13..14, 599..600, 5..18, 100..117, 300..600] {
+                let alone = run(&x.rows_range(rows.clone()).unwrap());
+                assert!(alone == all[rows.start * 280..rows.end * 280], "{} {dtype} {rows:?}", device.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_picture_of_a_convolution_does_not_depend_on_the_others() {
+    for devices in by_threads() {
+        let device = &devices[1];
+        for dtype in ACTIVATIONS {
+            let x = Host::random(1, 3 * 9 * 17, 8, dtype).values;
+            let weight = ConvWeight {
+                matrix: Weight::Dense(Host::random(2, 33, 72, dtype).tensor(device, Layout::Plain)),
+                kernel: 3,
+            };
+            let bias = vector(device, &random(3, 33));
+            let run = |values: &[f32], n: usize| {
+                let x = make(device, values, dtype, Shape::nhwc(n, 9, 17, 8));
+                ops::conv2d(&x, &weight, &bias, 1, Padding::all(1), DType::F32).unwrap().to_bytes()
+            };
+            let (all, one) = (run(&x, 3), 9 * 17 * 8);
+            for (i, picture) in x.chunks(one).enumerate() {
+                let bytes = 9 * 17 * 33 * 4;
+                assert!(run(picture, 1) == all[i * bytes..(i + 1) * bytes], "{} {dtype}", device.name());
+            }
+        }
+    }
+}
+
+/// Causal attention over sequences of these lengths, one behind the other in one stream.
+fn attention(device: &Device, dtype: DType, lens: &[usize]) -> Tensor {
+    let rows = lens.iter().sum();
+    // Rows are made from the end backwards, so that the last sequences are the same whatever is before them.
+    let host = |seed, cols: usize| {
+        let mut values = random(seed, rows * cols);
+        values.reverse();
+        Host::new(rows, cols, dtype, &values).tensor(device, Layout::Plain)
+    };
+    let (q, k, v) = (host(1, 4 * 24), host(2, 2 * 24), host(3, 2 * 24));
+    let streams = [Qkv { q: &q, k: &k, v: &v }];
+    let mut start = 0;
+    let mut sequences: Vec<Vec<std::ops::Range<usize>>> = Vec::new();
+    for len in lens {
+        sequences.push(std::iter::once(start..start + len).collect());
+        start += len;
+    }
+    let args = Attention {
+        streams: &streams,
+        sequences: &sequences,
+        n_heads: 4,
+        n_kv_heads: 2,
+        scale: 0.2,
+        mask: Mask::Causal,
+    };
+    ops::attention(&args, DType::F32).unwrap().remove(0)
+}
+
+#[test]
+fn a_sequence_of_attention_does_not_depend_on_the_others() {
+    for devices in by_threads() {
+        for dtype in ACTIVATIONS {
+            let alone = attention(&devices[1], dtype, &[301]).to_bytes();
+            for before in [1, 45, 113, 256] {
+                let all = attention(&devices[1], dtype, &[before, 301]).to_bytes();
+                assert!(all[before * 96 * 4..] == alone, "{} {dtype} behind {before}", devices[1].name());
+            }
+        }
+    }
+}

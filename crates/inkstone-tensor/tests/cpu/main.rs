@@ -1,0 +1,12 @@
+//! Every operation on every instruction set that this machine has, against plain f64 definitions.
+
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
+
+mod copies;
+mod determinism;
+mod elementwise;
+mod host;
+mod images;
+mod matrix;
+mod rows;
+mod tolerance;
