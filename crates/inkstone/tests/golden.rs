@@ -1,0 +1,16 @@
+//! The models against the reference, tap by tap, on whichever table `INKSTONE_CPU` selects.
+
+// Clippy's leave for tests ends at functions that tests call.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "golden/taps.rs"]
+mod taps;
+
+#[path = "golden/loading.rs"]
+mod loading;
+#[path = "golden/text_encoder.rs"]
+mod text_encoder;
+#[path = "golden/transformer.rs"]
+mod transformer;
+#[path = "golden/vae.rs"]
+mod vae;
