@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod progress;
 pub mod request;
 pub mod sample;
+pub mod text;
 pub mod weights;
 
 pub use error::{Error, Result};

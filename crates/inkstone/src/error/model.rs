@@ -282,6 +282,18 @@ pub enum TokenizerProblem {
         /// What is allowed.
         limit: usize,
     },
+    /// A token that the prompt's template needs is missing.
+    #[error("it has no token {token}")]
+    MissingToken {
+        /// The token.
+        token: &'static str,
+    },
+    /// The tokenizer's engine refuses the file, or cannot tokenise a text with it.
+    #[error("{reason}")]
+    Refused {
+        /// What the engine says.
+        reason: String,
+    },
     /// A line of the merges is not two tokens.
     #[error("line {line} of its merges is not a pair of tokens")]
     BadMerge {
