@@ -10,7 +10,7 @@ use inkstone_tensor::ops::{self, Mask, Rope};
 use inkstone_tensor::{DType, Device, Tensor};
 
 use crate::Result;
-use crate::nn::attention::{Projections, joint};
+use crate::nn::attention::{Heads, Projections, joint};
 use crate::nn::linear::Linear;
 use crate::nn::mlp::SwigluMlp;
 use crate::nn::norm::RmsNorm;
@@ -44,7 +44,7 @@ struct Layer {
     out: Linear,
     post_attention_norm: RmsNorm,
     mlp: SwigluMlp,
-    config: Config,
+    heads: Heads,
     activations: DType,
 }
 
@@ -118,7 +118,7 @@ impl Layer {
             out: Linear::load_without_bias(loader, &part("self_attn.o_proj"), heads.width(), dim),
             post_attention_norm,
             mlp: SwigluMlp::load(loader, &part("mlp"), dim, config.intermediate_size),
-            config: config.clone(),
+            heads,
             activations: loader.activations(),
         }
     }
@@ -130,7 +130,7 @@ impl Layer {
         sequences: &[Vec<Range<usize>>],
     ) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.input_norm.forward(&hidden)?, rope)?;
-        let seen = joint(&[&qkv], sequences, self.config.heads, Mask::Causal, self.activations)?;
+        let seen = joint(&[&qkv], sequences, self.heads, Mask::Causal, self.activations)?;
         let hidden = self.out.forward_add(hidden, None, &seen[0])?;
         drop((qkv, seen)); // their memory serves the feed-forward network
         let normed = self.post_attention_norm.forward(&hidden)?;

@@ -42,7 +42,7 @@ impl Config {
             return Err(f.refuse("temperal_downsample", temporal.len(), &allowed));
         }
         Ok(Self {
-            base_dim: f.integer("base_dim", Some(96), 1..=1024)?,
+            base_dim: f.integer("base_dim", Some(96), 2..=1024)?,
             z_dim,
             dim_mult,
             num_res_blocks: f.integer("num_res_blocks", Some(2), 1..=8)?,
