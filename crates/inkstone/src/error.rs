@@ -1,9 +1,13 @@
-//! What can go wrong, with a stable code, an exit code and a cure for each.
+//! What can go wrong, with a stable code, an exit code and a cure for each: docs/errors.md lists them.
 
+mod facts;
 mod model;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
+pub use facts::Facts;
 pub use model::{
     FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
@@ -11,7 +15,7 @@ pub use model::{
 /// The result of an Inkstone call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed call. Each variant is something its reader can act on; see [`Error::code`].
+/// A failed call. Each variant is something its reader can act on: [`Error::facts`] tells how.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -33,14 +37,6 @@ pub enum Error {
     NotFinite {
         /// The step, from 1.
         step: usize,
-    },
-    /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
     },
     /// A model's file cannot be opened or read.
     #[error("cannot read {}: {source}", path.display())]
@@ -94,14 +90,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
+        #[source]
         problem: JsonProblem,
     },
     /// The list of the files that hold a component is wrong.
-    #[error("{}: {problem}", path.display())]
+    #[error("the list of shards {} is wrong: {problem}", path.display())]
     Shards {
         /// The list.
         path: PathBuf,
         /// What is wrong.
+        #[source]
         problem: ShardProblem,
     },
     /// The tokenizer is not one that this model can have.
@@ -110,6 +108,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why.
+        #[source]
         problem: TokenizerProblem,
     },
     /// Weights that are NaN or infinite.
@@ -138,6 +137,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Which rule.
+        #[source]
         problem: HeaderProblem,
     },
     /// The weights of a component are not those that its config describes.
@@ -146,6 +146,7 @@ pub enum Error {
         /// The component: transformer, text encoder, VAE.
         component: String,
         /// Every tensor that is missing, misshapen or left over.
+        #[source]
         report: Box<TensorReport>,
     },
     /// A model's configuration has a value that the engine cannot run.
@@ -163,32 +164,4 @@ pub enum Error {
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),
-}
-
-impl Error {
-    /// The stable code, `INK-0xxx`.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::InvalidParam { .. } => "INK-0201",
-            Self::Interrupted => "INK-0130",
-            Self::NotFinite { .. } => "INK-0501",
-            Self::Io { .. } => "INK-0401",
-            Self::ModelRead { .. } => "INK-0301",
-            Self::ModelNotFound { .. } => "INK-0302",
-            Self::UnsupportedModel { .. } => "INK-0303",
-            Self::MissingFile { .. } => "INK-0304",
-            Self::Safetensors { .. } => "INK-0305",
-            Self::ForeignFormat { .. } => "INK-0306",
-            Self::Tensors { .. } => "INK-0307",
-            Self::Shards { .. } => "INK-0308",
-            Self::OutsideModel { .. } => "INK-0309",
-            Self::Json { .. } => "INK-0310",
-            Self::ModelConfig { .. } => "INK-0311",
-            Self::ModelChanged { .. } => "INK-0312",
-            Self::Tokenizer { .. } => "INK-0313",
-            Self::WeightsNotFinite { .. } => "INK-0314",
-            Self::Tensor(_) => "INK-0502",
-        }
-    }
 }

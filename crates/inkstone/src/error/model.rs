@@ -155,6 +155,8 @@ impl TensorReport {
     const NAMES_SHOWN: usize = 50;
 }
 
+impl std::error::Error for TensorReport {}
+
 impl fmt::Display for TensorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wrong = |list: &[WrongTensor]| -> Vec<String> {

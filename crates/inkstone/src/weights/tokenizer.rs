@@ -134,7 +134,7 @@ fn merge_pairs(text: &str) -> Result<Vec<(&str, &str)>, usize> {
     let lines = text
         .lines()
         .enumerate()
-        .filter(|(i, line)| !line.is_empty() && !(*i == 0 && line.starts_with("#version")));
+        .filter(|(i, line)| !(line.is_empty() || *i == 0 && line.starts_with("#version")));
     let pair = |line: &'_ str| line.split_once(' ').is_some_and(|(a, b)| is_pair(a, b));
     lines.map(|(i, line)| if pair(line) { line.split_once(' ').ok_or(i + 1) } else { Err(i + 1) }).collect()
 }

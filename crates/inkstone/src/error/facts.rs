@@ -1,0 +1,154 @@
+//! What each error means to a program and to its user.
+
+use inkstone_tensor::Error as TensorError;
+
+use super::{Error, FileFormat, Found};
+
+/// What an error means to a program and to its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Stable: `INK-02xx` usage, `03xx` model files, `04xx` memory and disk, `05xx` drawing, `06xx` network.
+    pub code: &'static str,
+    /// What the command ends with.
+    pub exit_code: u8,
+    /// What the server answers with.
+    pub http_status: u16,
+    /// One short line that tells what to do.
+    pub cure: &'static str,
+}
+
+/// Exit codes.
+mod exit {
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const MODEL: u8 = 3;
+    pub(super) const RESOURCES: u8 = 4;
+    pub(super) const INTERRUPTED: u8 = 130;
+}
+
+/// HTTP statuses.
+mod http {
+    pub(super) const BAD_REQUEST: u16 = 400;
+    /// nginx's own: the client went away.
+    pub(super) const CLIENT_CLOSED: u16 = 499;
+    pub(super) const SERVER_ERROR: u16 = 500;
+    pub(super) const UNAVAILABLE: u16 = 503;
+}
+
+const DOWNLOAD_AGAIN: &str = "download the model again; the file is damaged or cut short";
+
+impl Error {
+    /// The stable code, `INK-0xxx`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.facts().code
+    }
+
+    /// What the command ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.facts().exit_code
+    }
+
+    /// What the server answers with.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        self.facts().http_status
+    }
+
+    /// One short line that tells what to do.
+    #[must_use]
+    pub fn cure(&self) -> &'static str {
+        self.facts().cure
+    }
+
+    /// All of these together.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        match self {
+            Self::InvalidParam { .. } => usage("INK-0201", "give a value that is allowed"),
+            Self::ModelRead { .. } => {
+                model("INK-0301", "check that the file is there and that you may read it")
+            }
+            Self::ModelNotFound { .. } => {
+                model("INK-0302", "give a folder that is there, or leave out --model")
+            }
+            Self::UnsupportedModel { found, .. } => model("INK-0303", unsupported(found)),
+            Self::MissingFile { .. } => {
+                model("INK-0304", "download the model again, with all of its folders")
+            }
+            Self::Safetensors { .. } => model("INK-0305", DOWNLOAD_AGAIN),
+            Self::ForeignFormat { format, .. } => model("INK-0306", foreign(*format)),
+            Self::Tensors { .. } => model("INK-0307", "use a config.json and weights that belong together"),
+            Self::Shards { .. } => {
+                model("INK-0308", "download the model again, with the index and every shard")
+            }
+            Self::OutsideModel { .. } => model("INK-0309", "copy the file into the model's folder"),
+            Self::Json { .. } => model("INK-0310", "download the file again, or mend it"),
+            Self::ModelChanged { .. } => {
+                model("INK-0312", "draw again when nothing writes to the model any more")
+            }
+            Self::Tokenizer { .. } => model("INK-0313", "use the tokenizer that came with Qwen-Image"),
+            Self::WeightsNotFinite { .. } => model("INK-0314", DOWNLOAD_AGAIN),
+            Self::ModelConfig { .. } => model("INK-0320", "use the config.json that came with the model"),
+            Self::NotFinite { .. } => {
+                failed("INK-0501", "draw with --dtype f32; if it happens again the weights are damaged")
+            }
+            Self::Interrupted => Facts {
+                exit_code: exit::INTERRUPTED,
+                http_status: http::CLIENT_CLOSED,
+                ..failed("INK-0503", "run it again; nothing was left behind")
+            },
+            Self::Tensor(error) => tensor(error),
+        }
+    }
+}
+
+fn unsupported(found: &Found) -> &'static str {
+    match found {
+        Found::Component { .. } | Found::LoneFile { .. } | Found::OtherFile => {
+            "give the folder of a whole Qwen-Image model, the one with model_index.json in it"
+        }
+        _ => "give a folder of Qwen-Image (QwenImagePipeline or QwenImageImg2ImgPipeline)",
+    }
+}
+
+fn foreign(format: FileFormat) -> &'static str {
+    match format {
+        FileFormat::Pickle => "get the model as safetensors, or convert it with diffusers' save_pretrained",
+        FileFormat::Gguf => "get the model as a diffusers folder with safetensors",
+        FileFormat::LfsPointer => "run `git lfs pull` in the model's folder",
+        FileFormat::Html => "download the file again; the site may want you to log in",
+    }
+}
+
+/// Errors of the tensor engine: memory, a device that was asked for, or a fault of ours.
+fn tensor(error: &TensorError) -> Facts {
+    match error {
+        TensorError::OutOfMemory { .. } => Facts {
+            code: "INK-0402",
+            exit_code: exit::RESOURCES,
+            http_status: http::UNAVAILABLE,
+            cure: "draw a smaller picture, or close other programs",
+        },
+        TensorError::Device { .. } => {
+            usage("INK-0202", "choose another device, or leave out --device and INKSTONE_CPU")
+        }
+        _ => failed(
+            "INK-0502",
+            "this is a fault of Inkstone: please report it with the command that led to it",
+        ),
+    }
+}
+
+fn model(code: &'static str, cure: &'static str) -> Facts {
+    Facts { code, exit_code: exit::MODEL, http_status: http::SERVER_ERROR, cure }
+}
+
+fn usage(code: &'static str, cure: &'static str) -> Facts {
+    Facts { code, exit_code: exit::USAGE, http_status: http::BAD_REQUEST, cure }
+}
+
+fn failed(code: &'static str, cure: &'static str) -> Facts {
+    Facts { code, exit_code: exit::FAILED, http_status: http::SERVER_ERROR, cure }
+}

@@ -1,0 +1,161 @@
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use inkstone_tensor::{DType, Error as TensorError, Shape};
+
+use super::{
+    Error, FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem,
+};
+
+fn path() -> PathBuf {
+    "model/transformer/file".into()
+}
+
+/// One error of every variant, and of those whose facts differ inside of a variant each kind.
+fn examples() -> Vec<Error> {
+    let io = || std::io::Error::from(ErrorKind::PermissionDenied);
+    let mut all = vec![
+        Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
+        Error::Interrupted,
+        Error::NotFinite { step: 3 },
+        Error::ModelRead { path: path(), source: io() },
+        Error::ModelNotFound { path: path() },
+        Error::MissingFile { path: path() },
+        Error::OutsideModel { path: path(), target: "/etc/passwd".into(), boundary: "model".into() },
+        Error::Json { path: path(), problem: JsonProblem::ByteOrderMark },
+        Error::Shards { path: path(), problem: ShardProblem::BadName { name: "../x".into() } },
+        Error::Tokenizer { path: path(), problem: TokenizerProblem::DuplicateId { id: 7 } },
+        Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
+        Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
+        Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
+        Error::Tensors { component: "VAE".into(), report: Box::new(report()) },
+        Error::ModelConfig {
+            component: "vae",
+            field: "z_dim".into(),
+            got: "0".into(),
+            allowed: "1 to 9".into(),
+        },
+        Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 1 }),
+        Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),
+        Error::Tensor(TensorError::DType { op: "add", what: "a", expected: "f32", got: DType::U8 }),
+        Error::Tensor(TensorError::Shape {
+            op: "add",
+            what: "a",
+            expected: "[1]".into(),
+            got: Shape::vector(2),
+        }),
+    ];
+    let formats = [FileFormat::Pickle, FileFormat::Gguf, FileFormat::LfsPointer, FileFormat::Html];
+    all.extend(formats.map(|format| Error::ForeignFormat { path: path(), format }));
+    let found = [
+        Found::EmptyFolder,
+        Found::Pipeline { class: "FluxPipeline".into(), family: Some("FLUX.1") },
+        Found::Pipeline { class: "MysteryPipeline".into(), family: None },
+        Found::Part { component: "vae", class: "AutoencoderKL".into(), want: "AutoencoderKLQwenImage" },
+        Found::Component { class: "UNet2DConditionModel".into() },
+        Found::LoneFile { holds: "a LoRA" },
+        Found::OtherFile,
+        Found::NoIndex { entries: vec!["a".into()] },
+    ];
+    all.extend(found.map(|found| Error::UnsupportedModel { path: path(), found }));
+    all
+}
+
+fn report() -> TensorReport {
+    TensorReport { missing: (0..60).map(|i| format!("t{i}")).collect(), ..Default::default() }
+}
+
+/// The number of an error's variant. A new variant needs a line here, an example above and a row in the docs.
+fn variant(error: &Error) -> usize {
+    match error {
+        Error::InvalidParam { .. } => 0,
+        Error::Interrupted => 1,
+        Error::NotFinite { .. } => 2,
+        Error::ModelRead { .. } => 3,
+        Error::ModelNotFound { .. } => 4,
+        Error::UnsupportedModel { .. } => 5,
+        Error::MissingFile { .. } => 6,
+        Error::ForeignFormat { .. } => 7,
+        Error::OutsideModel { .. } => 8,
+        Error::Json { .. } => 9,
+        Error::Shards { .. } => 10,
+        Error::Tokenizer { .. } => 11,
+        Error::WeightsNotFinite { .. } => 12,
+        Error::ModelChanged { .. } => 13,
+        Error::Safetensors { .. } => 14,
+        Error::Tensors { .. } => 15,
+        Error::ModelConfig { .. } => 16,
+        Error::Tensor(_) => 17,
+    }
+}
+const VARIANTS: usize = 18;
+
+#[test]
+fn every_variant_has_an_example() {
+    let seen: BTreeSet<usize> = examples().iter().map(variant).collect();
+    assert_eq!(seen, (0..VARIANTS).collect());
+}
+
+#[test]
+fn facts_agree_with_the_code() {
+    for error in examples() {
+        let facts = error.facts();
+        let number: u32 = facts.code.strip_prefix("INK-").unwrap().parse().unwrap();
+        let (exit_code, http) = match number / 100 {
+            _ if matches!(error, Error::Interrupted) => (130, 499..500),
+            2 => (2, 400..500),
+            3 => (3, 500..600),
+            4 => (4, 500..600),
+            5 => (1, 500..600),
+            6 => (5, 500..600),
+            _ => panic!("{}", facts.code),
+        };
+        assert_eq!(facts.exit_code, exit_code, "{}", facts.code);
+        assert!(http.contains(&facts.http_status), "{}", facts.code);
+        assert_eq!(facts.code.len(), "INK-0000".len());
+    }
+}
+
+#[test]
+fn messages_and_cures_are_one_short_line() {
+    for error in examples() {
+        let (text, cure) = (error.to_string(), error.cure());
+        assert!(!text.contains('\n') && !text.ends_with('.'), "{text}");
+        assert!(!cure.contains('\n') && !cure.ends_with('.') && (10..100).contains(&cure.len()), "{cure}");
+    }
+}
+
+#[test]
+fn a_code_belongs_to_one_variant() {
+    for a in examples() {
+        for b in examples() {
+            assert!(a.code() != b.code() || variant(&a) == variant(&b), "{a:?} {b:?}");
+        }
+    }
+}
+
+/// docs/errors.md has a row for each code and cure, and no row for a code that the library does not have.
+#[test]
+fn docs_list_every_error() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let table = docs.split("\n## ").find(|part| part.starts_with("The library")).expect("## The library");
+    let have: BTreeSet<&str> = table.lines().filter(|line| line.starts_with("| INK-")).collect();
+    for error in examples() {
+        let facts = error.facts();
+        let start = format!("| {} | {} | {} |", facts.code, facts.exit_code, facts.http_status);
+        let row = have.iter().find(|row| row.starts_with(&start) && row.contains(facts.cure));
+        assert!(row.is_some(), "docs/errors.md lacks {start} ... {} |", facts.cure);
+    }
+    let codes: BTreeSet<&str> = examples().iter().map(Error::code).collect();
+    for row in have {
+        assert!(codes.iter().any(|code| row.contains(code)), "no error is as this row says: {row}");
+    }
+}
+
+#[test]
+fn long_reports_are_counted() {
+    let text = report().to_string();
+    assert!(text.starts_with("60 missing: t0, t1,") && text.ends_with("t49 and 10 more"), "{text}");
+}
