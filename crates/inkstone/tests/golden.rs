@@ -8,6 +8,8 @@ mod taps;
 
 #[path = "golden/loading.rs"]
 mod loading;
+#[path = "golden/padding.rs"]
+mod padding;
 #[path = "golden/text_encoder.rs"]
 mod text_encoder;
 #[path = "golden/transformer.rs"]

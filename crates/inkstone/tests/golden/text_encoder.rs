@@ -1,13 +1,18 @@
 use inkstone::models::qwen25_vl::{Config, TextEncoder};
 use inkstone::progress::Context;
-use inkstone_tensor::DType;
+use inkstone_tensor::{DType, Device};
 
+use crate::padding;
 use crate::taps::{self, F32_TOLERANCE, Fixture, Recorder, bf16_bound};
 
 fn encoder(threads: usize, activations: DType) -> TextEncoder {
+    encoder_on(&taps::device(threads), activations)
+}
+
+fn encoder_on(device: &Device, activations: DType) -> TextEncoder {
     let config = Config::from_json(&taps::text("qwen_tiny/text_encoder/config.json")).unwrap();
     let weights = "qwen_tiny/text_encoder/model.safetensors";
-    let mut loader = taps::loader(weights, &taps::device(threads), activations);
+    let mut loader = taps::loader(weights, device, activations);
     let encoder = TextEncoder::load(&config, &mut loader).unwrap();
     loader.finish().unwrap();
     encoder
@@ -75,6 +80,17 @@ fn same_bytes_for_any_threads_and_batch() {
         assert!(both == encode(3, &prompts), "3 threads, {activations}");
         let solo = [encode(2, &prompts[..1]), encode(2, &prompts[1..])].concat();
         assert!(both == solo, "batch of two, {activations}");
+    }
+}
+
+#[test]
+fn padded_rows_change_nothing() {
+    let prompts = prompts(&Fixture::open("qwen_te_batch2"));
+    for activations in [DType::F32, DType::Bf16] {
+        let encode =
+            |encoder: TextEncoder| encoder.forward(&prompts, &Context::default()).unwrap().to_bytes();
+        let plain = encode(encoder(2, activations));
+        assert!(plain == encode(encoder_on(&padding::device(), activations)), "{activations}");
     }
 }
 

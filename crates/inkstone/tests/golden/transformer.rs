@@ -1,17 +1,22 @@
 use inkstone::models::qwen_image::{Config, Inputs, Prompts, Transformer};
 use inkstone::nn::rope::Grid;
 use inkstone::progress::{CancelToken, Context};
-use inkstone_tensor::{DType, Shape, Tensor};
+use inkstone_tensor::{DType, Device, Shape, Tensor};
 
+use crate::padding;
 use crate::taps::{self, F32_TOLERANCE, Fixture, Recorder, bf16_bound};
 
 const TOKEN_CHANNELS: usize = 64;
 
 fn transformer(threads: usize, activations: DType, zero_cond_t: bool) -> Transformer {
+    transformer_on(&taps::device(threads), activations, zero_cond_t)
+}
+
+fn transformer_on(device: &Device, activations: DType, zero_cond_t: bool) -> Transformer {
     let mut config = Config::from_json(&taps::text("qwen_tiny/transformer/config.json")).unwrap();
     config.zero_cond_t = zero_cond_t;
     let weights = "qwen_tiny/transformer/diffusion_pytorch_model.safetensors";
-    let mut loader = taps::loader(weights, &taps::device(threads), activations);
+    let mut loader = taps::loader(weights, device, activations);
     let model = Transformer::load(&config, &mut loader).unwrap();
     loader.finish().unwrap();
     model
@@ -152,6 +157,16 @@ fn same_bytes_for_any_threads_and_batch() {
         assert!(both == case.bytes(&model(3), 0), "3 threads, {activations}");
         let solo = [case.item(0).bytes(&model(2), 0), case.item(1).bytes(&model(2), 0)].concat();
         assert!(both == solo, "batch of two, {activations}");
+    }
+}
+
+#[test]
+fn padded_rows_change_nothing() {
+    let case = Case::of(&Fixture::open("qwen_tr_edit_zero_cond_t"));
+    for activations in [DType::F32, DType::Bf16] {
+        let plain = case.bytes(&transformer(2, activations, true), 0);
+        let padded = case.bytes(&transformer_on(&padding::device(), activations, true), 0);
+        assert!(plain == padded, "{activations}");
     }
 }
 

@@ -1,13 +1,18 @@
 use inkstone::models::qwen_vae::{Config, Vae};
 use inkstone::progress::Context;
-use inkstone_tensor::{DType, Shape, Tensor};
+use inkstone_tensor::{DType, Device, Shape, Tensor};
 
+use crate::padding;
 use crate::taps::{self, F32_TOLERANCE, Fixture, Recorder, bf16_bound};
 
 fn vae(threads: usize, activations: DType) -> Vae {
+    vae_on(&taps::device(threads), activations)
+}
+
+fn vae_on(device: &Device, activations: DType) -> Vae {
     let config = Config::from_json(&taps::text("qwen_tiny/vae/config.json")).unwrap();
     let weights = "qwen_tiny/vae/diffusion_pytorch_model.safetensors";
-    let mut loader = taps::loader(weights, &taps::device(threads), activations);
+    let mut loader = taps::loader(weights, device, activations);
     let vae = Vae::load(&config, &mut loader).unwrap();
     loader.finish().unwrap();
     vae
@@ -98,6 +103,20 @@ fn same_bytes_for_any_threads_and_batch() {
     assert!(one == decode(2, 1), "2 threads");
     assert!(one == decode(3, 1), "3 threads");
     assert!(one.repeat(2) == decode(2, 2), "batch of two");
+}
+
+#[test]
+fn padded_rows_change_nothing() {
+    let (encode, decode) = (Fixture::open("qwen_vae_encode"), Fixture::open("qwen_vae_decode"));
+    let ctx = Context::default();
+    for activations in [DType::F32, DType::Bf16] {
+        let both = |vae: Vae| {
+            let posterior = vae.encode(&input(&vae, &encode, "image", 1), &ctx).unwrap();
+            let picture = vae.decode(&input(&vae, &decode, "latents", 1), &ctx).unwrap();
+            [posterior.mean.to_bytes(), posterior.logvar.to_bytes(), picture.to_bytes()]
+        };
+        assert!(both(vae(2, activations)) == both(vae_on(&padding::device(), activations)), "{activations}");
+    }
 }
 
 #[test]
