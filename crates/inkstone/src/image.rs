@@ -1,5 +1,9 @@
 //! Pictures as pixels.
 
+mod resample;
+
+pub use resample::{Filter, resize, resize_with};
+
 /// 8-bit RGB pixels, row by row from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pixels {
