@@ -7,6 +7,7 @@ pub mod error;
 #[cfg(test)]
 mod golden;
 pub mod image;
+pub mod memory;
 pub mod models;
 pub mod nn;
 pub mod pipeline;
