@@ -1,10 +1,31 @@
 //! The whole way from a request to a picture, on one screen: text, noise, steps, pixels.
 
-use inkstone_tensor::Device;
+mod networks;
+mod pixels;
+mod prediction;
+mod run;
+mod stages;
+#[cfg(test)]
+mod tests;
 
-use crate::progress::{CancelToken, Observer, Stage};
-use crate::weights::ModelSource;
-use crate::{Pixels, Request, Result};
+use std::collections::HashMap;
+
+use inkstone_tensor::ops::Rescale;
+use inkstone_tensor::{DType, Device, Tensor, cpu};
+
+use crate::models::{qwen_image, qwen_vae, qwen25_vl};
+use crate::nn::rope::Grid;
+use crate::progress::{CancelToken, Context, Observer, Stage};
+use crate::request::SIDE_STEP_PX;
+use crate::sample::guidance::Guidance;
+use crate::sample::latents::PATCH;
+use crate::sample::schedule::{Schedule, SchedulerConfig};
+use crate::text::PromptTokenizer;
+use crate::weights::{ModelFiles, ModelSource};
+use crate::{Pixels, Request, Result, memory};
+
+use networks::Networks;
+use run::Run;
 
 /// How to run a model.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +41,12 @@ pub struct OpenOptions {
 /// The type in which activations are multiplied. Sums are kept in f32 in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// bf16 where the processor multiplies it, else f32.
+    /// bf16 where the device multiplies it faster than f32, else f32.
     #[default]
     Auto,
     /// f32: the reference's results to 60 dB and more.
     F32,
-    /// bf16: half the memory traffic and, on processors that have it, twice the speed or more.
+    /// bf16: half the memory traffic and, on processors that have it, twice the speed.
     Bf16,
 }
 
@@ -53,6 +74,25 @@ pub struct Defaults {
     pub negative_prompt: String,
 }
 
+impl Defaults {
+    /// What the model card of Qwen-Image recommends, with the steps of the `balanced` preset.
+    fn for_side(side_px: usize) -> Self {
+        Self {
+            width_px: side_px,
+            height_px: side_px,
+            steps: 20,
+            true_cfg_scale: 4.0,
+            negative_prompt: " ".into(),
+        }
+    }
+}
+
+/// Side of the pictures that Qwen-Image draws unless told otherwise (`default_sample_size * vae_scale_factor`,
+/// pipeline_qwenimage.py).
+const NATIVE_SIDE_PX: usize = 1024;
+/// Side of the pictures that the embedded model was trained on; see models/tiny/README.md.
+const EMBEDDED_SIDE_PX: usize = 64;
+
 /// A drawn picture.
 #[derive(Clone, Debug)]
 pub struct Picture {
@@ -67,8 +107,15 @@ pub struct Picture {
 /// A model that is ready to draw.
 #[derive(Debug)]
 pub struct Pipeline {
-    device: Device,
     info: ModelInfo,
+    files: ModelFiles,
+    device: Device,
+    max_memory_bytes: Option<u64>,
+    tokenizer: PromptTokenizer,
+    scheduler: SchedulerConfig,
+    networks: Networks,
+    /// Embeddings of prompts seen before: f32 `[n_tokens, d]`, template dropped.
+    embeddings: HashMap<String, Tensor>,
 }
 
 impl Pipeline {
@@ -76,8 +123,31 @@ impl Pipeline {
     ///
     /// # Errors
     /// A model that is not there, not whole or not supported; a device that cannot be used.
-    pub fn open(_source: &ModelSource, _options: &OpenOptions) -> Result<Self> {
-        todo!()
+    pub fn open(source: &ModelSource, options: &OpenOptions) -> Result<Self> {
+        let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
+        let activations = match options.precision {
+            Precision::Auto if device.multiplies_bf16() => DType::Bf16,
+            Precision::Auto | Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+        };
+        let files = ModelFiles::open(source)?;
+        let native = if *source == ModelSource::Embedded { EMBEDDED_SIDE_PX } else { NATIVE_SIDE_PX };
+        let configs = networks::Configs {
+            encoder: qwen25_vl::Config::from_json(&files.text("text_encoder/config.json")?)?,
+            transformer: qwen_image::Config::from_json(&files.text("transformer/config.json")?)?,
+            vae: qwen_vae::Config::from_json(&files.text("vae/config.json")?)?,
+        };
+        configs.check()?;
+        Ok(Self {
+            info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native) },
+            tokenizer: PromptTokenizer::open(&files)?,
+            scheduler: SchedulerConfig::from_json(&files.text("scheduler/scheduler_config.json")?)?,
+            networks: Networks::new(configs, device.clone(), activations),
+            embeddings: HashMap::new(),
+            max_memory_bytes: options.max_memory_bytes,
+            files,
+            device,
+        })
     }
 
     /// The model.
@@ -92,17 +162,120 @@ impl Pipeline {
         self.device.name()
     }
 
-    /// Draws pictures. Requests that differ in prompt and seed only are drawn together when memory allows; each
-    /// picture's bytes are those of its solo run.
+    /// Draws pictures. Requests that differ in prompt, seed and starting picture only are drawn together when
+    /// memory allows; each picture's bytes are those of its solo run.
     ///
     /// # Errors
     /// A request out of range, weights that do not load, no memory, numbers that are not finite, an interruption.
     pub fn draw(
         &mut self,
-        _requests: &[Request],
-        _cancel: &CancelToken,
-        _observer: &mut dyn Observer,
+        requests: &[Request],
+        cancel: &CancelToken,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<Picture>> {
-        todo!()
+        self.draw_in(requests, &Context { cancel: Some(cancel), tap: None }, observer)
     }
+
+    /// [`Self::draw`] with a tap on every intermediate result: `latents.N`, `model_call.N` and those of the networks.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn draw_in(
+        &mut self,
+        requests: &[Request],
+        context: &Context<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Picture>> {
+        requests.iter().try_for_each(Request::validate)?;
+        let mut pictures = Vec::with_capacity(requests.len());
+        for batch in requests.chunk_by(can_share) {
+            for batch in batch.chunks(self.most_at_once(&batch[0])) {
+                pictures.extend(self.draw_batch(batch, &mut Run::new(context, observer))?);
+            }
+        }
+        Ok(pictures)
+    }
+
+    /// The story: text, noise, steps, pixels.
+    fn draw_batch(&mut self, batch: &[Request], run: &mut Run<'_>) -> Result<Vec<Picture>> {
+        let plan = self.plan(&batch[0])?;
+        let texts = self.embed(batch, &plan, run)?;
+        let noisy = self.noisy_latents(batch, &plan, run)?;
+        let latents = self.denoise(noisy, &texts, &plan, run)?;
+        let pixels = self.decode(&latents, &plan, run)?;
+        self.free_if_tight();
+        let picture = |(request, pixels): (&Request, Pixels)| Picture {
+            pixels,
+            request: request.clone(),
+            stages: run.stages.clone(),
+        };
+        Ok(batch.iter().zip(pixels).map(picture).collect())
+    }
+
+    fn plan(&self, request: &Request) -> Result<Plan> {
+        let grid = grid(request);
+        let schedule = Schedule::new(&self.scheduler, request.steps, grid.tokens())?;
+        let schedule = match &request.init {
+            Some(init) => schedule.for_strength(init.strength),
+            None => schedule,
+        };
+        Ok(Plan { grid, schedule, guidance: guidance(request) })
+    }
+
+    /// How many pictures like this one fit into memory together.
+    fn most_at_once(&self, request: &Request) -> usize {
+        let sequences = if guidance(request).is_some() { 2 } else { 1 };
+        (self.sequences_at_once(grid(request).tokens()) / sequences).max(1)
+    }
+
+    /// How many sequences (a picture of so many tokens with its prompt) may pass the transformer together.
+    fn sequences_at_once(&self, tokens: usize) -> usize {
+        let budget = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
+        let one = self.networks.step_bytes(tokens);
+        // Half of what is free: the rest is for weights, which are mapped, and for the decoder.
+        budget.map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / one.max(1)).unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Lets networks go that memory has no room for next to the others.
+    fn free_if_tight(&mut self) {
+        let free = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
+        if free.is_some_and(|free| free < self.files.weight_bytes()) {
+            self.networks.drop_encoder();
+        }
+    }
+}
+
+/// What the pictures of a batch have in common.
+struct Plan {
+    /// The picture in tokens.
+    grid: Grid,
+    schedule: Schedule,
+    guidance: Option<Guidance>,
+}
+
+impl Plan {
+    /// Height and width of the latents.
+    fn latent_size(&self) -> (usize, usize) {
+        (self.grid.height * PATCH, self.grid.width * PATCH)
+    }
+}
+
+/// A request's picture in tokens.
+fn grid(request: &Request) -> Grid {
+    Grid { height: request.height_px / SIDE_STEP_PX, width: request.width_px / SIDE_STEP_PX }
+}
+
+fn guidance(request: &Request) -> Option<Guidance> {
+    let rescale = Rescale::ToConditional; // as Qwen-Image 1.x does
+    Guidance::for_request(request.true_cfg_scale, request.negative_prompt.as_deref(), rescale)
+}
+
+/// Whether two requests may be drawn in one batch.
+#[allow(clippy::float_cmp, reason = "the same number or another one")]
+fn can_share(a: &Request, b: &Request) -> bool {
+    let strength = |r: &Request| r.init.as_ref().map(|init| init.strength);
+    (a.width_px, a.height_px, a.steps) == (b.width_px, b.height_px, b.steps)
+        && a.true_cfg_scale == b.true_cfg_scale
+        && a.negative_prompt.is_some() == b.negative_prompt.is_some()
+        && strength(a) == strength(b)
 }

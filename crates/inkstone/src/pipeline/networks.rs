@@ -1,0 +1,112 @@
+//! The three networks of a model, opened when they are first needed.
+
+use inkstone_tensor::{DType, Device};
+
+use super::run::Run;
+use crate::models::qwen_image::{self, Transformer};
+use crate::models::qwen_vae::{self, Vae};
+use crate::models::qwen25_vl::{self, TextEncoder};
+use crate::progress::Stage;
+use crate::weights::{Loader, ModelFiles};
+use crate::{Error, Result};
+
+/// Their sizes.
+#[derive(Clone, Debug)]
+pub(super) struct Configs {
+    pub(super) encoder: qwen25_vl::Config,
+    pub(super) transformer: qwen_image::Config,
+    pub(super) vae: qwen_vae::Config,
+}
+
+impl Configs {
+    /// Whether the networks fit each other.
+    pub(super) fn check(&self) -> Result<()> {
+        let differ = |field, got: usize, want: usize, of: &str| {
+            if got == want {
+                return Ok(());
+            }
+            let allowed = format!("{want}, {of}");
+            Err(Error::ModelConfig { component: "transformer", field, got: got.to_string(), allowed })
+        };
+        let (dit, vae) = (&self.transformer, &self.vae);
+        differ("joint_attention_dim", dit.joint_attention_dim, self.encoder.hidden_size, "the text encoder's width")?;
+        differ("patch_size", dit.patch_size, crate::sample::latents::PATCH, "the only one there is")?;
+        let values = dit.patch_size * dit.patch_size * vae.z_dim;
+        differ("in_channels", dit.in_channels, values, "a patch of the VAE's latents")?;
+        differ("out_channels", dit.out_channels, vae.z_dim, "the VAE's latent channels")
+    }
+}
+
+/// The networks that are open.
+#[derive(Debug)]
+pub(super) struct Networks {
+    pub(super) configs: Configs,
+    pub(super) device: Device,
+    activations: DType,
+    encoder: Option<TextEncoder>,
+    transformer: Option<Transformer>,
+    vae: Option<Vae>,
+}
+
+impl Networks {
+    pub(super) fn new(configs: Configs, device: Device, activations: DType) -> Self {
+        Self { configs, device, activations, encoder: None, transformer: None, vae: None }
+    }
+
+    pub(super) fn encoder(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&TextEncoder> {
+        let open = Open { component: "text_encoder", device: &self.device, activations: self.activations };
+        open.if_closed(&mut self.encoder, files, run, |l| TextEncoder::load(&self.configs.encoder, l))
+    }
+
+    pub(super) fn transformer(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Transformer> {
+        let open = Open { component: "transformer", device: &self.device, activations: self.activations };
+        open.if_closed(&mut self.transformer, files, run, |l| Transformer::load(&self.configs.transformer, l))
+    }
+
+    pub(super) fn vae(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Vae> {
+        let open = Open { component: "vae", device: &self.device, activations: self.activations };
+        open.if_closed(&mut self.vae, files, run, |l| Vae::load(&self.configs.vae, l))
+    }
+
+    /// Lets the text encoder go; it is opened again when a new prompt comes.
+    pub(super) fn drop_encoder(&mut self) {
+        self.encoder = None;
+    }
+
+    /// Bytes of activations that a step needs for a picture of this many tokens and a prompt of the usual length.
+    pub(super) fn step_bytes(&self, tokens: usize) -> u64 {
+        /// f32 residual and norm, q, k, v, attention's result, and a four times wider hidden layer, with room to pack.
+        const VALUES_A_CHANNEL: usize = 14;
+        const PROMPT_TOKENS: usize = 256;
+        let width = self.configs.transformer.heads.width();
+        ((tokens + PROMPT_TOKENS) * width * VALUES_A_CHANNEL * DType::F32.size_bytes()) as u64
+    }
+}
+
+/// Opens a component.
+struct Open<'a> {
+    component: &'static str,
+    device: &'a Device,
+    activations: DType,
+}
+
+impl Open<'_> {
+    fn if_closed<'n, N>(
+        &self,
+        network: &'n mut Option<N>,
+        files: &ModelFiles,
+        run: &mut Run<'_>,
+        load: impl FnOnce(&mut Loader) -> Result<N>,
+    ) -> Result<&'n N> {
+        let opened = match network.take() {
+            Some(open) => open,
+            None => run.stage(Stage::Load, 1, |_| {
+                let mut loader = files.loader(self.component, self.device, self.activations)?;
+                let loaded = load(&mut loader)?;
+                loader.finish()?;
+                Ok(loaded)
+            })?,
+        };
+        Ok(network.insert(opened))
+    }
+}

@@ -1,0 +1,67 @@
+//! Between pixels and latents: what lies around the VAE.
+
+use inkstone_tensor::{Shape, Tensor};
+
+use crate::models::qwen_vae::{Posterior, Vae};
+use crate::progress::Context;
+use crate::sample::latents;
+use crate::sample::noise::Generator;
+use crate::{Pixels, Request, Result, image};
+
+/// Colours of a pixel.
+const RGB: usize = 3;
+/// Limits of the posterior's logarithmic variance where a sample is drawn (`DiagonalGaussianDistribution`, diffusers).
+const LOGVAR_RANGE: (f32, f32) = (-30.0, 20.0);
+
+/// A picture, resized to the request's size, to normalised latents `[channels, height, width]`: a sample of the
+/// posterior, as the reference's image-to-image pipeline draws it.
+pub(super) fn encode(
+    vae: &Vae,
+    picture: &Pixels,
+    request: &Request,
+    generator: &mut Generator,
+    ctx: &Context<'_>,
+) -> Result<Vec<f32>> {
+    let (width, height) = (request.width_px, request.height_px);
+    let resized = image::resize(picture, width, height)?;
+    let values: Vec<f32> = resized.rgb.iter().map(|&byte| f32::from(byte) / 255.0 * 2.0 - 1.0).collect();
+    let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, height, width, RGB))?;
+    let latents = sample(&vae.encode(&input, ctx)?, generator)?;
+    Ok(vae.config().normalize(&latents))
+}
+
+/// Mean plus deviation times noise, `[height, width, channels]`; the noise is drawn for planes, as in the reference.
+fn sample(posterior: &Posterior, generator: &mut Generator) -> Result<Vec<f32>> {
+    let (mean, logvar) = (posterior.mean.to_f32()?, posterior.logvar.to_f32()?);
+    let (area, channels) = (posterior.mean.rows(), posterior.mean.cols());
+    let noise = generator.randn(mean.len());
+    let (low, high) = LOGVAR_RANGE;
+    let value = |i: usize| {
+        let deviation = (0.5 * logvar[i].clamp(low, high)).exp();
+        mean[i] + deviation * noise[i % channels * area + i / channels]
+    };
+    Ok((0..mean.len()).map(value).collect())
+}
+
+/// Latents as tokens to a picture. `latent_size` is height and width.
+pub(super) fn decode(
+    vae: &Vae,
+    tokens: &[f32],
+    latent_size: (usize, usize),
+    ctx: &Context<'_>,
+) -> Result<Pixels> {
+    let (height, width) = latent_size;
+    let channels = vae.config().z_dim;
+    let raw = vae.config().denormalize(&latents::unpack(tokens, channels, height, width));
+    let input = Tensor::from_f32(vae.device(), &raw, Shape::nhwc(1, height, width, channels))?;
+    let picture = vae.decode(&input, ctx)?;
+    ctx.tap(format_args!("image"), &picture);
+    let &[_, height_px, width_px, _] = picture.shape().dims() else { unreachable!("pictures are [n, h, w, c]") };
+    Ok(Pixels { width_px, height_px, rgb: picture.to_f32()?.into_iter().map(to_byte).collect() })
+}
+
+/// -1..1 to 0..255, rounded half to even as numpy does in the reference.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a byte")]
+fn to_byte(value: f32) -> u8 {
+    ((value * 0.5 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8
+}

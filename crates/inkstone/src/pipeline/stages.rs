@@ -1,0 +1,150 @@
+//! The stages of a run, in the order of the way.
+
+use inkstone_tensor::{DType, Shape, Tensor, ops};
+
+use super::run::Run;
+use super::{Pipeline, Plan};
+use super::pixels;
+use super::prediction::{Passes, Prediction, Texts};
+use crate::progress::Stage;
+use crate::request::InitImage;
+use crate::sample::noise::Generator;
+use crate::sample::{euler, latents};
+use crate::{Error, Pixels, Request, Result};
+
+impl Pipeline {
+    /// Prompts to embeddings; prompts seen before are not computed again.
+    pub(super) fn embed(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<Texts> {
+        let prompts: Vec<&str> = batch.iter().map(|r| r.prompt.as_str()).collect();
+        let negatives: Vec<&str> = match plan.guidance {
+            Some(_) => batch.iter().map(|r| r.negative_prompt.as_deref().unwrap_or_default()).collect(),
+            None => Vec::new(),
+        };
+        let mut unseen: Vec<&str> = prompts.iter().chain(&negatives).copied().collect();
+        unseen.retain(|text| !self.embeddings.contains_key(*text));
+        unseen.sort_unstable();
+        unseen.dedup();
+        if !unseen.is_empty() {
+            self.embed_unseen(&unseen, run)?;
+        }
+        let known = |texts: &[&str]| texts.iter().map(|text| self.embeddings[*text].clone()).collect();
+        Ok(Texts { prompts: known(&prompts), negatives: known(&negatives) })
+    }
+
+    fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {
+        let encoder = self.networks.encoder(&self.files, run)?;
+        run.stage(Stage::Text, 1, |run| {
+            let mut all = Vec::with_capacity(texts.len());
+            for text in texts {
+                let tokens = self.tokenizer.encode(text)?;
+                if let Some(cut) = tokens.truncated {
+                    run.observer.warn(&format!("the prompt is too long for the model: its last {cut} tokens are not used"));
+                }
+                all.push(tokens);
+            }
+            let ids: Vec<Vec<u32>> = all.iter().map(|tokens| tokens.ids.clone()).collect();
+            let hidden = encoder.forward(&ids, run.context)?;
+            let mut end = 0;
+            for (text, tokens) in texts.iter().zip(&all) {
+                let start = end + tokens.drop;
+                end += tokens.ids.len();
+                let embedding = ops::convert(&hidden.rows_range(start..end)?, DType::F32)?;
+                self.embeddings.insert((*text).to_owned(), embedding);
+            }
+            Ok(())
+        })?;
+        self.files.check_intact()
+    }
+
+    /// Latents to start from, as tokens `[batch * n_img, channels]`: noise, or a noisy picture.
+    pub(super) fn noisy_latents(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<Tensor> {
+        let mut tokens = Vec::new();
+        for request in batch {
+            let mut generator = Generator::new(request.seed);
+            let start = match &request.init {
+                Some(init) => {
+                    let clean = self.encode(init, request, &mut generator, run)?;
+                    let noise = generator.randn(clean.len());
+                    // With strength 0 there is no step left, and the picture stays as it is.
+                    euler::at_level(&clean, &noise, plan.schedule.sigmas[0])
+                }
+                None => generator.randn(self.latent_count(plan)),
+            };
+            let (height, width) = plan.latent_size();
+            tokens.extend(latents::pack(&start, self.networks.configs.vae.z_dim, height, width));
+        }
+        let channels = self.networks.configs.transformer.in_channels;
+        let shape = Shape::matrix(tokens.len() / channels, channels);
+        Ok(Tensor::from_f32(&self.device, &tokens, shape)?)
+    }
+
+    fn latent_count(&self, plan: &Plan) -> usize {
+        let (height, width) = plan.latent_size();
+        self.networks.configs.vae.z_dim * height * width
+    }
+
+    /// A picture to normalised latents `[channels, height, width]`: a sample of the posterior, as in the reference.
+    fn encode(
+        &mut self,
+        init: &InitImage,
+        request: &Request,
+        generator: &mut Generator,
+        run: &mut Run<'_>,
+    ) -> Result<Vec<f32>> {
+        let vae = self.networks.vae(&self.files, run)?;
+        let planes = run.stage(Stage::Encode, 1, |run| {
+            pixels::encode(vae, &init.pixels, request, generator, run.context)
+        })?;
+        self.files.check_intact()?;
+        Ok(planes)
+    }
+
+    /// Noise to latents, step by step.
+    pub(super) fn denoise(
+        &mut self,
+        mut latents: Tensor,
+        texts: &Texts,
+        plan: &Plan,
+        run: &mut Run<'_>,
+    ) -> Result<Tensor> {
+        let sequences = texts.prompts.len() + texts.negatives.len();
+        let passes = if sequences <= self.sequences_at_once(plan.grid.tokens()) { Passes::One } else { Passes::Two };
+        let transformer = self.networks.transformer(&self.files, run)?;
+        let files = &self.files;
+        let (sigmas, steps) = (&plan.schedule.sigmas, plan.schedule.timesteps.len());
+        run.stage(Stage::Denoise, steps, |run| {
+            let prediction = Prediction::new(transformer, texts, plan, passes, run.context)?;
+            for step in 0..steps {
+                let velocity = prediction.velocity(&latents, step, run.context)?;
+                latents = euler::step(latents, &velocity, sigmas[step], sigmas[step + 1])?;
+                run.context.tap(format_args!("latents.{step}"), &latents);
+                check_finite(&latents, step)?;
+                files.check_intact()?;
+                run.observer.advance(Stage::Denoise, step + 1);
+            }
+            Ok(latents)
+        })
+    }
+
+    /// Latents as tokens to pictures.
+    pub(super) fn decode(&mut self, tokens: &Tensor, plan: &Plan, run: &mut Run<'_>) -> Result<Vec<Pixels>> {
+        let per_picture = self.latent_count(plan);
+        let vae = self.networks.vae(&self.files, run)?;
+        let tokens = tokens.to_f32()?;
+        let pictures = run.stage(Stage::Decode, tokens.len() / per_picture, |run| {
+            let mut pictures = Vec::new();
+            for tokens in tokens.chunks_exact(per_picture) {
+                pictures.push(pixels::decode(vae, tokens, plan.latent_size(), run.context)?);
+                run.observer.advance(Stage::Decode, pictures.len());
+            }
+            Ok(pictures)
+        })?;
+        self.files.check_intact()?;
+        Ok(pictures)
+    }
+}
+
+/// That all latents are numbers.
+fn check_finite(latents: &Tensor, step: usize) -> Result<()> {
+    if latents.to_f32()?.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotFinite { step: step + 1 }) }
+}
