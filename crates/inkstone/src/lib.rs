@@ -21,4 +21,4 @@ pub use error::{Error, Result};
 pub use image::Pixels;
 pub use pipeline::{OpenOptions, Picture, Pipeline, Precision};
 pub use progress::{Observer, Stage};
-pub use request::Request;
+pub use request::{InitImage, Request};

@@ -21,12 +21,17 @@ pub(super) struct Configs {
 impl Configs {
     /// Whether the networks fit each other.
     pub(super) fn check(&self) -> Result<()> {
-        let differ = |field, got: usize, want: usize, of: &str| {
+        let differ = |field: &str, got: usize, want: usize, of: &str| {
             if got == want {
                 return Ok(());
             }
             let allowed = format!("{want}, {of}");
-            Err(Error::ModelConfig { component: "transformer", field, got: got.to_string(), allowed })
+            Err(Error::ModelConfig {
+                component: "transformer".into(),
+                field: field.into(),
+                got: got.to_string(),
+                allowed,
+            })
         };
         let (dit, vae) = (&self.transformer, &self.vae);
         differ("joint_attention_dim", dit.joint_attention_dim, self.encoder.hidden_size, "the text encoder's width")?;

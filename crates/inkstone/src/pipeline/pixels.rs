@@ -13,18 +13,22 @@ const RGB: usize = 3;
 /// Limits of the posterior's logarithmic variance where a sample is drawn (`DiagonalGaussianDistribution`, diffusers).
 const LOGVAR_RANGE: (f32, f32) = (-30.0, 20.0);
 
-/// A picture, resized to the request's size, to normalised latents `[channels, height, width]`: a sample of the
-/// posterior, as the reference's image-to-image pipeline draws it.
+/// A picture's values from 0 to 1, `[height, width, 3]`, resized to the request's size.
+pub(super) fn prepare(picture: &Pixels, request: &Request) -> Result<Vec<f32>> {
+    let resized = image::resize(picture, request.width_px, request.height_px)?;
+    Ok(resized.rgb.iter().map(|&byte| f32::from(byte) / 255.0).collect())
+}
+
+/// Values from 0 to 1 to normalised latents `[channels, height, width]`: a sample of the posterior, as the reference's
+/// image-to-image pipeline draws it.
 pub(super) fn encode(
     vae: &Vae,
-    picture: &Pixels,
-    request: &Request,
+    values: &[f32],
+    (width, height): (usize, usize),
     generator: &mut Generator,
     ctx: &Context<'_>,
 ) -> Result<Vec<f32>> {
-    let (width, height) = (request.width_px, request.height_px);
-    let resized = image::resize(picture, width, height)?;
-    let values: Vec<f32> = resized.rgb.iter().map(|&byte| f32::from(byte) / 255.0 * 2.0 - 1.0).collect();
+    let values: Vec<f32> = values.iter().map(|value| 2.0 * value - 1.0).collect();
     let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, height, width, RGB))?;
     let latents = sample(&vae.encode(&input, ctx)?, generator)?;
     Ok(vae.config().normalize(&latents))
@@ -55,7 +59,6 @@ pub(super) fn decode(
     let raw = vae.config().denormalize(&latents::unpack(tokens, channels, height, width));
     let input = Tensor::from_f32(vae.device(), &raw, Shape::nhwc(1, height, width, channels))?;
     let picture = vae.decode(&input, ctx)?;
-    ctx.tap(format_args!("image"), &picture);
     let &[_, height_px, width_px, _] = picture.shape().dims() else { unreachable!("pictures are [n, h, w, c]") };
     Ok(Pixels { width_px, height_px, rgb: picture.to_f32()?.into_iter().map(to_byte).collect() })
 }

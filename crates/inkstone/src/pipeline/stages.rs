@@ -93,7 +93,8 @@ impl Pipeline {
     ) -> Result<Vec<f32>> {
         let vae = self.networks.vae(&self.files, run)?;
         let planes = run.stage(Stage::Encode, 1, |run| {
-            pixels::encode(vae, &init.pixels, request, generator, run.context)
+            let values = pixels::prepare(&init.pixels, request)?;
+            pixels::encode(vae, &values, (request.width_px, request.height_px), generator, run.context)
         })?;
         self.files.check_intact()?;
         Ok(planes)

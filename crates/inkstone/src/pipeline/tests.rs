@@ -1,0 +1,127 @@
+//! Image to image against the reference, whose fixtures start from pictures that are no bytes.
+
+use std::path::PathBuf;
+
+use inkstone_tensor::{Device, Shape, Tensor, cpu};
+
+use super::run::Run;
+use super::{OpenOptions, Pipeline, Plan, Precision, pixels};
+use crate::progress::{Context, Silent};
+use crate::request::{InitImage, Request};
+use crate::sample::noise::Generator;
+use crate::sample::{euler, latents};
+use crate::weights::{ModelSource, Residence, SafeTensors};
+use crate::{Pixels, Result};
+
+/// Part of a tensor's largest magnitude that a value may be off in f32; the project's promise.
+const TOLERANCE: f32 = 1e-4;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name)
+}
+
+struct Fixture(SafeTensors);
+
+impl Fixture {
+    fn open(name: &str) -> Self {
+        let device = Device::cpu(&cpu::Options::default()).unwrap();
+        Self(SafeTensors::open(&golden(name), &device, Residence::Owned).unwrap())
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        self.0.tensors[name].to_f32().unwrap()
+    }
+
+    fn assert_close(&self, name: &str, got: &[f32]) {
+        let want = self.values(name);
+        assert_eq!(got.len(), want.len(), "{name}");
+        let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let error = got.iter().zip(&want).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(error <= TOLERANCE * largest, "{name}: off by {error:.2e}, largest value {largest:.2}");
+    }
+}
+
+/// The request of both fixtures: 96 x 64, five steps at strength 0.6.
+fn request(seed: u64) -> Request {
+    Request {
+        prompt: "a photo of a cat".into(),
+        negative_prompt: Some(" ".into()),
+        width_px: 96,
+        height_px: 64,
+        steps: 5,
+        seed,
+        true_cfg_scale: 4.0,
+        init: Some(InitImage { pixels: Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] }, strength: 0.6 }),
+    }
+}
+
+fn open() -> Pipeline {
+    let options = OpenOptions { precision: Precision::F32, ..OpenOptions::default() };
+    Pipeline::open(&ModelSource::Folder(golden("qwen_tiny")), &options).unwrap()
+}
+
+/// The reference's picture `[3, h, w]` as pixels.
+fn init_image(fixture: &Fixture) -> Vec<f32> {
+    let planes = fixture.values("init_image");
+    let area = planes.len() / 3;
+    (0..planes.len()).map(|i| planes[i % 3 * area + i / 3]).collect()
+}
+
+/// Adds noise to clean latents and runs the steps.
+fn finish(pipeline: &mut Pipeline, plan: &Plan, clean: &[f32], noise: &[f32], fixture: &Fixture) -> Result<()> {
+    let (context, mut silent) = (Context::default(), Silent);
+    let mut run = Run::new(&context, &mut silent);
+    let noised = euler::at_level(clean, noise, plan.schedule.sigmas[0]);
+    let (height, width) = plan.latent_size();
+    let tokens = latents::pack(&noised, 16, height, width);
+    let start = Tensor::from_f32(&pipeline.device, &tokens, Shape::matrix(tokens.len() / 64, 64))?;
+    let texts = pipeline.embed(&[request(0)], plan, &mut run)?;
+    let last = pipeline.denoise(start, &texts, plan, &mut run)?;
+    assert_eq!(plan.schedule.timesteps.len(), 3, "0.6 of five steps");
+    fixture.assert_close("latents.2", &last.to_f32()?);
+    let picture = pipeline.decode(&last, plan, &mut run)?.remove(0);
+    let planes = fixture.values("image");
+    let area = planes.len() / 3;
+    let worst = (0..planes.len())
+        .map(|i| (f32::from(picture.rgb[i]) - 255.0 * planes[i % 3 * area + i / 3]).abs())
+        .fold(0f32, f32::max);
+    assert!(worst < 0.52, "a byte is off by {worst}"); // half a level is rounding
+    Ok(())
+}
+
+/// As the reference draws: the posterior is sampled, and the same generator goes on with the noise.
+#[test]
+fn image_to_image_with_a_sampled_posterior() {
+    const SEED: u64 = 73;
+    let fixture = Fixture::open("qwen_pipe_img2img_sampled.safetensors");
+    let mut pipeline = open();
+    let plan = pipeline.plan(&request(SEED)).unwrap();
+    let (context, mut silent) = (Context::default(), Silent);
+    let mut run = Run::new(&context, &mut silent);
+    let mut generator = Generator::new(SEED);
+    let vae = pipeline.networks.vae(&pipeline.files, &mut run).unwrap();
+    let clean = pixels::encode(vae, &init_image(&fixture), (96, 64), &mut generator, &context).unwrap();
+    fixture.assert_close("image_latents", &clean);
+    let noise = generator.randn(clean.len());
+    assert_eq!(noise, fixture.values("noise"));
+    finish(&mut pipeline, &plan, &clean, &noise, &fixture).unwrap();
+}
+
+/// The older fixture takes the most likely latents, and its noise is the generator's first draw.
+#[test]
+fn image_to_image_with_the_posterior_s_mode() {
+    const SEED: u64 = 72;
+    let fixture = Fixture::open("qwen_pipe_img2img.safetensors");
+    let mut pipeline = open();
+    let plan = pipeline.plan(&request(SEED)).unwrap();
+    let (context, mut silent) = (Context::default(), Silent);
+    let mut run = Run::new(&context, &mut silent);
+    let vae = pipeline.networks.vae(&pipeline.files, &mut run).unwrap();
+    let values: Vec<f32> = init_image(&fixture).iter().map(|v| 2.0 * v - 1.0).collect();
+    let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, 64, 96, 3)).unwrap();
+    let mean = vae.encode(&input, &context).unwrap().mean.to_f32().unwrap();
+    let clean = vae.config().normalize(&mean);
+    let noise = Generator::new(SEED).randn(clean.len());
+    assert_eq!(noise, fixture.values("noise"));
+    finish(&mut pipeline, &plan, &clean, &noise, &fixture).unwrap();
+}
