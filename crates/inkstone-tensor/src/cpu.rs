@@ -91,6 +91,10 @@ impl Backend for Cpu {
         if bytes > 0 && bytes.is_multiple_of(4096) { cols + 64 / dtype.size_bytes() } else { cols }
     }
 
+    fn multiplies_bf16(&self) -> bool {
+        self.table.multiplies_bf16()
+    }
+
     fn wait(&self) {}
 
     fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {

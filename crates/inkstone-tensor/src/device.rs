@@ -19,6 +19,8 @@ pub trait Backend: Debug + Send + Sync {
     fn alloc(&self, bytes: usize) -> Result<Storage>;
     /// Distance between rows, in elements, that suits the device.
     fn row_stride(&self, dtype: DType, cols: usize) -> usize;
+    /// Whether products of bf16 operands are faster than those of f32.
+    fn multiplies_bf16(&self) -> bool;
     /// Waits until everything enqueued is done.
     fn wait(&self);
 
@@ -69,6 +71,12 @@ impl Device {
     #[must_use]
     pub fn name(&self) -> String {
         self.0.name()
+    }
+
+    /// Whether products of bf16 operands are faster here than those of f32.
+    #[must_use]
+    pub fn multiplies_bf16(&self) -> bool {
+        self.0.multiplies_bf16()
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

@@ -15,11 +15,13 @@ pub fn available_bytes() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
     let status = read("/proc/self/status");
     let machine = read("/proc/meminfo").and_then(|text| kibibytes(&text, "MemAvailable:"));
-    let address_space = read("/proc/self/limits").and_then(|text| soft_limit(&text, "Max address space")).map(|limit| {
-        let used = status.as_deref().and_then(|text| kibibytes(text, "VmSize:")).unwrap_or(0);
-        limit.saturating_sub(used)
-    });
-    let groups = read("/proc/self/cgroup").and_then(|text| cgroup_headroom(&text, Path::new("/sys/fs/cgroup")));
+    let address_space =
+        read("/proc/self/limits").and_then(|text| soft_limit(&text, "Max address space")).map(|limit| {
+            let used = status.as_deref().and_then(|text| kibibytes(text, "VmSize:")).unwrap_or(0);
+            limit.saturating_sub(used)
+        });
+    let groups =
+        read("/proc/self/cgroup").and_then(|text| cgroup_headroom(&text, Path::new("/sys/fs/cgroup")));
     [machine, address_space, groups].into_iter().flatten().min()
 }
 

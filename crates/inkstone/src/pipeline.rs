@@ -21,7 +21,7 @@ use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
-use crate::weights::{ModelFiles, ModelSource};
+use crate::weights::{Component, ModelFiles, ModelSource, ReadOptions, SCHEDULER};
 use crate::{Pixels, Request, Result, memory};
 
 use networks::Networks;
@@ -34,6 +34,8 @@ pub struct OpenOptions {
     pub threads: Option<usize>,
     /// The arithmetic.
     pub precision: Precision,
+    /// How the model's files are read.
+    pub read: ReadOptions,
     /// How many bytes the run may take; `None` for what the machine has free.
     pub max_memory_bytes: Option<u64>,
 }
@@ -130,18 +132,18 @@ impl Pipeline {
             Precision::Auto | Precision::F32 => DType::F32,
             Precision::Bf16 => DType::Bf16,
         };
-        let files = ModelFiles::open(source)?;
+        let files = ModelFiles::open(source, options.read)?;
         let native = if *source == ModelSource::Embedded { EMBEDDED_SIDE_PX } else { NATIVE_SIDE_PX };
         let configs = networks::Configs {
-            encoder: qwen25_vl::Config::from_json(&files.text("text_encoder/config.json")?)?,
-            transformer: qwen_image::Config::from_json(&files.text("transformer/config.json")?)?,
-            vae: qwen_vae::Config::from_json(&files.text("vae/config.json")?)?,
+            encoder: qwen25_vl::Config::from_json(files.json(Component::TextEncoder.config_name())?)?,
+            transformer: qwen_image::Config::from_json(files.json(Component::Transformer.config_name())?)?,
+            vae: qwen_vae::Config::from_json(files.json(Component::Vae.config_name())?)?,
         };
         configs.check()?;
         Ok(Self {
             info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native) },
-            tokenizer: PromptTokenizer::open(&files)?,
-            scheduler: SchedulerConfig::from_json(&files.text("scheduler/scheduler_config.json")?)?,
+            tokenizer: PromptTokenizer::from_json(&files.tokenizer()?)?,
+            scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
             networks: Networks::new(configs, device.clone(), activations),
             embeddings: HashMap::new(),
             max_memory_bytes: options.max_memory_bytes,
@@ -203,7 +205,7 @@ impl Pipeline {
         let noisy = self.noisy_latents(batch, &plan, run)?;
         let latents = self.denoise(noisy, &texts, &plan, run)?;
         let pixels = self.decode(&latents, &plan, run)?;
-        self.free_if_tight();
+        self.free_if_tight()?;
         let picture = |(request, pixels): (&Request, Pixels)| Picture {
             pixels,
             request: request.clone(),
@@ -233,15 +235,19 @@ impl Pipeline {
         let budget = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
         let one = self.networks.step_bytes(tokens);
         // Half of what is free: the rest is for weights, which are mapped, and for the decoder.
-        budget.map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / one.max(1)).unwrap_or(usize::MAX)).max(1)
+        budget
+            .map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / one.max(1)).unwrap_or(usize::MAX))
+            .max(1)
     }
 
     /// Lets networks go that memory has no room for next to the others.
-    fn free_if_tight(&mut self) {
+    fn free_if_tight(&mut self) -> Result<()> {
+        let weight_bytes = self.files.weight_bytes()?;
         let free = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
-        if free.is_some_and(|free| free < self.files.weight_bytes()) {
+        if free.is_some_and(|free| free < weight_bytes) {
             self.networks.drop_encoder();
         }
+        Ok(())
     }
 }
 

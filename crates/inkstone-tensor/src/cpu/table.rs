@@ -36,6 +36,11 @@ impl Table {
         }
     }
 
+    /// Whether there is a tile for bf16 operands.
+    pub(super) fn multiplies_bf16(&self) -> bool {
+        self.bf16_tile.is_some()
+    }
+
     /// The table of this name, or the best one.
     pub(super) fn choose(name: Option<&str>) -> Result<&'static Self> {
         let Some(name) = name else { return Ok(Self::best()) };

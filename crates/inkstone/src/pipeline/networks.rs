@@ -7,7 +7,7 @@ use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::Stage;
-use crate::weights::{Loader, ModelFiles};
+use crate::weights::{Component, Loader, ModelFiles};
 use crate::{Error, Result};
 
 /// Their sizes.
@@ -34,7 +34,12 @@ impl Configs {
             })
         };
         let (dit, vae) = (&self.transformer, &self.vae);
-        differ("joint_attention_dim", dit.joint_attention_dim, self.encoder.hidden_size, "the text encoder's width")?;
+        differ(
+            "joint_attention_dim",
+            dit.joint_attention_dim,
+            self.encoder.hidden_size,
+            "the text encoder's width",
+        )?;
         differ("patch_size", dit.patch_size, crate::sample::latents::PATCH, "the only one there is")?;
         let values = dit.patch_size * dit.patch_size * vae.z_dim;
         differ("in_channels", dit.in_channels, values, "a patch of the VAE's latents")?;
@@ -59,17 +64,19 @@ impl Networks {
     }
 
     pub(super) fn encoder(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&TextEncoder> {
-        let open = Open { component: "text_encoder", device: &self.device, activations: self.activations };
+        let open =
+            Open { component: Component::TextEncoder, device: &self.device, activations: self.activations };
         open.if_closed(&mut self.encoder, files, run, |l| TextEncoder::load(&self.configs.encoder, l))
     }
 
     pub(super) fn transformer(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Transformer> {
-        let open = Open { component: "transformer", device: &self.device, activations: self.activations };
+        let open =
+            Open { component: Component::Transformer, device: &self.device, activations: self.activations };
         open.if_closed(&mut self.transformer, files, run, |l| Transformer::load(&self.configs.transformer, l))
     }
 
     pub(super) fn vae(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Vae> {
-        let open = Open { component: "vae", device: &self.device, activations: self.activations };
+        let open = Open { component: Component::Vae, device: &self.device, activations: self.activations };
         open.if_closed(&mut self.vae, files, run, |l| Vae::load(&self.configs.vae, l))
     }
 
@@ -90,7 +97,7 @@ impl Networks {
 
 /// Opens a component.
 struct Open<'a> {
-    component: &'static str,
+    component: Component,
     device: &'a Device,
     activations: DType,
 }

@@ -59,7 +59,9 @@ pub(super) fn decode(
     let raw = vae.config().denormalize(&latents::unpack(tokens, channels, height, width));
     let input = Tensor::from_f32(vae.device(), &raw, Shape::nhwc(1, height, width, channels))?;
     let picture = vae.decode(&input, ctx)?;
-    let &[_, height_px, width_px, _] = picture.shape().dims() else { unreachable!("pictures are [n, h, w, c]") };
+    let &[_, height_px, width_px, _] = picture.shape().dims() else {
+        unreachable!("pictures are [n, h, w, c]")
+    };
     Ok(Pixels { width_px, height_px, rgb: picture.to_f32()?.into_iter().map(to_byte).collect() })
 }
 

@@ -82,7 +82,12 @@ impl<'a> Prediction<'a> {
     }
 }
 
-fn condition(transformer: &Transformer, texts: &[&Tensor], grid: Grid, ctx: &Context<'_>) -> Result<Conditioning> {
+fn condition(
+    transformer: &Transformer,
+    texts: &[&Tensor],
+    grid: Grid,
+    ctx: &Context<'_>,
+) -> Result<Conditioning> {
     let embeddings = ops::concat_rows(texts)?;
     let lengths: Vec<usize> = texts.iter().map(|text| text.rows()).collect();
     transformer.condition(&Prompts { embeddings: &embeddings, lengths: &lengths }, &[grid], ctx)

@@ -2,10 +2,10 @@
 
 use inkstone_tensor::{DType, Shape, Tensor, ops};
 
-use super::run::Run;
-use super::{Pipeline, Plan};
 use super::pixels;
 use super::prediction::{Passes, Prediction, Texts};
+use super::run::Run;
+use super::{Pipeline, Plan};
 use crate::progress::Stage;
 use crate::request::InitImage;
 use crate::sample::noise::Generator;
@@ -38,7 +38,9 @@ impl Pipeline {
             for text in texts {
                 let tokens = self.tokenizer.encode(text)?;
                 if let Some(cut) = tokens.truncated {
-                    run.observer.warn(&format!("the prompt is too long for the model: its last {cut} tokens are not used"));
+                    run.observer.warn(&format!(
+                        "the prompt is too long for the model: its last {cut} tokens are not used"
+                    ));
                 }
                 all.push(tokens);
             }
@@ -57,7 +59,12 @@ impl Pipeline {
     }
 
     /// Latents to start from, as tokens `[batch * n_img, channels]`: noise, or a noisy picture.
-    pub(super) fn noisy_latents(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<Tensor> {
+    pub(super) fn noisy_latents(
+        &mut self,
+        batch: &[Request],
+        plan: &Plan,
+        run: &mut Run<'_>,
+    ) -> Result<Tensor> {
         let mut tokens = Vec::new();
         for request in batch {
             let mut generator = Generator::new(request.seed);
@@ -109,7 +116,8 @@ impl Pipeline {
         run: &mut Run<'_>,
     ) -> Result<Tensor> {
         let sequences = texts.prompts.len() + texts.negatives.len();
-        let passes = if sequences <= self.sequences_at_once(plan.grid.tokens()) { Passes::One } else { Passes::Two };
+        let passes =
+            if sequences <= self.sequences_at_once(plan.grid.tokens()) { Passes::One } else { Passes::Two };
         let transformer = self.networks.transformer(&self.files, run)?;
         let files = &self.files;
         let (sigmas, steps) = (&plan.schedule.sigmas, plan.schedule.timesteps.len());
@@ -147,5 +155,9 @@ impl Pipeline {
 
 /// That all latents are numbers.
 fn check_finite(latents: &Tensor, step: usize) -> Result<()> {
-    if latents.to_f32()?.iter().all(|v| v.is_finite()) { Ok(()) } else { Err(Error::NotFinite { step: step + 1 }) }
+    if latents.to_f32()?.iter().all(|v| v.is_finite()) {
+        Ok(())
+    } else {
+        Err(Error::NotFinite { step: step + 1 })
+    }
 }

@@ -51,7 +51,10 @@ fn request(seed: u64) -> Request {
         steps: 5,
         seed,
         true_cfg_scale: 4.0,
-        init: Some(InitImage { pixels: Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] }, strength: 0.6 }),
+        init: Some(InitImage {
+            pixels: Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] },
+            strength: 0.6,
+        }),
     }
 }
 
@@ -68,7 +71,13 @@ fn init_image(fixture: &Fixture) -> Vec<f32> {
 }
 
 /// Adds noise to clean latents and runs the steps.
-fn finish(pipeline: &mut Pipeline, plan: &Plan, clean: &[f32], noise: &[f32], fixture: &Fixture) -> Result<()> {
+fn finish(
+    pipeline: &mut Pipeline,
+    plan: &Plan,
+    clean: &[f32],
+    noise: &[f32],
+    fixture: &Fixture,
+) -> Result<()> {
     let (context, mut silent) = (Context::default(), Silent);
     let mut run = Run::new(&context, &mut silent);
     let noised = euler::at_level(clean, noise, plan.schedule.sigmas[0]);

@@ -207,6 +207,22 @@ impl ModelFiles {
         shards.merge(files)
     }
 
+    /// Bytes of all weights on disk; 0 for the embedded model, which is part of the program.
+    ///
+    /// # Errors
+    /// Weights that are missing or outside of the folder.
+    pub fn weight_bytes(&self) -> Result<u64> {
+        let Some(folder) = &self.folder else { return Ok(0) };
+        let mut bytes = 0;
+        for component in Component::ALL {
+            for path in Shards::find(folder, component)?.files {
+                let source = |source| Error::ModelRead { path: path.clone(), source };
+                bytes += std::fs::metadata(&path).map_err(source)?.len();
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Whether the mapped weights that are in use are still what was opened. To be asked after each stage and
     /// step: what was computed from a file that shrank in the meantime is worthless.
     ///
