@@ -10,6 +10,8 @@ mod taps;
 mod loading;
 #[path = "golden/padding.rs"]
 mod padding;
+#[path = "golden/pipelines.rs"]
+mod pipelines;
 #[path = "golden/text_encoder.rs"]
 mod text_encoder;
 #[path = "golden/transformer.rs"]

@@ -75,7 +75,8 @@ fn check_tiny(name: &str) {
 
     let recorder = Recorder::default();
     let mut pipeline = open(&tiny(), Precision::F32, 2);
-    let pictures = pipeline.draw_in(std::slice::from_ref(&request), &recorder.context(), &mut Silent).unwrap();
+    let pictures =
+        pipeline.draw_in(std::slice::from_ref(&request), &recorder.context(), &mut Silent).unwrap();
     // The picture is compared as bytes below: the reference cuts off what is beyond black and white.
     let allowed = |name: &str| if name == "image" { f32::INFINITY } else { F32_TOLERANCE };
     recorder.compare(name, &fixture, &["init_latents"], |_, values| values.to_vec(), allowed);

@@ -57,6 +57,11 @@ impl Fixture {
         self.file.tensors[name].to_f32().unwrap()
     }
 
+    /// The elements of a byte tensor.
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
+        self.file.tensors[name].to_bytes()
+    }
+
     pub(crate) fn integers(&self, name: &str) -> Option<Vec<i64>> {
         self.file.i64s(name)
     }
