@@ -37,6 +37,9 @@ impl Backend for Padded {
     fn row_stride(&self, _: DType, cols: usize) -> usize {
         cols + PADDING
     }
+    fn multiplies_bf16(&self) -> bool {
+        self.0.multiplies_bf16()
+    }
     fn wait(&self) {
         self.0.wait();
     }
