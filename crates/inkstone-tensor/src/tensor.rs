@@ -224,6 +224,9 @@ impl Tensor {
         if row == 0 {
             return Vec::new();
         }
+        if row == stride {
+            return self.bytes().to_vec();
+        }
         self.bytes().chunks(stride).flat_map(|chunk| &chunk[..row]).copied().collect()
     }
 

@@ -38,6 +38,12 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Whether the field is there and null, where that means something else than its absence.
+    #[must_use]
+    pub fn is_null(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(Value::is_null)
+    }
+
     /// A whole number in a range; `default` where the field is absent, and an error where there is no default.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ impl Config {
             f.only(variant, &json!(false))?;
         }
         let in_channels = f.integer("in_channels", Some(64), 1..=4096)?;
+        let out_channels = if f.is_null("out_channels") { in_channels } else { 16 };
         let head_dim = f.integer("attention_head_dim", Some(128), 2..=512)?;
         let n_heads = f.integer("num_attention_heads", Some(24), 1..=256)?;
         let axes = f.integers("axes_dims_rope", &[16, 56, 56], 3..=3, 2..=512)?;
@@ -51,7 +52,7 @@ impl Config {
         Ok(Self {
             patch_size: f.integer("patch_size", Some(2), 1..=8)?,
             in_channels,
-            out_channels: f.integer("out_channels", Some(in_channels), 1..=4096)?,
+            out_channels: f.integer("out_channels", Some(out_channels), 1..=4096)?,
             num_layers: f.integer("num_layers", Some(60), 1..=200)?,
             heads: Heads { n_heads, n_kv_heads: n_heads, head_dim },
             joint_attention_dim: f.integer("joint_attention_dim", Some(3584), 1..=32_768)?,

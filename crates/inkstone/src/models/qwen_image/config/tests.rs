@@ -18,6 +18,16 @@ fn the_tiny_model_is_read() {
 }
 
 #[test]
+fn an_empty_config_is_the_reference_s_default_model() {
+    let config = Config::from_json("{}").unwrap();
+    assert_eq!(config.heads, Heads { n_heads: 24, n_kv_heads: 24, head_dim: 128 });
+    assert_eq!((config.num_layers, config.joint_attention_dim), (60, 3584));
+    assert_eq!((config.in_channels, config.out_channels, config.patch_size), (64, 16, 2));
+    // Without a number the result has as many channels as the input.
+    assert_eq!(Config::from_json(r#"{ "out_channels": null }"#).unwrap().out_channels, 64);
+}
+
+#[test]
 fn every_field_is_checked() {
     let bad = [
         ("_class_name", json!("FluxTransformer2DModel")),
