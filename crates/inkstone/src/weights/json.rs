@@ -13,8 +13,9 @@ use crate::{Error, Result};
 
 /// Largest config; the largest real one has 5 KB.
 pub(super) const CONFIG_LIMIT_BYTES: u64 = 1_000_000;
-/// Most values in a config, so that many small ones cannot take many times the size of the file.
-const VALUES_LIMIT: usize = 50_000;
+/// Most values in a config, so that many small ones cannot take many times the size of the file; real ones have
+/// some hundred.
+const VALUES_LIMIT: usize = 10_000;
 /// What of a key is shown in an error.
 const KEY_SHOWN_CHARS: usize = 80;
 
