@@ -1,0 +1,131 @@
+"""Trains the autoencoder on composited drawings, on small crops first and on whole pictures at the end.
+
+    python train_vae.py --data data/emoji256.npz --minutes 40 --state vae.state --out vae.pt
+
+Resumable: run the same command again; --minutes is the time of all runs together.
+"""
+import argparse
+import math
+import os
+import time
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from drawings import Drawings, over, place
+from layout import decode, encode, load_used_slices, new_vae, use_single_frame_convs, used_slices
+
+WHOLE_AFTER = 0.75      # share of the time after which whole pictures replace crops (the middle block's attention sees all of a picture)
+LATENT_NOISE = 0.15     # added to the latents before decoding, so that the decoder forgives small errors of the transformer
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--data", required=True)
+    p.add_argument("--size", type=int, default=128, help="native size in px")
+    p.add_argument("--crop", type=int, default=64)
+    p.add_argument("--base", type=int, default=16)
+    p.add_argument("--batch", type=int, default=16, help="crops in a step")
+    p.add_argument("--minutes", type=float, default=40)
+    p.add_argument("--lr", type=float, default=2.5e-3)
+    p.add_argument("--kl", type=float, default=1e-4)
+    p.add_argument("--save-minutes", type=float, default=2)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--state", required=True)
+    p.add_argument("--out", required=True)
+    return p.parse_args()
+
+
+def pictures(drawings, count, size_px):
+    """Drawings as in the scenes of the transformer: full size, background size, or half size anywhere; a third mirrored."""
+    rgba = drawings.rgba[torch.randint(len(drawings), (count,))]
+    rgba = torch.where(torch.rand(count, 1, 1, 1) < 0.33, rgba.flip(-1), rgba)
+    kind = torch.rand(count)
+    scale = torch.where(kind < 0.4, 1.0, torch.where(kind < 0.7, 0.85, 0.45 + 0.6 * torch.rand(count)))
+    center = (torch.rand(count, 2) - 0.5) * torch.where(kind < 0.7, 0.0, 1.0)[:, None]
+    background = torch.rand(count, 3, 1, 1)
+    background[torch.rand(count) < 0.4] = 1.0
+    return over(place(rgba, scale, center, size_px), background) * 2 - 1
+
+
+def crops(x, size_px):
+    """One crop a picture, on the grid of the latents."""
+    room = (x.shape[-1] - size_px) // 8 + 1
+    at = torch.randint(room, (len(x), 2)) * 8
+    return torch.stack([p[:, r:r + size_px, c:c + size_px] for p, (r, c) in zip(x, at.tolist())])
+
+
+def loss_of(vae, x, kl_weight):
+    mean, log_var = encode(vae, x)
+    log_var = log_var.clamp(-12, 4)
+    z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+    y = decode(vae, z + LATENT_NOISE * torch.rand(len(x), 1, 1, 1) * torch.randn_like(z))
+    d = y - x
+    edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
+    squared = (d * d).mean()
+    kl = 0.5 * (mean * mean + log_var.exp() - 1 - log_var).mean()
+    return d.abs().mean() + 2 * squared + 0.5 * edges + kl_weight * kl, squared.item(), kl.item()
+
+
+@torch.no_grad()
+def write_model(vae, drawings, args, path):
+    """Saves weights with the statistics of the latents, and a sheet of pictures beside their reconstructions."""
+    keep = torch.random.get_rng_state()
+    torch.manual_seed(1)
+    z = torch.cat([encode(vae, pictures(drawings, 16, args.size))[0] for _ in range(24)])
+    mean, std = z.mean((0, 2, 3)), z.std((0, 2, 3))
+    x = pictures(drawings, 48, args.size)
+    y = torch.cat([decode(vae, encode(vae, part)[0]).clamp(-1, 1) for part in x.split(16)])
+    psnr = 10 * math.log10(4 / F.mse_loss(y, x).item())
+    torch.save(dict(state=used_slices(vae), base=args.base, mean=mean.tolist(), std=std.tolist(), size=args.size, psnr=psnr), path)
+    sheet = torch.stack([x, y], 1).flatten(0, 1).add(1).mul(127.5).round().byte()
+    rows = sheet.view(8, 12, 3, args.size, args.size).permute(0, 3, 1, 4, 2).reshape(8 * args.size, 12 * args.size, 3)
+    Image.fromarray(rows.numpy()).save(path.replace(".pt", ".png"))
+    torch.random.set_rng_state(keep)
+    return psnr
+
+
+def main():
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(int(time.time()))
+    use_single_frame_convs()
+    drawings = Drawings(args.data, args.size)
+    vae = new_vae(args.base)
+    params = [p for name, p in vae.named_parameters() if "time_conv" not in name]
+    optimizer = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
+    step, done = 0, 0.0
+    if os.path.exists(args.state):
+        state = torch.load(args.state)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, done = state["step"], state["minutes"]
+    started, saved, total = time.time(), time.time(), args.minutes
+    while True:
+        minutes = done + (time.time() - started) / 60
+        share = min(1.0, minutes / total)
+        lr = args.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        whole = share > WHOLE_AFTER
+        x = pictures(drawings, args.batch * args.crop ** 2 // args.size ** 2 if whole else args.batch, args.size)
+        loss, squared, kl = loss_of(vae, x if whole else crops(x, args.crop), args.kl)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        optimizer.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"{step} {minutes:.1f} min psnr {10 * math.log10(4 / squared):.2f} kl {kl:.2f} lr {lr:.5f}", flush=True)
+        end = share >= 1
+        if end or time.time() - saved > args.save_minutes * 60:
+            saved = time.time()
+            torch.save(dict(vae=vae.state_dict(), optimizer=optimizer.state_dict(), step=step, minutes=minutes), args.state)
+            print(f"saved, mean latents {write_model(vae, drawings, args, args.out):.2f} dB", flush=True)
+        if end:
+            return
+
+
+if __name__ == "__main__":
+    main()
