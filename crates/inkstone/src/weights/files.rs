@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use inkstone_tensor::{DType, Device, MappedFile};
 
 use super::folder::Folder;
 use super::shards::Shards;
 use super::{
-    Component, Loader, Residence, SafeTensors, Strictness, embedded, identify, json, scan, tokenizer,
+    Component, Loader, Residence, SafeTensors, Strictness, embedded, identify, json, loader, scan, tokenizer,
 };
 use crate::error::JsonProblem;
 use crate::models::qwen25_vl;
@@ -174,37 +174,37 @@ impl ModelFiles {
     /// Files that are missing, unsound, of another format or outside of the folder; with [`Scan::NotFinite`]
     /// [`Error::WeightsNotFinite`].
     pub fn loader(&self, component: Component, device: &Device, activations: DType) -> Result<Loader> {
-        let file = self.tensors(component, device)?;
+        let (file, mappings) = self.tensors(component, device)?;
         if self.options.scan == Scan::NotFinite {
             scan::check(component.name(), &file.tensors)?;
         }
         Ok(Loader::new(component.name(), device, activations, file.tensors)
             .with_foreign(file.foreign)
+            .with_mappings(mappings)
             .with_strictness(self.options.strictness))
     }
 
-    fn tensors(&self, component: Component, device: &Device) -> Result<SafeTensors> {
+    fn tensors(&self, component: Component, device: &Device) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
         let Some(folder) = &self.folder else {
             let name = format!("{}/{}.safetensors", component.folder(), component.weights_stem());
             let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
-            return match self.options.residence {
-                Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device),
-                Residence::Owned => SafeTensors::from_bytes(&self.path(&name), bytes, device),
+            let file = match self.options.residence {
+                Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device)?,
+                Residence::Owned => SafeTensors::from_bytes(&self.path(&name), bytes, device)?,
             };
+            return Ok((file, Vec::new()));
         };
         let shards = Shards::find(folder, component)?;
         let mut files = Vec::new();
         for path in &shards.files {
             identify::check_format(path)?;
-            let file = SafeTensors::open(path, device, self.options.residence)?;
-            if let Some(mapping) = &file.mapping {
-                let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
-                mappings.retain(|mapping| mapping.strong_count() > 0);
-                mappings.push(std::sync::Arc::downgrade(mapping));
-            }
-            files.push(file);
+            files.push(SafeTensors::open(path, device, self.options.residence)?);
         }
-        shards.merge(files)
+        let mapped: Vec<_> = files.iter_mut().filter_map(|file| file.mapping.take()).collect();
+        let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        mappings.retain(|mapping| mapping.strong_count() > 0);
+        mappings.extend(mapped.iter().map(Arc::downgrade));
+        Ok((shards.merge(files)?, mapped))
     }
 
     /// Bytes of all weights on disk; 0 for the embedded model, which is part of the program.
@@ -230,17 +230,7 @@ impl ModelFiles {
     /// [`Error::ModelChanged`].
     pub fn check_intact(&self) -> Result<()> {
         let mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
-        for file in mappings.iter().filter_map(Weak::upgrade) {
-            if let Err(change) = file.check() {
-                let path = file.path().to_owned();
-                return Err(Error::ModelChanged {
-                    path,
-                    was_bytes: change.was_bytes,
-                    is_bytes: change.is_bytes,
-                });
-            }
-        }
-        Ok(())
+        mappings.iter().filter_map(Weak::upgrade).try_for_each(|file| loader::check_mapping(&file))
     }
 
     /// A file's path in messages.

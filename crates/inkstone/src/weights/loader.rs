@@ -1,8 +1,9 @@
 //! Takes tensors out of a model's files by name and keeps account of what is missing, misshapen or left over.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, Shape, Storage, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Device, MappedFile, Shape, Storage, Tensor, Weight, ops};
 
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Loader {
     activations: DType,
     tensors: BTreeMap<String, Tensor>,
     foreign: BTreeMap<String, &'static str>,
+    /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
+    mappings: Vec<Arc<MappedFile>>,
     strictness: Strictness,
     report: TensorReport,
     failure: Option<Error>,
@@ -49,6 +52,7 @@ impl Loader {
             activations,
             tensors,
             foreign: BTreeMap::new(),
+            mappings: Vec::new(),
             strictness: Strictness::default(),
             report: TensorReport::default(),
             failure: None,
@@ -59,6 +63,13 @@ impl Loader {
     #[must_use]
     pub fn with_foreign(mut self, foreign: BTreeMap<String, &'static str>) -> Self {
         self.foreign = foreign;
+        self
+    }
+
+    /// Adds the mapped files that must stay as they are until the end of the loading.
+    #[must_use]
+    pub(super) fn with_mappings(mut self, mappings: Vec<Arc<MappedFile>>) -> Self {
+        self.mappings = mappings;
         self
     }
 
@@ -153,8 +164,9 @@ impl Loader {
     ///
     /// # Errors
     /// [`Error::Tensors`] names every missing, misshapen and mistyped tensor, and the left-over ones where
-    /// [`Strictness::RefuseExtra`] makes them an error.
+    /// [`Strictness::RefuseExtra`] makes them an error; [`Error::ModelChanged`] if a file changed meanwhile.
     pub fn finish(mut self) -> Result<()> {
+        self.mappings.iter().try_for_each(|file| check_mapping(file))?;
         let extra = self.left_over();
         match (self.strictness, extra.first()) {
             (_, None) => {}
@@ -175,4 +187,14 @@ impl Loader {
         Tensor::from_storage(&self.device, Storage::Static(&[]), DType::F32, shape)
             .unwrap_or_else(|_| unreachable!())
     }
+}
+
+/// # Errors
+/// [`Error::ModelChanged`] if the file is not what it was when it was mapped.
+pub(super) fn check_mapping(file: &MappedFile) -> Result<()> {
+    file.check().map_err(|change| Error::ModelChanged {
+        path: file.path().to_owned(),
+        was_bytes: change.was_bytes,
+        is_bytes: change.is_bytes,
+    })
 }
