@@ -188,9 +188,6 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
             );
         }
     }
-    if let Some(row) = shared_row(args) {
-        return check::range(OP, "sequences", "rows of one sequence each".into(), format!("row {row} twice"));
-    }
     let device = first.q.device();
     let mut results = Vec::with_capacity(args.streams.len());
     for s in args.streams {
@@ -198,14 +195,4 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
     }
     device.backend().attention(args, &mut results);
     Ok(results)
-}
-
-/// A row that two sequences claim: a device may write the results of all sequences at once.
-fn shared_row(args: &Attention<'_>) -> Option<usize> {
-    (0..args.streams.len()).find_map(|stream| {
-        let mut ranges: Vec<_> =
-            args.sequences.iter().map(|s| &s[stream]).filter(|r| !r.is_empty()).collect();
-        ranges.sort_unstable_by_key(|r| r.start);
-        ranges.windows(2).find(|pair| pair[0].end > pair[1].start).map(|pair| pair[1].start)
-    })
 }
