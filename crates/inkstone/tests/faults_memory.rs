@@ -4,12 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use inkstone::weights::{Component, ModelFiles, ModelSource, ReadOptions, SafeTensors, safetensors};
 use inkstone_tensor::{DType, Device, Shape, Tensor};
 use peak_alloc::PeakAlloc;
+
+#[allow(dead_code)] // the other tests need more of it
+#[path = "faults/dir.rs"]
+mod dir;
+
+use dir::{Dir, WEIGHTS, device};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -88,14 +94,6 @@ impl Random {
     }
 }
 
-fn device() -> Device {
-    Device::cpu(&Default::default()).unwrap()
-}
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/qwen_tiny")
-}
-
 fn damaged_safetensors(random: &mut Random) {
     let device = device();
     let tensor =
@@ -116,29 +114,15 @@ fn damaged_safetensors(random: &mut Random) {
     assert!((1..3_000).contains(&accepted), "damage in the data is accepted, most other is not: {accepted}");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The golden model with its transformer behind an index.
-fn model(root: &Path) -> ModelSource {
-    const FILE: &str = "transformer/diffusion_pytorch_model.safetensors";
-    copy_folder(&golden(), root);
-    let names = SafeTensors::open(&root.join(FILE), &device(), Default::default()).unwrap().tensors;
+fn sharded(dir: &Dir) -> ModelSource {
+    let root = &dir.0;
+    let names = SafeTensors::open(&root.join(WEIGHTS), &device(), Default::default()).unwrap().tensors;
     let map: BTreeMap<&String, &str> = names.keys().map(|name| (name, "shard.safetensors")).collect();
-    fs::rename(root.join(FILE), root.join("transformer/shard.safetensors")).unwrap();
+    fs::rename(root.join(WEIGHTS), root.join("transformer/shard.safetensors")).unwrap();
     let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
-    fs::write(root.join(format!("{FILE}.index.json")), index).unwrap();
-    ModelSource::Folder(root.to_owned())
+    fs::write(root.join(format!("{WEIGHTS}.index.json")), index).unwrap();
+    ModelSource::Folder(root.clone())
 }
 
 /// Everything that reads a file of the model, as far as it gets.
@@ -152,8 +136,8 @@ fn read_all(source: &ModelSource, device: &Device) -> Result<(), inkstone::Error
     Ok(())
 }
 
-fn damaged_json(random: &mut Random, root: &Path) {
-    let (source, device) = (model(root), device());
+fn damaged_json(random: &mut Random, dir: &Dir) {
+    let (root, source, device) = (&dir.0, sharded(dir), device());
     read_all(&source, &device).unwrap();
     let usual = peak_bytes(|| read_all(&source, &device).unwrap());
     for name in [
@@ -224,10 +208,8 @@ fn largest_header() {
 /// One test, so that nothing else allocates meanwhile.
 #[test]
 fn damaged_files_take_little_memory_and_never_panic() {
-    let root = std::env::temp_dir().join(format!("inkstone-damaged-{}", std::process::id()));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     damaged_safetensors(&mut random);
-    damaged_json(&mut random, &root);
+    damaged_json(&mut random, &Dir::model("damaged"));
     largest_header();
-    fs::remove_dir_all(root).unwrap();
 }

@@ -1,0 +1,86 @@
+//! Row 21: tokenizers.
+
+use std::fs;
+use std::path::Path;
+
+use inkstone::Error;
+use inkstone::error::{JsonProblem, TokenizerProblem};
+
+use crate::dir::{Dir, copy_folder};
+
+const TOKENIZER: &str = "tokenizer/tokenizer.json";
+
+fn tokenizer_problem(edit: impl Fn(&mut serde_json::Value)) -> TokenizerProblem {
+    let dir = Dir::model("tokenizer");
+    let mut value = serde_json::from_str(&dir.read(TOKENIZER)).unwrap();
+    edit(&mut value);
+    dir.write(TOKENIZER, value.to_string());
+    let start = std::time::Instant::now();
+    let error = dir.open().unwrap().tokenizer().unwrap_err();
+    // A pattern that backtracks takes minutes; the rest is slack for a busy machine.
+    assert!(start.elapsed().as_secs() < 5);
+    match error {
+        Error::Tokenizer { problem, .. } => problem,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn row_21_hostile_tokenizers() {
+    let got = tokenizer_problem(|t| t["model"]["vocab"]["zzz"] = 512.into());
+    assert_eq!(got, TokenizerProblem::IdOutOfRange { token: "zzz".into(), id: 512, vocab_size: 512 });
+    let got = tokenizer_problem(|t| t["added_tokens"][0]["id"] = u64::MAX.into());
+    assert!(matches!(got, TokenizerProblem::IdOutOfRange { id: u64::MAX, .. }));
+    let got = tokenizer_problem(|t| t["model"]["vocab"]["zzz"] = 7.into());
+    assert_eq!(got, TokenizerProblem::DuplicateId { id: 7 });
+    let got = tokenizer_problem(|t| t["model"]["merges"][3] = "abc".into());
+    assert_eq!(got, TokenizerProblem::BadMerge { line: 4 });
+    let not_qwen = |edit: &dyn Fn(&mut serde_json::Value)| match tokenizer_problem(edit) {
+        TokenizerProblem::NotQwen { part, got, .. } => (part, got),
+        other => panic!("{other:?}"),
+    };
+    // Backtracks without end on "aaaa...b"; and 20 MB of it.
+    let evil = |pattern: String| {
+        not_qwen(&move |t| {
+            t["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern.clone().into()
+        })
+    };
+    assert_eq!(evil("(a+)+$".into()), ("pre-tokenizer", "Split by (a+)+$".into()));
+    let (part, got) = evil("(a+)+$".repeat(3_500_000));
+    assert!(part == "pre-tokenizer" && got.len() < 100);
+    let replace = serde_json::json!({"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""});
+    assert_eq!(not_qwen(&|t| t["normalizer"] = replace.clone()), ("normalizer", "Replace".into()));
+    assert_eq!(not_qwen(&|t| t["decoder"] = replace.clone()).0, "decoder");
+    assert_eq!(not_qwen(&|t| t["model"]["type"] = "WordPiece".into()).0, "model");
+    assert_eq!(not_qwen(&|t| t["model"]["dropout"] = 0.5.into()).0, "dropout");
+    assert_eq!(not_qwen(&|t| t["pre_tokenizer"] = serde_json::Value::Null).0, "pre-tokenizer");
+
+    let dir = Dir::model("tokenizer-size");
+    fs::File::options().write(true).open(dir.0.join(TOKENIZER)).unwrap().set_len(200 << 20).unwrap();
+    let want = JsonProblem::TooLarge { size_bytes: 200 << 20, limit_bytes: 64_000_000 };
+    assert!(matches!(dir.open().unwrap().tokenizer(), Err(Error::Json { problem, .. }) if problem == want));
+    dir.write(TOKENIZER, r#"{"model":{"type":"BPE","vocab":{"a":0,"a":1},"merges":[]}}"#);
+    assert!(dir.open().unwrap().tokenizer().unwrap_err().to_string().contains("\"a\" occurs twice"));
+}
+
+#[test]
+fn a_tokenizer_in_parts_is_the_same() {
+    for model in ["golden/data/qwen_tiny", "models/tiny"] {
+        let dir = Dir::empty("parts");
+        copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(model), &dir.0);
+        let whole: serde_json::Value = serde_json::from_str(&dir.read(TOKENIZER)).unwrap();
+        fs::remove_file(dir.0.join(TOKENIZER)).unwrap();
+        let parts: serde_json::Value =
+            serde_json::from_slice(&dir.open().unwrap().tokenizer().unwrap()).unwrap();
+        assert_eq!(parts["model"]["vocab"], whole["model"]["vocab"]);
+        assert_eq!(parts["pre_tokenizer"], whole["pre_tokenizer"]);
+        assert_eq!(parts["added_tokens"], whole["added_tokens"]);
+        let pair = |merge: &serde_json::Value| match merge.as_str() {
+            Some(text) => serde_json::json!(text.split(" ").collect::<Vec<_>>()),
+            None => merge.clone(),
+        };
+        let pairs =
+            |merges: &serde_json::Value| merges.as_array().unwrap().iter().map(pair).collect::<Vec<_>>();
+        assert_eq!(pairs(&parts["model"]["merges"]), pairs(&whole["model"]["merges"]));
+    }
+}
