@@ -2,6 +2,7 @@
 
 mod facts;
 mod model;
+mod picture;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ pub use facts::Facts;
 pub use model::{
     FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
+pub use picture::PictureProblem;
 
 /// The result of an Inkstone call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -161,6 +163,9 @@ pub enum Error {
         /// What is allowed, in words.
         allowed: String,
     },
+    /// A picture cannot be read.
+    #[error("the picture cannot be used: {0}")]
+    Picture(#[from] PictureProblem),
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),

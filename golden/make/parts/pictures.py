@@ -1,7 +1,7 @@
 """Pictures in the formats and pixel types that people have, as diffusers' load_image sees them."""
-import os
+import json, os
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from diffusers.utils import load_image
 from golden_common import picture, u8
 
@@ -31,3 +31,18 @@ def run(c):
     d = {n: u8(load_image(f"{out}/{n}")) for n in names}
     d["gray16.png"] = u8(Image.fromarray((wide >> 8).astype(np.uint8)).convert("RGB"))
     c.save("pictures", d, note="pictures/* through diffusers.utils.load_image: EXIF orientation applied, first frame, RGB (HWC u8). gray16.png is the upper byte instead: Pillow's convert('RGB') clips 16-bit gray to white. JPEG and lossy WebP were decoded by libjpeg-turbo and libwebp")
+    carriers(save, base)
+
+
+def carriers(save, base):
+    """Pictures with settings in them, as stable-diffusion-webui and mflux store them."""
+    settings = "Steps: 30, Sampler: Euler a, CFG scale: 7, Seed: 1234, Size: 640x960, Model: some_model"
+    for name, prompt, zipped in (("a1111.png", "a cat, masterpiece", False), ("a1111_unicode.png", "eine Katze, 猫", False), ("a1111_compressed.png", "a cat, masterpiece", True)):
+        info = PngImagePlugin.PngInfo()
+        info.add_text("parameters", f"{prompt}\nNegative prompt: blurry\n{settings}", zip=zipped)
+        save(base, name, pnginfo=info)
+    exif = Image.Exif()
+    comment = {"mflux_version": "0.11.1", "model": "Qwen/Qwen-Image", "base_model": "None", "seed": 42, "steps": 20, "guidance": 4.0, "height": 768, "width": 1024, "precision": "mlx.core.bfloat16",
+               "quantize": None, "generation_time_seconds": 12.5, "lora_paths": None, "image_path": None, "image_strength": None, "prompt": "a red apple", "negative_prompt": None}
+    exif[0x8769] = {0x9286: b"ASCII\0\0\0" + json.dumps(comment).encode()}
+    save(base, "mflux.png", exif=exif)

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
-    Error, FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem,
+    Error, FileFormat, Found, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
+    TokenizerProblem,
 };
 
 fn path() -> PathBuf {
@@ -18,6 +19,7 @@ fn examples() -> Vec<Error> {
     let mut all = vec![
         Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
         Error::Interrupted,
+        Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
         Error::NotFinite { step: 3 },
         Error::ModelRead { path: path(), source: io() },
         Error::ModelNotFound { path: path() },
@@ -87,9 +89,10 @@ fn variant(error: &Error) -> usize {
         Error::Tensors { .. } => 15,
         Error::ModelConfig { .. } => 16,
         Error::Tensor(_) => 17,
+        Error::Picture(_) => 18,
     }
 }
-const VARIANTS: usize = 18;
+const VARIANTS: usize = 19;
 
 #[test]
 fn every_variant_has_an_example() {
