@@ -31,7 +31,8 @@ use crate::{AlignedBuffer, Backend, DType, Error, Pool, Result, Storage, Tensor}
 pub struct Options {
     /// Number of threads; `None` for one a core.
     pub threads: Option<usize>,
-    /// Instruction set: `scalar`, `avx2`, `avx512`, `neon`; `None` for `INKSTONE_CPU`, or the best one there is.
+    /// Instruction set: `scalar`, `avx2`, `avx512`, `avx512bf16`, `neon`; `None` for `INKSTONE_CPU`, or the best one
+    /// there is.
     pub isa: Option<String>,
 }
 

@@ -178,13 +178,7 @@ impl Flash<'_> {
                 places.chunks(cols).zip(keys.chunks_mut(self.tile.panel_bytes(row_bytes / 4)))
             {
                 self.gather(&self.k, places, unit.kv_head, row_bytes, rows);
-                let words = Words {
-                    bytes: rows,
-                    stride_bytes: row_bytes,
-                    rows: places.len(),
-                    words: row_bytes / 4,
-                    width: cols,
-                };
+                let words = Words::plain(rows, row_bytes, places.len(), cols);
                 words.transpose(self.table, panel);
             }
             self.gather(&self.v, places, unit.kv_head, value_bytes, gathered);
@@ -242,7 +236,7 @@ impl Flash<'_> {
                     let seen = Row::f32s(&scores[r * state.scores_stride..][..seen]);
                     let width = words_of(keys.len(), self.work) * 4;
                     let weights = RowMut::new(&mut weights[r * state.weights_bytes..][..width], self.work);
-                    let scores = Scores { seen, scale: self.args.scale };
+                    let scores = Scores { seen, scale_log2: self.args.scale * std::f32::consts::LOG2_E };
                     // SAFETY: the weights are as many as the keys or one more.
                     let before = unsafe { (self.table.rows.softmax)(&scores, running, weights) };
                     if key > 0 && before != 1.0 {

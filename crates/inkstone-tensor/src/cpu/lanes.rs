@@ -45,10 +45,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn max(self, b: Self) -> Self;
     /// The nearest integer.
     unsafe fn round(self) -> Self;
-    /// `self * 2^n` for an integral `n` from -126 to 127.
+    /// `self * 2^n` for an integral `n` from -127 to 127; at -127, below the normal numbers, perhaps 0.
     unsafe fn scale_by_power(self, n: Self) -> Self;
-    /// Zero in each lane where `x < bound`, else the lane itself.
-    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self;
     /// Zero from lane `n` on.
     unsafe fn first(self, n: usize) -> Self;
     /// The sum of all lanes, always added in the same order.
@@ -60,6 +58,15 @@ pub(super) trait Lanes: Copy {
     /// The way back.
     unsafe fn zip(even: Self, odd: Self) -> (Self, Self);
     /// Reads a square of `N x N` 32-bit words, rows `from_stride` bytes apart, and writes it with rows and columns
-    /// exchanged, rows `to_stride` bytes apart.
-    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize);
+    /// exchanged, rows `to_stride` bytes apart. Asks for the square at `next`, which may be anywhere, to be fetched.
+    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8);
+    /// The same for words that are two bf16 each: writes `2 N x N` f32, those of the lower halves of a word's column
+    /// first.
+    unsafe fn transpose_widened(
+        from: *const u8,
+        from_stride: usize,
+        to: *mut u8,
+        to_stride: usize,
+        next: *const u8,
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Scalar};
 use super::rows::{Matrix, Row, RowMut};
 use super::table::Table;
 use super::tile::Tile;
@@ -40,34 +40,37 @@ impl<'a> Source<'a> {
         scratch: &mut [u8],
         panel: &mut [u8],
     ) {
+        if let Some(words) = self.in_place(tile, &outs, &ks) {
+            return words.transpose(table, panel);
+        }
         let row_bytes = words_of(ks.len(), self.work) * 4;
+        let (rows, through) = scratch.split_at_mut(tile.cols * row_bytes);
         let count = outs.len();
-        let plain = self.matrix.dtype() == self.work
-            && !self.rounds()
-            && ks.len() * self.work.size_bytes() == row_bytes;
-        let words = if plain && count > 0 && !ks.is_empty() {
-            Words {
-                bytes: self.matrix.bytes_from(outs.start, ks.start),
-                stride_bytes: self.matrix.stride_bytes(),
-                rows: count,
-                words: row_bytes / 4,
-                width: tile.cols,
-            }
-        } else {
-            let (rows, through) = scratch.split_at_mut(tile.cols * row_bytes);
-            for (row, out) in rows.chunks_exact_mut(row_bytes.max(1)).zip(outs) {
-                let stored = self.matrix.part(out, ks.clone());
-                self.convert(table, stored, row, through);
-            }
-            Words {
-                bytes: rows,
-                stride_bytes: row_bytes,
-                rows: count,
-                words: row_bytes / 4,
-                width: tile.cols,
-            }
-        };
-        words.transpose(table, panel);
+        for (row, out) in rows.chunks_exact_mut(row_bytes.max(1)).zip(outs) {
+            self.convert(table, self.matrix.part(out, ks.clone()), row, through);
+        }
+        Words::plain(rows, row_bytes, count, tile.cols).transpose(table, panel);
+    }
+
+    /// The stored words themselves, if the panel can be made of them.
+    fn in_place(&self, tile: &Tile, outs: &Range<usize>, ks: &Range<usize>) -> Option<Words<'a>> {
+        let stored = self.matrix.dtype();
+        let row_bytes = ks.len() * stored.size_bytes();
+        let widen = (stored, self.work) == (DType::Bf16, DType::F32);
+        let fits = (stored == self.work && !self.rounds()) || widen;
+        if !fits || row_bytes == 0 || !row_bytes.is_multiple_of(4) || outs.is_empty() {
+            return None;
+        }
+        let stride_bytes = self.matrix.stride_bytes();
+        Some(Words {
+            bytes: self.matrix.bytes_from(outs.start, ks.start),
+            stride_bytes,
+            rows: outs.len(),
+            words: row_bytes / 4,
+            width: tile.cols,
+            ahead_bytes: tile.cols * stride_bytes,
+            form: if widen { Form::Widened } else { Form::Plain },
+        })
     }
 
     /// Whether values lose precision on their way to a wider type, so that every table multiplies the same ones.
@@ -100,19 +103,38 @@ pub(super) fn words_of(len: usize, dtype: DType) -> usize {
 
 /// Rows of 32-bit words that become columns of a panel.
 pub(super) struct Words<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) stride_bytes: usize,
-    pub(super) rows: usize,
+    bytes: &'a [u8],
+    stride_bytes: usize,
+    rows: usize,
     /// Words of a row.
-    pub(super) words: usize,
+    words: usize,
     /// Columns of the panel; those beyond `rows` become zero.
-    pub(super) width: usize,
+    width: usize,
+    /// Distance to what is likely wanted next: it is fetched while these words are worked on.
+    ahead_bytes: usize,
+    form: Form,
 }
 
-impl Words<'_> {
-    /// Writes word `w` of row `r` to place `w * width + r`.
+/// What a word is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A word of the panel.
+    Plain,
+    /// Two bf16 that become two f32, one below the other.
+    Widened,
+}
+
+impl<'a> Words<'a> {
+    /// Rows of scratch that are words of the panel already.
+    pub(super) fn plain(bytes: &'a [u8], row_bytes: usize, rows: usize, width: usize) -> Self {
+        let words = row_bytes / 4;
+        Self { bytes, stride_bytes: row_bytes, rows, words, width, ahead_bytes: 0, form: Form::Plain }
+    }
+
+    /// Writes word `w` of row `r` to place `w * width + r`; of a word of two, to `2 w * width + r` and a row below.
     pub(super) fn transpose(&self, table: &Table, panel: &mut [u8]) {
-        assert!(self.rows <= self.width && panel.len() >= self.words * self.width * 4);
+        let height = self.words * if self.form == Form::Widened { 2 } else { 1 };
+        assert!(self.rows <= self.width && panel.len() >= height * self.width * 4);
         assert!(self.rows == 0 || self.bytes.len() >= (self.rows - 1) * self.stride_bytes + self.words * 4);
         // SAFETY: both slices reach far enough, as just checked.
         unsafe { (table.rows.transpose)(self, panel) }
@@ -123,36 +145,35 @@ impl Words<'_> {
 /// The processor has what `L` needs; the lengths are as [`Words::transpose`] checks.
 #[inline(always)]
 pub(super) unsafe fn transpose<L: Lanes>(from: &Words<'_>, to: &mut [u8]) {
-    let whole = |n: usize| n - n % L::N;
-    let (rows, words) = (whole(from.rows), whole(from.words));
+    let (rows, words) = (from.rows - from.rows % L::N, from.words - from.words % L::N);
+    let height = if from.form == Form::Widened { 2 } else { 1 };
+    let pitch = from.width * 4;
     let (source, target) = (from.bytes.as_ptr(), to.as_mut_ptr());
     // SAFETY: squares of N rows and N words, then what is left of both, all within the lengths of the contract.
     unsafe {
-        let mut row = 0;
-        while row < rows {
-            let mut word = 0;
-            while word < words {
+        for row in (0..rows).step_by(L::N) {
+            for word in (0..words).step_by(L::N) {
                 let square = source.add(row * from.stride_bytes + word * 4);
-                L::transpose(
-                    square,
-                    from.stride_bytes,
-                    target.add((word * from.width + row) * 4),
-                    from.width * 4,
-                );
-                word += L::N;
+                let next = square.wrapping_add(from.ahead_bytes);
+                let to = target.add(word * height * pitch + row * 4);
+                match from.form {
+                    Form::Plain => L::transpose(square, from.stride_bytes, to, pitch, next),
+                    Form::Widened => L::transpose_widened(square, from.stride_bytes, to, pitch, next),
+                }
             }
-            row += L::N;
         }
-        for word in 0..from.words {
-            let to = target.add(word * from.width * 4).cast::<u32>();
-            let done = if word < words { rows } else { 0 };
-            for row in done..from.rows {
-                let from = source.add(row * from.stride_bytes + word * 4).cast::<u32>();
-                to.add(row).write_unaligned(from.read_unaligned());
+        for row in 0..from.rows {
+            for word in (if row < rows { words } else { 0 })..from.words {
+                let square = source.add(row * from.stride_bytes + word * 4);
+                let to = target.add(word * height * pitch + row * 4);
+                match from.form {
+                    Form::Plain => Scalar::transpose(square, 0, to, 0, square),
+                    Form::Widened => Scalar::transpose_widened(square, 0, to, pitch, square),
+                }
             }
-            for row in from.rows..from.width {
-                to.add(row).write_unaligned(0);
-            }
+        }
+        for line in (0..from.words * height).take_while(|_| from.rows < from.width) {
+            target.add(line * pitch + from.rows * 4).write_bytes(0, pitch - from.rows * 4);
         }
     }
 }

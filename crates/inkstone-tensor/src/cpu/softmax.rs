@@ -1,6 +1,6 @@
 //! The online softmax of attention: a row of scores at a time, one block of keys after the other.
 
-use super::activation::exp;
+use super::activation::exp2_down;
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::rows::{Row, RowMut};
@@ -10,16 +10,16 @@ use super::rows::{Row, RowMut};
 pub(super) struct Scores<'a> {
     /// Scores against the keys that the row sees; may be none.
     pub(super) seen: Row<'a>,
-    /// Factor on the scores.
-    pub(super) scale: f32,
+    /// Factor on the scores, times log2(e): weights are powers of two.
+    pub(super) scale_log2: f32,
 }
 
 /// What a row remembers from one block of keys to the next.
 #[derive(Clone, Copy)]
 pub(super) struct Running {
-    /// The largest score so far.
+    /// The largest scaled score so far.
     max: f32,
-    /// The sum of `exp(score - max)` so far.
+    /// The sum of `2^(scaled score - max)` so far.
     sum: f32,
 }
 
@@ -32,8 +32,8 @@ impl Running {
     }
 }
 
-/// Writes `exp(scale * score - max)` for the keys that are seen and 0 for those behind; returns the factor that what
-/// was summed up before now needs, because the maximum may have grown.
+/// Writes `2^(scaled score - max)` for the keys that are seen and 0 for those behind; returns the factor that what was
+/// summed up before now needs, because the maximum may have grown.
 ///
 /// # Safety
 /// The processor has what `L` needs; `to` is at least as long as the scores.
@@ -43,26 +43,33 @@ pub(super) unsafe fn softmax_row<L: Lanes>(
     running: &mut Running,
     mut to: RowMut<'_>,
 ) -> f32 {
-    let Scores { seen, scale } = *scores;
+    let Scores { seen, scale_log2 } = *scores;
     let len = seen.len();
+    let whole = len - len % L::N;
     // SAFETY: the caller's promise.
     unsafe {
-        let scale = L::splat(scale);
-        let mut largest = L::splat(f32::NEG_INFINITY);
-        let whole = len - len % L::N;
+        let scale = L::splat(scale_log2);
+        let mut largest = L::splat(running.max);
         for_lanes!(L, whole, |i, n| { largest = largest.max(seen.load::<L>(i, n).mul(scale)) });
-        let mut max = running.max.max(largest.largest());
+        let mut max = largest.largest();
         for i in whole..len {
             max = max.max(seen.load::<L>(i, 1).mul(scale).first(1).sum());
         }
-        let before = if running.max == max { 1.0 } else { exp(L::splat(running.max - max)).first(1).sum() };
+        let before =
+            if running.max == max { 1.0 } else { exp2_down(L::splat(running.max - max)).first(1).sum() };
         let mut sum = L::splat(0.0);
-        let max_lanes = L::splat(max);
-        for_lanes!(L, len, |i, n| {
-            let weight = exp(seen.load::<L>(i, n).mul(scale).sub(max_lanes)).first(n);
+        let minus_max = L::splat(-max);
+        for_lanes!(L, whole, |i, n| {
+            let weight = exp2_down(seen.load::<L>(i, n).mul_add(scale, minus_max));
             sum = sum.add(weight);
             to.store(i, n, weight);
         });
+        if whole < len {
+            let n = len - whole;
+            let weight = exp2_down(seen.load::<L>(whole, n).mul_add(scale, minus_max)).first(n);
+            sum = sum.add(weight);
+            to.store(whole, n, weight);
+        }
         let behind = to.len() - len;
         for_lanes!(L, behind, |i, n| { to.store(len + i, n, L::splat(0.0)) });
         *running = Running { max, sum: running.sum * before + sum.sum() };

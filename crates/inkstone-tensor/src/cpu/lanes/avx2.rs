@@ -122,11 +122,6 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_NLT_UQ>(x.0, bound.0)) })
-    }
-    #[inline(always)]
     unsafe fn first(self, n: usize) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_and_ps(self.0, _mm256_castsi256_ps(mask(n))) })
@@ -171,33 +166,65 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize) {
+    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8) {
         // SAFETY: see above; 8 rows of 8 words are at both places.
         unsafe {
-            let mut r = [_mm256_setzero_si256(); 8];
-            for (i, row) in r.iter_mut().enumerate() {
-                *row = _mm256_loadu_si256(from.add(i * from_stride).cast());
-            }
-            // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
-            let mut s = r;
-            for i in 0..4 {
-                s[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-                s[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..2 {
-                r[4 * i] = _mm256_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
-                r[4 * i + 1] = _mm256_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
-                r[4 * i + 2] = _mm256_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
-                r[4 * i + 3] = _mm256_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
-            }
-            // r[4 q + j] holds, in lane l, column 4 l + j of the rows 4 q .. 4 q + 4: exchange q and l.
-            for j in 0..4 {
-                let low = _mm256_permute2x128_si256::<0x20>(r[j], r[4 + j]);
-                let high = _mm256_permute2x128_si256::<0x31>(r[j], r[4 + j]);
-                _mm256_storeu_si256(to.add(j * to_stride).cast(), low);
-                _mm256_storeu_si256(to.add((4 + j) * to_stride).cast(), high);
+            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+                _mm256_storeu_si256(to.add(i * to_stride).cast(), column);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn transpose_widened(
+        from: *const u8,
+        from_stride: usize,
+        to: *mut u8,
+        to_stride: usize,
+        next: *const u8,
+    ) {
+        // SAFETY: see above; 8 rows of 8 words are at `from`, twice as many at `to`.
+        unsafe {
+            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+                let (lower, upper) =
+                    (_mm256_slli_epi32::<16>(column), _mm256_and_si256(column, _mm256_set1_epi32(UPPER)));
+                _mm256_storeu_si256(to.add(2 * i * to_stride).cast(), lower);
+                _mm256_storeu_si256(to.add((2 * i + 1) * to_stride).cast(), upper);
+            }
+        }
+    }
+}
+
+/// The bf16 in the upper half of a word, as an f32's bits.
+const UPPER: i32 = 0xffff_0000u32.cast_signed();
+
+/// The columns of a square of 8 rows of 8 words; asks for the square at `next` to be fetched.
+#[inline(always)]
+unsafe fn columns(from: *const u8, from_stride: usize, next: *const u8) -> [__m256i; 8] {
+    // SAFETY: the caller has the square; fetching ahead never faults.
+    unsafe {
+        let mut r = [_mm256_setzero_si256(); 8];
+        for (i, row) in r.iter_mut().enumerate() {
+            *row = _mm256_loadu_si256(from.add(i * from_stride).cast());
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(i * from_stride).cast());
+        }
+        // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
+        let mut s = r;
+        for i in 0..4 {
+            s[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            s[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..2 {
+            r[4 * i] = _mm256_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
+            r[4 * i + 1] = _mm256_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
+            r[4 * i + 2] = _mm256_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
+            r[4 * i + 3] = _mm256_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
+        }
+        // r[4 q + j] holds, in lane l, column 4 l + j of the rows 4 q .. 4 q + 4: exchange q and l.
+        for j in 0..4 {
+            s[j] = _mm256_permute2x128_si256::<0x20>(r[j], r[4 + j]);
+            s[4 + j] = _mm256_permute2x128_si256::<0x31>(r[j], r[4 + j]);
+        }
+        s
     }
 }
 

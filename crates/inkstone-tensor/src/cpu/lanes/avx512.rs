@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::Lanes;
 
-/// Sixteen f32.
+/// Sixteen f32; `BF16` says whether the processor rounds to bf16 in one instruction.
 #[derive(Clone, Copy)]
-pub(in crate::cpu) struct Avx512(__m512);
+pub(in crate::cpu) struct Avx512<const BF16: bool>(__m512);
 
 /// The mask of the first `n` of 16 lanes.
 #[inline(always)]
@@ -19,7 +19,7 @@ fn mask(n: usize) -> u16 {
 
 // SAFETY, for each block below: the processor has the instructions, and `n` elements are at the pointer, as the
 // trait's contract says; masked lanes are not touched.
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const N: usize = 16;
 
     #[inline(always)]
@@ -54,9 +54,9 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, n: usize) {
-        // SAFETY: see above. Both types are 32 bytes without padding.
+        // SAFETY: see above.
         unsafe {
-            let half: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(self.0));
+            let half = if BF16 { round_in_one(self.0) } else { round(self.0) };
             if n == 16 {
                 _mm256_storeu_si256(p.cast(), half);
             } else {
@@ -111,11 +111,6 @@ impl Lanes for Avx512 {
         Self(unsafe { _mm512_scalef_ps(self.0, n.0) })
     }
     #[inline(always)]
-    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self {
-        // SAFETY: see above.
-        Self(unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x.0, bound.0), self.0) })
-    }
-    #[inline(always)]
     unsafe fn first(self, n: usize) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_maskz_mov_ps(mask(n), self.0) })
@@ -151,42 +146,71 @@ impl Lanes for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize) {
+    unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8) {
         // SAFETY: see above; 16 rows of 16 words are at both places.
         unsafe {
-            let mut r = [_mm512_setzero_si512(); 16];
-            for (i, row) in r.iter_mut().enumerate() {
-                *row = _mm512_loadu_si512(from.add(i * from_stride).cast());
-            }
-            // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
-            let mut s = r;
-            for i in 0..8 {
-                s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-                s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..4 {
-                r[4 * i] = _mm512_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
-                r[4 * i + 1] = _mm512_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
-                r[4 * i + 2] = _mm512_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
-                r[4 * i + 3] = _mm512_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
-            }
-            // r[4 q + j] holds, in lane l, column 4 l + j of the rows 4 q .. 4 q + 4: exchange q and l.
-            for j in 0..4 {
-                let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[j], r[4 + j]);
-                let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[j], r[4 + j]);
-                let c = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[8 + j], r[12 + j]);
-                let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[8 + j], r[12 + j]);
-                let lanes = [
-                    _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c),
-                    _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d),
-                    _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c),
-                    _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d),
-                ];
-                for (l, lane) in lanes.into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add((4 * l + j) * to_stride).cast(), lane);
-                }
+            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+                _mm512_storeu_si512(to.add(i * to_stride).cast(), column);
             }
         }
+    }
+    #[inline(always)]
+    unsafe fn transpose_widened(
+        from: *const u8,
+        from_stride: usize,
+        to: *mut u8,
+        to_stride: usize,
+        next: *const u8,
+    ) {
+        // SAFETY: see above; 16 rows of 16 words are at `from`, twice as many at `to`.
+        unsafe {
+            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+                let (lower, upper) =
+                    (_mm512_slli_epi32::<16>(column), _mm512_and_si512(column, _mm512_set1_epi32(UPPER)));
+                _mm512_storeu_si512(to.add(2 * i * to_stride).cast(), lower);
+                _mm512_storeu_si512(to.add((2 * i + 1) * to_stride).cast(), upper);
+            }
+        }
+    }
+}
+
+/// The bf16 in the upper half of a word, as an f32's bits.
+const UPPER: i32 = 0xffff_0000u32.cast_signed();
+
+/// The columns of a square of 16 rows of 16 words; asks for the square at `next` to be fetched.
+#[inline(always)]
+unsafe fn columns(from: *const u8, from_stride: usize, next: *const u8) -> [__m512i; 16] {
+    // SAFETY: the caller has the square; fetching ahead never faults.
+    unsafe {
+        let mut r = [_mm512_setzero_si512(); 16];
+        for (i, row) in r.iter_mut().enumerate() {
+            *row = _mm512_loadu_si512(from.add(i * from_stride).cast());
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(i * from_stride).cast());
+        }
+        // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
+        let mut s = r;
+        for i in 0..8 {
+            s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        for i in 0..4 {
+            r[4 * i] = _mm512_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
+            r[4 * i + 1] = _mm512_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
+            r[4 * i + 2] = _mm512_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
+            r[4 * i + 3] = _mm512_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
+        }
+        // r[4 q + j] holds, in lane l, column 4 l + j of the rows 4 q .. 4 q + 4: exchange q and l.
+        for j in 0..4 {
+            let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[j], r[4 + j]);
+            let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[j], r[4 + j]);
+            let c = _mm512_shuffle_i32x4::<0b10_00_10_00>(r[8 + j], r[12 + j]);
+            let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(r[8 + j], r[12 + j]);
+            s[j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, c);
+            s[4 + j] = _mm512_shuffle_i32x4::<0b10_00_10_00>(b, d);
+            s[8 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, c);
+            s[12 + j] = _mm512_shuffle_i32x4::<0b11_01_11_01>(b, d);
+        }
+        s
     }
 }
 
@@ -195,5 +219,26 @@ unsafe fn load_16(p: *const u16, n: usize) -> __m256i {
     // SAFETY: as for the trait's loads.
     unsafe {
         if n == 16 { _mm256_loadu_si256(p.cast()) } else { _mm256_maskz_loadu_epi16(mask(n), p.cast()) }
+    }
+}
+
+#[inline(always)]
+unsafe fn round_in_one(v: __m512) -> __m256i {
+    // SAFETY: only where the processor has AVX512_BF16; both types are 32 bytes without padding.
+    unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(v)) }
+}
+
+#[inline(always)]
+unsafe fn round(v: __m512) -> __m256i {
+    // SAFETY: as for all of the trait.
+    unsafe {
+        let bits = _mm512_castps_si512(v);
+        // Half of the last kept bit's value, less one where that bit is 0: ties go to even.
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        // A NaN might round to infinity: it keeps its upper bits and becomes quiet.
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
+        let kept = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(kept))
     }
 }

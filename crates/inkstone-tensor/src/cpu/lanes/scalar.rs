@@ -8,6 +8,9 @@ use super::Lanes;
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Scalar(f32);
 
+/// The bf16 in the upper half of a word, as an f32's bits.
+const UPPER: u32 = 0xffff_0000;
+
 /// 1.5 * 2^23: adding it pushes all fraction bits out of an f32.
 const ROUND: f32 = 12_582_912.0;
 
@@ -89,10 +92,6 @@ impl Lanes for Scalar {
         Self(self.0 * f32::from_bits(((exponent + 127) << 23).cast_unsigned()))
     }
     #[inline(always)]
-    unsafe fn zero_where_below(self, x: Self, bound: Self) -> Self {
-        Self(if x.0 < bound.0 { 0.0 } else { self.0 })
-    }
-    #[inline(always)]
     unsafe fn first(self, n: usize) -> Self {
         Self(if n == 0 { 0.0 } else { self.0 })
     }
@@ -113,8 +112,17 @@ impl Lanes for Scalar {
         (even, odd)
     }
     #[inline(always)]
-    unsafe fn transpose(from: *const u8, _: usize, to: *mut u8, _: usize) {
+    unsafe fn transpose(from: *const u8, _: usize, to: *mut u8, _: usize, _: *const u8) {
         // SAFETY: the caller has a word at both places.
         unsafe { to.cast::<u32>().write_unaligned(from.cast::<u32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn transpose_widened(from: *const u8, _: usize, to: *mut u8, to_stride: usize, _: *const u8) {
+        // SAFETY: the caller has a word at `from`, and a word in each of two rows at `to`.
+        unsafe {
+            let word = from.cast::<u32>().read_unaligned();
+            to.cast::<u32>().write_unaligned(word << 16);
+            to.add(to_stride).cast::<u32>().write_unaligned(word & UPPER);
+        }
     }
 }

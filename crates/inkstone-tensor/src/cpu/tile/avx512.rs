@@ -21,16 +21,29 @@ macro_rules! tile {
                 }
                 let mut b = args.b;
                 for tap in args.taps {
-                    let mut a = args.a.add(*tap);
+                    // Address modes reach five rows from one pointer: sums of addresses would take turns with the
+                    // multiplications.
+                    let stride = args.a_stride_bytes;
+                    let mut p0 = args.a.wrapping_add(*tap);
+                    let mut p5 = p0.wrapping_add(5 * stride);
+                    let mut p10 = p0.wrapping_add(10 * stride);
                     for _ in 0..args.words {
                         let (b0, b1) = (_mm512_loadu_ps(b.cast()), _mm512_loadu_ps(b.add(64).cast()));
+                        (p0, p5, p10) = (opaque(p0), opaque(p5), opaque(p10));
                         for (r, row) in sums.iter_mut().enumerate() {
-                            let a =
-                                _mm512_set1_ps(a.add(r * args.a_stride_bytes).cast::<f32>().read_unaligned());
+                            let near = if r < 5 {
+                                p0
+                            } else if r < 10 {
+                                p5
+                            } else {
+                                p10
+                            };
+                            let word = near.wrapping_add(r % 5 * stride).cast::<f32>();
+                            let a = _mm512_set1_ps(word.read_unaligned());
                             row[0] = $multiply_add(a, b0, row[0]);
                             row[1] = $multiply_add(a, b1, row[1]);
                         }
-                        a = a.add(4);
+                        (p0, p5, p10) = (p0.wrapping_add(4), p5.wrapping_add(4), p10.wrapping_add(4));
                         b = b.add(COLS * 4);
                     }
                 }
@@ -42,6 +55,14 @@ macro_rules! tile {
             }
         }
     };
+}
+
+/// The same pointer, of unknown origin to the compiler.
+#[inline(always)]
+fn opaque(mut p: *const u8) -> *const u8 {
+    // SAFETY: does nothing.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) }
+    p
 }
 
 tile!(f32_rows, "avx512f", _mm512_fmadd_ps);

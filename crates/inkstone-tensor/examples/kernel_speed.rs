@@ -1,0 +1,249 @@
+//! Measures kernels against a register-only peak taken right before and after, on one thread, in processor time.
+//!
+//! `cargo run --release -p inkstone-tensor --example kernel_speed [-- NAME..]`; `INKSTONE_CPU` chooses the table.
+//! Prints, per case, the median over runs of the rate, of the peak's rate and of their ratio, and the ratio's range.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
+
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv};
+use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
+
+const RUNS: usize = 9;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    println!("{}; median of {RUNS} runs", device.name());
+    for (name, dtype, run) in cases() {
+        let title = format!("{name} {dtype}");
+        if wanted.is_empty() || wanted.iter().any(|w| title.contains(w.as_str())) {
+            let case = run(&device, dtype);
+            measure(&title, &device, dtype, case);
+        }
+    }
+}
+
+/// Products that a call makes, and the call.
+type Case = (f64, Box<dyn FnMut()>);
+type Make = fn(&Device, DType) -> Case;
+
+fn cases() -> Vec<(&'static str, DType, Make)> {
+    let mut cases: Vec<(&'static str, DType, Make)> = Vec::new();
+    for dtype in [DType::Bf16, DType::F32] {
+        cases.push(("gemm 1088x3072x12288", dtype, |d, t| gemm(d, t, 1088, 3072, 12288)));
+        cases.push(("gemm 1088x12288x3072", dtype, |d, t| gemm(d, t, 1088, 12288, 3072)));
+        cases.push(("gemm 256x3072x3072", dtype, |d, t| gemm(d, t, 256, 3072, 3072)));
+        cases.push(("gemm 40x3072x3072", dtype, |d, t| gemm(d, t, 40, 3072, 3072)));
+        cases.push(("gemm 1x3072x3072", dtype, |d, t| gemm(d, t, 1, 3072, 3072)));
+        cases.push(("gemm 16x192x768", dtype, |d, t| gemm(d, t, 16, 192, 768)));
+        cases.push(("attention 4136x24x128", dtype, |d, t| attention(d, t, 4136, 24, 128)));
+        cases.push(("attention 1064x24x128", dtype, |d, t| attention(d, t, 1064, 24, 128)));
+        cases.push(("attention 1024x1x384", dtype, |d, t| attention(d, t, 1024, 1, 384)));
+        cases.push(("conv3x3 192x256x256", dtype, |d, t| conv(d, t, 192, 192, 256)));
+        cases.push(("conv3x3 96x256x256", dtype, |d, t| conv(d, t, 96, 96, 256)));
+        cases.push(("conv3x3 384x64x64", dtype, |d, t| conv(d, t, 384, 384, 64)));
+        cases.push(("conv3x3 96to3 256x256", dtype, |d, t| conv(d, t, 96, 3, 256)));
+    }
+    cases
+}
+
+fn matrix(device: &Device, rows: usize, cols: usize, dtype: DType) -> Tensor {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f32::from((state >> 16).to_le_bytes()[0]) / 256.0 - 0.5
+    };
+    let values: Vec<f32> = (0..rows * cols).map(|_| next()).collect();
+    ops::convert(&Tensor::from_f32(device, &values, Shape::matrix(rows, cols)).unwrap(), dtype).unwrap()
+}
+
+fn products(sizes: &[usize]) -> f64 {
+    sizes.iter().map(|n| f64::from(u32::try_from(*n).unwrap())).product()
+}
+
+fn gemm(device: &Device, dtype: DType, m: usize, k: usize, n: usize) -> Case {
+    let x = matrix(device, m, k, dtype);
+    let weight = Weight::Dense(matrix(device, n, k, dtype));
+    let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
+    (products(&[m, k, n]), Box::new(run))
+}
+
+fn attention(device: &Device, dtype: DType, rows: usize, n_heads: usize, dim: usize) -> Case {
+    let [q, k, v] = [(); 3].map(|()| matrix(device, rows, n_heads * dim, dtype));
+    let run = move || {
+        let streams = [Qkv { q: &q, k: &k, v: &v }];
+        let sequences = [std::iter::once(0..rows).collect()];
+        let args = Attention {
+            streams: &streams,
+            sequences: &sequences,
+            n_heads,
+            n_kv_heads: n_heads,
+            scale: 0.1,
+            mask: Mask::Full,
+        };
+        drop(ops::attention(&args, q.dtype()).unwrap());
+    };
+    (products(&[2, rows, rows, n_heads * dim]), Box::new(run))
+}
+
+fn conv(device: &Device, dtype: DType, c_in: usize, c_out: usize, side: usize) -> Case {
+    let x = matrix(device, side * side, c_in, dtype).reshape(Shape::nhwc(1, side, side, c_in)).unwrap();
+    let weight = ConvWeight { matrix: Weight::Dense(matrix(device, c_out, 9 * c_in, dtype)), kernel: 3 };
+    let bias = Tensor::from_f32(device, &vec![0.0; c_out], Shape::vector(c_out)).unwrap();
+    let run = move || drop(ops::conv2d(&x, &weight, &bias, 1, Padding::all(1), x.dtype()).unwrap());
+    (products(&[side * side, 9 * c_in, c_out]), Box::new(run))
+}
+
+fn measure(title: &str, device: &Device, dtype: DType, (products, mut run): Case) {
+    run();
+    // At least 30 ms a run.
+    let before = cpu_seconds();
+    run();
+    let one = (cpu_seconds() - before).max(1e-6);
+    let mut repeats = 1u32;
+    while f64::from(repeats) * one < 0.03 {
+        repeats *= 2;
+    }
+    let (mut rates, mut peaks, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let peak_before = peak::rate(device, dtype);
+        let before = cpu_seconds();
+        for _ in 0..repeats {
+            run();
+        }
+        let rate = products * f64::from(repeats) / (cpu_seconds() - before);
+        let peak = f64::midpoint(peak_before, peak::rate(device, dtype));
+        rates.push(rate * 2e-9);
+        peaks.push(peak * 2e-9);
+        ratios.push(100.0 * rate / peak);
+    }
+    for list in [&mut rates, &mut peaks, &mut ratios] {
+        list.sort_by(f64::total_cmp);
+    }
+    println!(
+        "{title:30} {:8.1} GFLOP/s, peak {:7.1}, {:5.1} % ({:.1}..{:.1}), {:.3} ms",
+        rates[RUNS / 2],
+        peaks[RUNS / 2],
+        ratios[RUNS / 2],
+        ratios[0],
+        ratios[RUNS - 1],
+        products * 2e-6 / rates[RUNS / 2],
+    );
+}
+
+fn cpu_seconds() -> f64 {
+    // SAFETY: the call fills the struct, for which zeros are valid.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time);
+        time
+    };
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
+    seconds
+}
+
+/// Multiply-adds on registers alone.
+mod peak {
+    use inkstone_tensor::{DType, Device};
+
+    const LOOPS: u32 = 1_000_000;
+
+    /// Products a second of the best instruction for this type.
+    pub(super) fn rate(device: &Device, dtype: DType) -> f64 {
+        let before = super::cpu_seconds();
+        let per_loop = run(&device.name(), dtype);
+        f64::from(LOOPS) * per_loop / (super::cpu_seconds() - before)
+    }
+
+    /// Runs the loops; returns the products of one.
+    #[cfg(target_arch = "x86_64")]
+    fn run(name: &str, dtype: DType) -> f64 {
+        // SAFETY: the device's name says what the processor has.
+        unsafe {
+            match dtype {
+                DType::Bf16 if name.contains("avx512bf16") => bf16(),
+                _ if name.contains("avx512") => f32_512(),
+                _ if name.contains("avx2") => f32_256(),
+                _ => scalar(),
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn run(_: &str, _: DType) -> f64 {
+        scalar()
+    }
+
+    fn scalar() -> f64 {
+        let mut sums = [0.0f32; 16];
+        let (a, b) = (std::hint::black_box(1.0001), std::hint::black_box(0.5));
+        for _ in 0..LOOPS {
+            for sum in &mut sums {
+                *sum += a * b;
+            }
+            std::hint::black_box(&mut sums);
+        }
+        16.0
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    macro_rules! peak_loop {
+        ($name:ident, $features:literal, $count:literal, $zero:ident, $set:ident, $fma:expr, $products:literal) => {
+            #[target_feature(enable = $features)]
+            unsafe fn $name() -> f64 {
+                use std::arch::x86_64::*;
+                let mut sums = [$zero(); $count];
+                let (a, b) = ($set(std::hint::black_box(1.0001)), $set(std::hint::black_box(0.5)));
+                for _ in 0..LOOPS {
+                    for sum in &mut sums {
+                        *sum = $fma(*sum, a, b);
+                    }
+                    // SAFETY: does nothing; keeps the loop from being folded.
+                    unsafe { std::arch::asm!("", options(nostack, preserves_flags)) }
+                }
+                std::hint::black_box(sums);
+                f64::from($count * $products)
+            }
+        };
+    }
+    #[cfg(target_arch = "x86_64")]
+    peak_loop!(
+        f32_512,
+        "avx512f",
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        |c, a, b| _mm512_fmadd_ps(a, b, c),
+        16
+    );
+    #[cfg(target_arch = "x86_64")]
+    peak_loop!(
+        f32_256,
+        "avx2,fma",
+        12,
+        _mm256_setzero_ps,
+        _mm256_set1_ps,
+        |c, a, b| _mm256_fmadd_ps(a, b, c),
+        8
+    );
+    #[cfg(target_arch = "x86_64")]
+    peak_loop!(
+        bf16,
+        "avx512f,avx512bf16",
+        16,
+        _mm512_setzero_ps,
+        _mm512_set1_ps,
+        |c, a, b| {
+            // SAFETY: all three types are 64 bytes without padding.
+            unsafe {
+                _mm512_dpbf16_ps(
+                    c,
+                    std::mem::transmute::<__m512, __m512bh>(a),
+                    std::mem::transmute::<__m512, __m512bh>(b),
+                )
+            }
+        },
+        32
+    );
+}
