@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Initialised host memory that starts at a multiple of 64 bytes. Goes back to its pool when dropped.
@@ -56,6 +57,7 @@ impl fmt::Debug for AlignedBuffer {
 #[derive(Debug, Default)]
 pub struct Pool {
     free: Mutex<HashMap<usize, Vec<Memory>>>,
+    held_bytes: AtomicUsize,
 }
 
 impl Pool {
@@ -66,14 +68,26 @@ impl Pool {
         let used = self.lock().get_mut(&capacity).and_then(Vec::pop);
         let memory = match used {
             Some(memory) => memory,
-            None => Memory::zeroed(capacity)?,
+            None => {
+                let fresh = Memory::zeroed(capacity)?;
+                self.held_bytes.fetch_add(capacity, Ordering::Relaxed);
+                fresh
+            }
         };
         Some(AlignedBuffer { memory, len, home: Arc::downgrade(self) })
     }
 
     /// Gives all free memory back to the system.
     pub fn clear(&self) {
-        self.lock().clear();
+        let free = std::mem::take(&mut *self.lock());
+        let bytes = free.iter().map(|(size, list)| size * list.len()).sum();
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes taken from the system, in use or free. Does not grow while buffers are used again.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes that wait to be used again.

@@ -86,6 +86,10 @@ impl Backend for Cpu {
         self.pool.take(bytes).map(Storage::Owned).ok_or_else(out_of_memory)
     }
 
+    fn held_bytes(&self) -> usize {
+        self.pool.held_bytes()
+    }
+
     fn row_stride(&self, dtype: DType, cols: usize) -> usize {
         // A distance of a multiple of 4 KiB puts all rows into the same L1 sets; one line more avoids it.
         let bytes = cols * dtype.size_bytes();

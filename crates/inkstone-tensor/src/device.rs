@@ -17,6 +17,8 @@ pub trait Backend: Debug + Send + Sync {
     /// # Errors
     /// [`crate::Error::OutOfMemory`].
     fn alloc(&self, bytes: usize) -> Result<Storage>;
+    /// Bytes of memory the device has taken for tensors, in use or kept to be used again.
+    fn held_bytes(&self) -> usize;
     /// Distance between rows, in elements, that suits the device.
     fn row_stride(&self, dtype: DType, cols: usize) -> usize;
     /// Whether products of bf16 operands are faster than those of f32.
@@ -77,6 +79,12 @@ impl Device {
     #[must_use]
     pub fn multiplies_bf16(&self) -> bool {
         self.0.multiplies_bf16()
+    }
+
+    /// Bytes of memory taken for tensors, in use or kept to be used again. Weights in mapped files do not count.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

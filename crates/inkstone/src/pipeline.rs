@@ -158,10 +158,10 @@ impl Pipeline {
         &self.info
     }
 
-    /// The device, in words.
+    /// The device that draws.
     #[must_use]
-    pub fn device_name(&self) -> String {
-        self.device.name()
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Draws pictures. Requests that differ in prompt, seed and starting picture only are drawn together when

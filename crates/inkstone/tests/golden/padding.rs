@@ -34,6 +34,9 @@ impl Backend for Padded {
         }
         Ok(storage)
     }
+    fn held_bytes(&self) -> usize {
+        self.0.held_bytes()
+    }
     fn row_stride(&self, _: DType, cols: usize) -> usize {
         cols + PADDING
     }

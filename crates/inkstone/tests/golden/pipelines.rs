@@ -2,7 +2,7 @@
 
 use inkstone::progress::{CancelToken, Silent};
 use inkstone::weights::ModelSource;
-use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
+use inkstone::{Observer, OpenOptions, Picture, Pipeline, Precision, Request, Stage};
 
 use super::taps::{F32_TOLERANCE, Fixture, Recorder, path};
 
@@ -94,6 +94,30 @@ fn with_guidance() {
 #[test]
 fn without_guidance() {
     check_tiny("qwen_pipe_nocfg");
+}
+
+/// Notes what the device holds after each step.
+struct Held {
+    device: inkstone_tensor::Device,
+    after_step: Vec<usize>,
+}
+
+impl Observer for Held {
+    fn advance(&mut self, stage: Stage, _: usize) {
+        if stage == Stage::Denoise {
+            self.after_step.push(self.device.held_bytes());
+        }
+    }
+}
+
+#[test]
+fn only_the_first_step_takes_memory() {
+    let requests = embedded_requests(&Fixture::open("embedded_t2i"));
+    let mut pipeline = open(&ModelSource::Embedded, Precision::Bf16, 2);
+    let mut held = Held { device: pipeline.device().clone(), after_step: Vec::new() };
+    pipeline.draw(&requests[..1], &CancelToken::default(), &mut held).unwrap();
+    assert_eq!(held.after_step.len(), requests[0].steps);
+    assert!(held.after_step[1..].iter().all(|bytes| *bytes == held.after_step[0]), "{:?}", held.after_step);
 }
 
 /// Prompt and seed of the cases of `embedded_t2i`.
