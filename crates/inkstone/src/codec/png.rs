@@ -14,8 +14,10 @@ const INKSTONE: &str = "inkstone";
 const PARAMETERS: &str = "parameters";
 /// The chunk with XMP.
 const XMP: &str = "XML:com.adobe.xmp";
-/// Most memory for the texts of a file that is read.
+/// Longest text that is unpacked.
 const MAX_TEXT_BYTES: usize = 4 << 20;
+/// Most memory for the chunks of a file as they are.
+const MAX_CHUNKS_BYTES: usize = 32 << 20;
 
 /// Says to whoever looks that the picture was made by a trained model.
 ///
@@ -76,7 +78,7 @@ pub(super) struct Chunks {
 /// Reads the texts of a PNG, wherever they stand in it, without decoding its pixels.
 pub(super) fn chunks(file: &[u8]) -> Result<Chunks, PictureProblem> {
     let damaged = |e: png::DecodingError| PictureProblem::Damaged { reason: e.to_string() };
-    let mut decoder = Decoder::new_with_limits(Cursor::new(file), Limits { bytes: MAX_TEXT_BYTES });
+    let mut decoder = Decoder::new_with_limits(Cursor::new(file), Limits { bytes: MAX_CHUNKS_BYTES });
     decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(damaged)?;
     reader.finish().map_err(damaged)?;

@@ -85,7 +85,7 @@ impl PromptTokenizer {
         Ok(Tokens { ids: all, drop: TEXT_TO_IMAGE_DROP, truncated })
     }
 
-    /// Tokens before the prompt: 34 in the vocabulary of Qwen2.5, and what [`Tokens::drop`] is in any case.
+    /// Tokens before the prompt in this vocabulary. It is 34 in that of Qwen2.5; [`Tokens::drop`] is 34 in any.
     #[must_use]
     pub fn prefix_len(&self) -> usize {
         self.prefix_len
