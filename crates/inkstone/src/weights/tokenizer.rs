@@ -3,7 +3,7 @@
 //! The engine reads one kind: byte-level BPE under NFC, split by Qwen2's pattern. Anything else would give other
 //! tokens, and a pattern from a stranger could backtrack without end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -76,14 +76,15 @@ fn ids_problem(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem
     let vocab = &file.model.vocab.ids;
     let added = file.added_tokens.0.iter().map(|token| (&token.content, token.id));
     // A token of the vocabulary may be added once more under its own number.
-    let added: Vec<_> = added.filter(|(token, id)| vocab.get(*token) != Some(id)).collect();
-    let mut seen = HashSet::with_capacity(vocab.len() + added.len());
+    let added = added.filter(|(token, id)| vocab.get(*token) != Some(id));
+    let mut seen = vec![false; usize::try_from(vocab_size).unwrap_or(0)];
     for (token, id) in vocab.iter().map(|(token, id)| (token, *id)).chain(added) {
-        if id >= vocab_size {
-            return Some(TokenizerProblem::IdOutOfRange { token: json::shown(token), id, vocab_size });
-        }
-        if !seen.insert(id) {
-            return Some(TokenizerProblem::DuplicateId { id });
+        match usize::try_from(id).ok().and_then(|id| seen.get_mut(id)) {
+            None => {
+                return Some(TokenizerProblem::IdOutOfRange { token: json::shown(token), id, vocab_size });
+            }
+            Some(true) => return Some(TokenizerProblem::DuplicateId { id }),
+            Some(seen) => *seen = true,
         }
     }
     None
@@ -269,12 +270,28 @@ struct Merges {
     bad_line: Option<usize>,
 }
 
-/// A merge is written `"a b"` or `["a", "b"]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Text(String),
-    Pair(String, String),
+/// Whether a merge is a pair of tokens, written `"a b"` or `["a", "b"]`.
+struct IsPair(bool);
+
+impl<'de> Deserialize<'de> for IsPair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairVisitor;
+        impl<'de> Visitor<'de> for PairVisitor {
+            type Value = IsPair;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a pair of tokens")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<IsPair, E> {
+                Ok(IsPair(text.split_once(' ').is_some_and(|(a, b)| is_pair(a, b))))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<IsPair, A::Error> {
+                let (a, b) = (seq.next_element::<String>()?, seq.next_element::<String>()?);
+                let more = seq.next_element::<IgnoredAny>()?.is_some();
+                Ok(IsPair(!more && a.zip(b).is_some_and(|(a, b)| is_pair(&a, &b))))
+            }
+        }
+        deserializer.deserialize_any(PairVisitor)
+    }
 }
 
 impl<'de> Deserialize<'de> for Merges {
@@ -287,13 +304,9 @@ impl<'de> Deserialize<'de> for Merges {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Merges, A::Error> {
                 let mut merges = Merges { count: 0, bad_line: None };
-                while let Some(merge) = seq.next_element::<Merge>()? {
+                while let Some(IsPair(is_pair)) = seq.next_element()? {
                     merges.count += 1;
-                    let good = match &merge {
-                        Merge::Text(text) => text.split_once(' ').is_some_and(|(a, b)| is_pair(a, b)),
-                        Merge::Pair(a, b) => is_pair(a, b),
-                    };
-                    if !good {
+                    if !is_pair {
                         merges.bad_line.get_or_insert(merges.count);
                     }
                 }

@@ -229,3 +229,16 @@ fn written_files_are_read_back() {
         assert_eq!(other.to_bytes(), tensor.to_bytes(), "{name}");
     }
 }
+
+#[test]
+fn elements_that_are_not_aligned_are_copied() {
+    let header = r#"{"byte":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},
+        "float":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}}"#;
+    let mut bytes = file(header, 1);
+    bytes.extend([1.5_f32, -2.0].into_iter().flat_map(f32::to_le_bytes));
+    let bytes: &'static [u8] = bytes.leak();
+    let read = SafeTensors::from_static(Path::new("odd.safetensors"), bytes, &device()).unwrap();
+    assert_eq!(read.tensors["float"].to_f32().unwrap(), [1.5, -2.0]);
+    assert!(read.tensors["float"].bytes().as_ptr().cast::<f32>().is_aligned());
+    assert!(bytes.as_ptr_range().contains(&read.tensors["byte"].bytes().as_ptr()), "used in place");
+}
