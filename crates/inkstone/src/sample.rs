@@ -5,3 +5,6 @@ pub mod guidance;
 pub mod latents;
 pub mod noise;
 pub mod schedule;
+
+#[cfg(test)]
+mod tests;

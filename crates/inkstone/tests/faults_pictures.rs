@@ -1,4 +1,5 @@
 //! Pictures that are damaged, hostile or no pictures: rows 28 to 33 of the table of faults.
+#![allow(clippy::unwrap_used)] // as in tests
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use inkstone::Error;
 use inkstone::error::{JsonProblem, TokenizerProblem};
+use inkstone::text::PromptTokenizer;
 
 use crate::dir::{Dir, copy_folder};
 
@@ -82,5 +83,23 @@ fn a_tokenizer_in_parts_is_the_same() {
         let pairs =
             |merges: &serde_json::Value| merges.as_array().unwrap().iter().map(pair).collect::<Vec<_>>();
         assert_eq!(pairs(&parts["model"]["merges"]), pairs(&whole["model"]["merges"]));
+    }
+}
+
+#[test]
+fn a_tokenizer_in_parts_gives_pythons_ids() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let prompts = fs::read(root.join("golden/data/prompts.json")).unwrap();
+    let prompts: serde_json::Value = serde_json::from_slice(&prompts).unwrap();
+    for (model, name) in [("golden/data/qwen_tiny", "qwen_tiny"), ("models/tiny", "models_tiny")] {
+        let dir = Dir::empty("parts-ids");
+        copy_folder(&root.join(model), &dir.0);
+        fs::remove_file(dir.0.join(TOKENIZER)).unwrap();
+        let tokenizer = PromptTokenizer::from_json(&dir.open().unwrap().tokenizer().unwrap()).unwrap();
+        for case in prompts[name]["prompts"].as_array().unwrap() {
+            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+            let prompt = case["prompt"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(prompt).unwrap().ids, ids, "{name}: {prompt}");
+        }
     }
 }
