@@ -1,4 +1,18 @@
 //! The inkstone command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod cmd;
+mod config;
+mod drawing;
+mod failure;
+mod interrupt;
+mod output;
+mod progress;
+mod record;
+mod resolve;
+mod terminal;
+
+fn main() -> std::process::ExitCode {
+    cmd::run(std::env::args_os().collect())
+}

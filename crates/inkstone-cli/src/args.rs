@@ -1,0 +1,247 @@
+//! The command line: every flag, said once. Help, completions and the manual page are made from it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use inkstone::request::{Aspect, MAX_COUNT, MAX_STEPS, Size};
+use serde::Deserialize;
+
+pub(crate) mod peers;
+mod values;
+
+pub(crate) use values::{InitArg, Seed, Threads};
+
+/// Draws pictures from text on the machine you have.
+#[derive(Debug, Parser)]
+#[command(name = "inkstone", version, max_term_width = 110, args_override_self = true)]
+#[command(override_usage = "inkstone [FLAGS] PROMPT\n       inkstone COMMAND [FLAGS]")]
+#[command(after_help = AFTER_HELP, subcommand_help_heading = "Commands")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) draw: Draw,
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Without arguments, on a terminal: an interactive prompt.
+A flag wins over INKSTONE_<FLAG> in the environment, then ./inkstone.toml, the user's config.toml, the model's default.
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 model files, 4 memory or disk, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Draw a picture from text, or from a picture and text with -i
+    #[command(visible_alias = "gen", args_override_self = true)]
+    Generate(Box<Draw>),
+    /// Print the request inside a picture; --replay draws it again
+    #[command(args_override_self = true)]
+    Info(Box<Info>),
+    /// Show the settings and where they come from
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print the settings in force
+    Show {
+        /// Also say where each comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print where config files are looked for
+    Path,
+}
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, Args, PartialEq)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Common {
+    /// Events on standard output, one JSON object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// Errors only
+    #[arg(short = 'Q', long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Seconds and peak memory of each stage
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Colour in messages
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<Color>,
+    /// Read this file instead of ./inkstone.toml and the user's config.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read no config file
+    #[arg(long, global = true, conflicts_with = "config")]
+    pub(crate) no_config: bool,
+    /// Accepted: this version never opens a connection
+    #[arg(long, global = true)]
+    pub(crate) offline: bool,
+}
+
+/// What to draw and how.
+#[derive(Clone, Debug, Default, Args, PartialEq)]
+pub(crate) struct Draw {
+    /// What the picture shows
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_file"])]
+    pub(crate) words: Option<String>,
+    #[command(flatten, next_help_heading = "What to draw")]
+    pub(crate) what: What,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Take what is not said here from a picture or a .json beside one
+    #[arg(short_alias = 'C', long, value_name = "FILE", help_heading = "What to draw")]
+    pub(crate) config_from_metadata: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args, PartialEq)]
+#[command(next_help_heading = "What to draw")]
+pub(crate) struct What {
+    /// What the picture shows, for prompts that look like a command
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_file")]
+    pub(crate) prompt: Option<String>,
+    /// Read the prompt from a file; - is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// What it should not show; guidance needs one [default: one space]
+    #[arg(long, alias = "negative_prompt", value_name = "TEXT")]
+    pub(crate) negative_prompt: Option<String>,
+    /// Width in pixels, a multiple of 16
+    #[arg(short = 'W', long, value_name = "PX", value_parser = values::side, allow_negative_numbers = true)]
+    pub(crate) width: Option<usize>,
+    /// Height in pixels, a multiple of 16
+    #[arg(short = 'H', long, value_name = "PX", value_parser = values::side, allow_negative_numbers = true)]
+    pub(crate) height: Option<usize>,
+    /// Both: 512x768
+    #[arg(long, value_name = "WxH", conflicts_with_all = ["width", "height", "aspect"], allow_hyphen_values = true)]
+    pub(crate) size: Option<Size>,
+    /// Proportions, such as 16:9, at the model's native area
+    #[arg(long, value_name = "W:H", conflicts_with_all = ["width", "height"], allow_hyphen_values = true)]
+    pub(crate) aspect: Option<Aspect>,
+    #[arg(long, aliases = ["num-inference-steps", "num_inference_steps"], value_name = "N")]
+    #[arg(value_parser = values::steps, allow_negative_numbers = true, help = format!("Denoising steps, 1 to {MAX_STEPS}"))]
+    pub(crate) steps: Option<usize>,
+    /// Seed of the noise, -1 for a random one; several draw several pictures
+    #[arg(short_alias = 'S', long, value_name = "N", allow_negative_numbers = true, value_delimiter = ',')]
+    pub(crate) seed: Vec<Seed>,
+    #[arg(short_alias = 'b', long, aliases = ["batch-count", "num-images-per-prompt", "num_images_per_prompt"])]
+    #[arg(value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
+    #[arg(help = format!("Pictures to draw, 1 to {MAX_COUNT}, from consecutive seeds"))]
+    pub(crate) count: Option<usize>,
+    /// Strength of the prompt, 0 to 100; 1 and less is no guidance
+    #[arg(long, visible_alias = "cfg-scale", aliases = ["true_cfg_scale", "cfg_scale"], value_name = "SCALE")]
+    #[arg(value_parser = values::scale, allow_negative_numbers = true)]
+    pub(crate) true_cfg_scale: Option<f32>,
+    /// The same, under the name that distilled models have for it
+    #[arg(short_alias = 'g', long, aliases = ["guidance-scale", "guidance_scale"], value_name = "SCALE")]
+    #[arg(value_parser = values::scale, allow_negative_numbers = true, conflicts_with = "true_cfg_scale")]
+    pub(crate) guidance: Option<f32>,
+}
+
+#[derive(Clone, Debug, Default, Args, PartialEq)]
+#[command(next_help_heading = "How to draw")]
+pub(crate) struct How {
+    /// A model's folder [default: the small model inside this program]
+    #[arg(short, long, short_alias = 'd', alias = "dir", value_name = "FOLDER")]
+    pub(crate) model: Option<PathBuf>,
+    /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
+    #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
+    pub(crate) image: Option<InitArg>,
+    /// File to write, may hold {seed} {n} {model} {date} [default: inkstone-{seed}.png]
+    #[arg(short, long, value_name = "TEMPLATE", help_heading = "Where to")]
+    pub(crate) output: Option<OsString>,
+    /// Replace files that exist; without it the new one gets a number
+    #[arg(long, help_heading = "Where to")]
+    pub(crate) overwrite: bool,
+    /// File format
+    #[arg(long, value_name = "FORMAT", help_heading = "Where to")]
+    pub(crate) format: Option<Format>,
+    /// Where the request is kept: in the picture, in a .json beside it, nowhere
+    #[arg(long, value_name = "WHERE", help_heading = "Where to")]
+    pub(crate) metadata: Option<MetadataPlace>,
+    /// What draws
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
+    /// Threads [default: one a core]
+    #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) threads: Option<Threads>,
+    /// Arithmetic: f32 is closest to the reference, bf16 is faster where the processor has it
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<Dtype>,
+    /// Print what would be drawn and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `inkstone info`.
+#[derive(Clone, Debug, Args, PartialEq)]
+pub(crate) struct Info {
+    /// The picture, or the .json beside it
+    #[arg(value_name = "IMAGE")]
+    pub(crate) picture: PathBuf,
+    /// Draw it again: the same pixels to the byte, on the same version and machine
+    #[arg(long)]
+    pub(crate) replay: bool,
+    #[command(flatten)]
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Device {
+    #[default]
+    Auto,
+    Cpu,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dtype {
+    #[default]
+    Auto,
+    Bf16,
+    F32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Format {
+    #[default]
+    Png,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MetadataPlace {
+    #[default]
+    Png,
+    Sidecar,
+    None,
+}
+
+#[cfg(test)]
+mod tests;

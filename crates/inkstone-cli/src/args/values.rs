@@ -1,0 +1,141 @@
+//! Values of flags. A refusal says what is allowed; the message around it names the flag and what was given.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use inkstone::request::{MAX_COUNT, MAX_GUIDANCE, MAX_SIDE_PX, MAX_STEPS, MIN_SIDE_PX, SIDE_STEP_PX};
+use serde::{Deserialize, Deserializer, de};
+
+/// What a flag allows, in words: the error of every parser here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Allowed(pub(crate) String);
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Allowed {}
+
+fn whole(text: &str, allowed: impl Into<String>) -> Result<usize, Allowed> {
+    text.parse().map_err(|_| Allowed(allowed.into()))
+}
+
+// Ranges are the library's to check; these refuse what is not a number at all, with the same words.
+
+pub(super) fn side(text: &str) -> Result<usize, Allowed> {
+    whole(text, format!("{MIN_SIDE_PX} to {MAX_SIDE_PX} px in multiples of {SIDE_STEP_PX}"))
+}
+
+pub(super) fn steps(text: &str) -> Result<usize, Allowed> {
+    whole(text, format!("a whole number, 1 to {MAX_STEPS}"))
+}
+
+pub(super) fn count(text: &str) -> Result<usize, Allowed> {
+    whole(text, format!("a whole number, 1 to {MAX_COUNT}"))
+}
+
+/// A number of threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "usize")]
+pub(crate) struct Threads(pub(crate) usize);
+
+/// More threads than any machine has cores.
+const MAX_THREADS: usize = 1024;
+
+impl TryFrom<usize> for Threads {
+    type Error = Allowed;
+
+    fn try_from(n: usize) -> Result<Self, Allowed> {
+        let allowed = Allowed(format!("a whole number, 1 to {MAX_THREADS}"));
+        if (1..=MAX_THREADS).contains(&n) { Ok(Self(n)) } else { Err(allowed) }
+    }
+}
+
+impl FromStr for Threads {
+    type Err = Allowed;
+
+    fn from_str(text: &str) -> Result<Self, Allowed> {
+        // What is no number is refused like a number out of range.
+        text.parse().unwrap_or(0).try_into()
+    }
+}
+
+pub(super) fn scale(text: &str) -> Result<f32, Allowed> {
+    text.parse().map_err(|_| Allowed(format!("a number, 0 to {MAX_GUIDANCE}")))
+}
+
+/// A seed as typed: any `u64`, or -1 for a random one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seed {
+    Random,
+    Fixed(u64),
+}
+
+impl FromStr for Seed {
+    type Err = Allowed;
+
+    fn from_str(text: &str) -> Result<Self, Allowed> {
+        if text == "-1" {
+            return Ok(Self::Random);
+        }
+        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let seed = plain.then(|| text.parse().ok()).flatten();
+        seed.map(Self::Fixed)
+            .ok_or_else(|| Allowed(format!("a whole number, 0 to {}, or -1 for a random one", u64::MAX)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Seed {
+    /// TOML's integers are `i64`; larger seeds are written as strings.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(i64),
+            Text(String),
+        }
+        let text = match Written::deserialize(deserializer)? {
+            Written::Number(n) => n.to_string(),
+            Written::Text(text) => text,
+        };
+        text.parse()
+            .map_err(|allowed: Allowed| de::Error::custom(format!("seed is {text}; allowed is {allowed}")))
+    }
+}
+
+/// `PATH[=STRENGTH]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct InitArg {
+    pub(crate) path: PathBuf,
+    pub(crate) strength: Option<f32>,
+}
+
+impl From<OsString> for InitArg {
+    /// What follows the last `=` is a strength if it is a number; a file of that very name wins.
+    fn from(text: OsString) -> Self {
+        let whole = PathBuf::from(&text);
+        let split = (!whole.exists()).then(|| split_last_equals(&text)).flatten();
+        match split.and_then(|(path, strength)| Some((path, strength.to_str()?.parse().ok()?))) {
+            Some((path, strength)) => Self { path: path.into(), strength: Some(strength) },
+            None => Self { path: whole, strength: None },
+        }
+    }
+}
+
+#[cfg(unix)]
+fn split_last_equals(text: &OsStr) -> Option<(&OsStr, &OsStr)> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = text.as_bytes();
+    let at = bytes.iter().rposition(|&b| b == b'=')?;
+    Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
+}
+
+#[cfg(not(unix))]
+fn split_last_equals(text: &OsStr) -> Option<(&OsStr, &OsStr)> {
+    let (path, strength) = text.to_str()?.rsplit_once('=')?;
+    Some((OsStr::new(path), OsStr::new(strength)))
+}

@@ -1,0 +1,123 @@
+//! `generate`: a prompt becomes pictures.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use inkstone::Request;
+use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
+use serde_json::json;
+
+use super::Session;
+use crate::args::{Draw, What};
+use crate::drawing::{self, Drawing, Drawn};
+use crate::failure::{Failure, Result, printable};
+use crate::record::Record;
+use crate::resolve::{self, Sources};
+
+/// UTF-8 needs at most four bytes for a character.
+const MAX_PROMPT_BYTES: u64 = 4 * MAX_PROMPT_CHARS as u64;
+
+pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
+    let stored = draw.config_from_metadata.as_deref().map(Record::read).transpose()?;
+    pictures(draw, stored.as_ref(), session).map(drop)
+}
+
+/// Draws what the flags and a stored request say.
+pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) -> Result<Vec<Drawn>> {
+    let Some(prompt) = prompt(draw)?.or_else(|| stored.and_then(|r| r.prompt.clone())) else {
+        return Err(Failure::no_prompt());
+    };
+    if prompt.trim().is_empty() {
+        return Err(Failure::no_prompt());
+    }
+    let init = match &draw.how.image {
+        Some(arg) => Some(drawing::init_image(arg, stored.and_then(|r| r.strength))?),
+        None => None,
+    };
+    let mut drawing = Drawing::open(session, &draw.how)?;
+    let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
+    let paths = drawing.paths(&requests)?;
+    if draw.how.dry_run {
+        return dry_run(&requests, &paths, &drawing, session).map(|()| Vec::new());
+    }
+    drawing.draw(&requests, &paths)
+}
+
+fn resolve(
+    what: &What,
+    stored: Option<&Record>,
+    prompt: &str,
+    init: Option<InitImage>,
+    drawing: &Drawing<'_>,
+    session: &Session,
+) -> Result<Vec<Request>> {
+    if let Some(guidance) = what.guidance {
+        session
+            .terminal
+            .note(&format!("guidance is true_cfg_scale on this model: --true-cfg-scale {guidance}"));
+    }
+    let defaults = &drawing.model().defaults;
+    let sources = Sources { flags: what, stored, settings: &session.config.settings, defaults };
+    resolve::requests(sources, prompt, init)
+}
+
+fn prompt(draw: &Draw) -> Result<Option<String>> {
+    match &draw.what.prompt_file {
+        Some(path) => prompt_from(path).map(Some),
+        None => Ok(draw.words.clone().or_else(|| draw.what.prompt.clone())),
+    }
+}
+
+/// A file's text without the line ending that editors add.
+fn prompt_from(path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    let mut read = |from: &mut dyn Read| from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes);
+    let result = if path == Path::new("-") {
+        read(&mut io::stdin())
+    } else {
+        File::open(path).and_then(|mut f| read(&mut f))
+    };
+    result.map_err(|error| Failure::read(path, &error))?;
+    if bytes.len() as u64 > MAX_PROMPT_BYTES {
+        let why = format!("a prompt has at most {MAX_PROMPT_CHARS} characters");
+        return Err(Failure::usage(format!("{} is too long", path.display()), why, "shorten the text"));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let why = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
+        Failure::usage(format!("{} is not text", path.display()), why, "save the file as UTF-8")
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Says what would be drawn.
+fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, session: &Session) -> Result<()> {
+    let model = &drawing.model().name;
+    for (request, path) in requests.iter().zip(paths) {
+        let strength = request.init.as_ref().map(|init| init.strength);
+        let fields = [
+            ("model", json!(model)),
+            ("prompt", json!(request.prompt)),
+            ("negative-prompt", json!(request.negative_prompt)),
+            ("width", json!(request.width_px)),
+            ("height", json!(request.height_px)),
+            ("steps", json!(request.steps)),
+            ("true-cfg-scale", json!(request.true_cfg_scale)),
+            ("seed", json!(request.seed)),
+            ("strength", json!(strength)),
+            ("output", json!(path.to_string_lossy())),
+        ];
+        if session.terminal.json() {
+            let mut event = serde_json::Map::from_iter([("event".to_owned(), json!("dry-run"))]);
+            event.extend(fields.map(|(name, value)| (name.replace('-', "_"), value)));
+            session.terminal.event(&event)?;
+        } else {
+            let known = fields.iter().filter(|(_, value)| !value.is_null());
+            let lines: String =
+                known.map(|(name, value)| format!("{name}: {}\n", printable(&value.to_string()))).collect();
+            session.terminal.print(&lines)?;
+        }
+    }
+    Ok(())
+}

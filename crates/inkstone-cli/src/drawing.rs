@@ -1,0 +1,159 @@
+//! An open model and the way of its pictures to the disk.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use inkstone::pipeline::ModelInfo;
+use inkstone::request::{DEFAULT_STRENGTH, InitImage};
+use inkstone::weights::ModelSource;
+use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
+use serde_json::json;
+
+use crate::args::{Dtype, How, InitArg, MetadataPlace, Threads};
+use crate::cmd::Session;
+use crate::failure::{Failure, Result};
+use crate::output::{self, Existing, Fields, Template};
+use crate::progress::{self, Progress, duration};
+use crate::record::{self, Record};
+use crate::terminal::Level;
+
+/// Names of the model inside the program.
+const EMBEDDED_NAMES: &[&str] = &["tiny", "inkstone-tiny"];
+
+/// An open model with the flags that say how to draw.
+#[derive(Debug)]
+pub(crate) struct Drawing<'a> {
+    session: &'a Session,
+    how: &'a How,
+    pipeline: Pipeline,
+    metadata: MetadataPlace,
+}
+
+/// A picture that is on the disk.
+#[derive(Debug)]
+pub(crate) struct Drawn {
+    pub(crate) path: PathBuf,
+    pub(crate) picture: Picture,
+}
+
+impl<'a> Drawing<'a> {
+    /// Opens the model that the flags or settings name.
+    pub(crate) fn open(session: &'a Session, how: &'a How) -> Result<Self> {
+        let settings = &session.config.settings;
+        let precision = match how.dtype.or(settings.dtype).unwrap_or_default() {
+            Dtype::Auto => Precision::Auto,
+            Dtype::Bf16 => Precision::Bf16,
+            Dtype::F32 => Precision::F32,
+        };
+        let threads = how.threads.or(settings.threads).map(|Threads(n)| n);
+        let source = match how.model.as_ref().or(settings.model.as_ref()) {
+            Some(path) if EMBEDDED_NAMES.iter().all(|name| path.as_os_str() != *name) => {
+                ModelSource::Folder(path.clone())
+            }
+            _ => ModelSource::Embedded,
+        };
+        let pipeline =
+            Pipeline::open(&source, &OpenOptions { threads, precision, ..OpenOptions::default() })?;
+        let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
+        Ok(Self { session, how, pipeline, metadata })
+    }
+
+    pub(crate) fn model(&self) -> &ModelInfo {
+        self.pipeline.model()
+    }
+
+    /// The paths that pictures of these requests get, if nothing of their name is there.
+    pub(crate) fn paths(&self, requests: &[Request]) -> Result<Vec<PathBuf>> {
+        let setting = self.session.config.settings.output.as_deref().map(AsRef::as_ref);
+        let template = Template::new(self.how.output.as_deref().or(setting), requests.len())?;
+        let model = &self.model().name;
+        let path =
+            |(i, request): (usize, &Request)| template.path(Fields { seed: request.seed, n: i + 1, model });
+        requests.iter().enumerate().map(path).collect()
+    }
+
+    /// Draws the pictures one after another, each saved and named before the next begins.
+    pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Drawn>> {
+        paths.iter().try_for_each(|path| output::check_place(path))?;
+        let cancel = self.session.interrupt.arm();
+        let mut drawn = Vec::new();
+        let mut result = Ok(());
+        for (i, (request, path)) in requests.iter().zip(paths).enumerate() {
+            let mut progress = Progress::new(&self.session.terminal, cancel.clone());
+            self.announce(request, i + 1, requests.len());
+            result = self.draw_one(request, path, &mut progress).map(|d| drawn.push(d));
+            if let Some(failure) = progress.failed.take() {
+                result = Err(failure);
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        self.session.interrupt.disarm();
+        result.map(|()| drawn)
+    }
+
+    fn draw_one(&mut self, request: &Request, path: &Path, progress: &mut Progress<'_>) -> Result<Drawn> {
+        let begun = Instant::now();
+        let cancel = progress.cancel().clone();
+        let pictures = self.pipeline.draw(std::slice::from_ref(request), &cancel, progress)?;
+        let Some(picture) = pictures.into_iter().next() else {
+            return Err(Failure::usage("no picture came back", "", ""));
+        };
+        // An interruption that comes while the last stage ends is one: nothing is written.
+        cancel.check()?;
+        let path = self.save(&picture, path)?;
+        self.report(&picture, &path, begun.elapsed().as_secs_f64(), progress)?;
+        Ok(Drawn { path, picture })
+    }
+
+    fn save(&self, picture: &Picture, path: &Path) -> Result<PathBuf> {
+        let overwrite = self.how.overwrite || self.session.config.settings.overwrite == Some(true);
+        let existing = if overwrite { Existing::Replace } else { Existing::Number };
+        let record = Record::of(&picture.request, self.model());
+        let bytes =
+            record::encode(&picture.pixels, (self.metadata == MetadataPlace::Png).then_some(&record))?;
+        let sidecar = match self.metadata {
+            MetadataPlace::Sidecar => Some(record.to_json()?),
+            MetadataPlace::Png | MetadataPlace::None => None,
+        };
+        output::save(path, &bytes, sidecar.as_deref(), existing)
+    }
+
+    fn announce(&self, request: &Request, n: usize, of: usize) {
+        let several = if of > 1 { format!("{n} of {of}: ") } else { String::new() };
+        let size = format!("{}x{}", request.width_px, request.height_px);
+        let (seed, steps, scale) = (request.seed, request.steps, request.true_cfg_scale);
+        let model = &self.model().name;
+        self.session
+            .terminal
+            .note(&format!("{several}seed {seed}  {size}  {steps} steps  cfg {scale}  {model}"));
+    }
+
+    fn report(&self, picture: &Picture, path: &Path, seconds: f64, progress: &Progress<'_>) -> Result<()> {
+        let terminal = &self.session.terminal;
+        if terminal.level >= Level::Verbose {
+            terminal.note(&format!("device: {}", self.pipeline.device_name()));
+            terminal.note(&progress::table(&progress.taken));
+        }
+        terminal.note(&format!("done in {}", duration(seconds)));
+        if !terminal.json() {
+            return terminal.path(path);
+        }
+        let request = &picture.request;
+        let stages: serde_json::Map<_, _> =
+            progress.taken.iter().map(|t| (t.stage.name().to_owned(), t.seconds.into())).collect();
+        terminal.event(&json!({
+            "event": "picture", "path": path.to_string_lossy(), "seed": request.seed,
+            "width": request.width_px, "height": request.height_px, "steps": request.steps,
+            "seconds": seconds, "stages": stages,
+        }))
+    }
+}
+
+/// The picture to start from.
+pub(crate) fn init_image(arg: &InitArg, stored_strength: Option<f32>) -> Result<InitImage> {
+    let pixels = record::decode(&arg.path, &record::read_file(&arg.path)?)?;
+    let strength = arg.strength.or(stored_strength).unwrap_or(DEFAULT_STRENGTH);
+    Ok(InitImage { pixels, strength })
+}

@@ -1,0 +1,254 @@
+//! What the program says when it cannot do what it was asked: what, why with the numbers, what to do.
+
+use std::error::Error as _;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use inkstone::Error;
+
+use crate::args::peers;
+
+/// Why the program ends before it is done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Three lines for its user.
+    Told(Told),
+    /// The reader of standard output has gone; nobody is left to tell.
+    Closed,
+    /// Nothing was asked for: this help says what could be.
+    Help(String),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// An error as its user reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) code: &'static str,
+    pub(crate) exit: u8,
+    pub(crate) what: String,
+    pub(crate) why: String,
+    pub(crate) cure: String,
+}
+
+/// The codes of errors that only the command line knows; the library has its own.
+mod codes {
+    pub(super) const USAGE: &str = "INK-0250";
+    pub(super) const CONFIG: &str = "INK-0251";
+    pub(super) const OUTPUT_PLACE: &str = "INK-0252";
+    pub(super) const NO_REQUEST: &str = "INK-0253";
+    pub(super) const WRITE: &str = "INK-0450";
+}
+
+const EXIT_USAGE: u8 = 2;
+const EXIT_DISK: u8 = 4;
+
+/// Ends the program after an interruption, as shells expect.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Told(told) => ExitCode::from(told.exit),
+            Self::Closed => ExitCode::SUCCESS,
+            Self::Help(_) => ExitCode::from(EXIT_USAGE),
+        }
+    }
+
+    fn told(
+        code: &'static str,
+        exit: u8,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Told(Told { code, exit, what: what.into(), why: why.into(), cure: cure.into() })
+    }
+
+    /// The arguments are wrong.
+    pub(crate) fn usage(what: impl Into<String>, why: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::told(codes::USAGE, EXIT_USAGE, what, why, cure)
+    }
+
+    /// There is nothing to draw.
+    pub(crate) fn no_prompt() -> Self {
+        Self::usage("there is no prompt", "a picture needs a few words", "inkstone \"a red apple\"")
+    }
+
+    /// A config file or an environment variable is wrong.
+    pub(crate) fn config(place: &str, why: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::told(codes::CONFIG, EXIT_USAGE, format!("{place} is wrong"), why, cure)
+    }
+
+    /// Nothing can be written where the output should go.
+    pub(crate) fn output_place(path: &Path, why: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::told(codes::OUTPUT_PLACE, EXIT_USAGE, format!("cannot write to {}", path.display()), why, cure)
+    }
+
+    /// The system refuses to write.
+    pub(crate) fn write(path: &Path, source: &std::io::Error) -> Self {
+        let cure = "make room or choose another place with --output";
+        Self::told(
+            codes::WRITE,
+            EXIT_DISK,
+            format!("cannot write {}", path.display()),
+            source.to_string(),
+            cure,
+        )
+    }
+
+    /// A file that was named as an argument cannot be read.
+    pub(crate) fn read(path: &Path, source: &std::io::Error) -> Self {
+        let what = format!("cannot read {}", path.display());
+        Self::usage(what, source.to_string(), "check the name and your right to read it")
+    }
+
+    /// A picture says nothing that could be drawn again.
+    pub(crate) fn no_request(path: &Path, why: impl Into<String>) -> Self {
+        let what = format!("{} holds no request", path.display());
+        Self::told(
+            codes::NO_REQUEST,
+            EXIT_USAGE,
+            what,
+            why,
+            "give a picture that inkstone drew, or the .json beside it",
+        )
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let (code, exit) = (error.code(), error.exit_code());
+        let (what, why) = match &error {
+            Error::InvalidParam { param, got, allowed } => {
+                (format!("{param} is {got}"), format!("allowed is {allowed}"))
+            }
+            _ => split_source(&error),
+        };
+        Self::told(code, exit, what, why, error.cure())
+    }
+}
+
+/// An error without the text of its cause, and the cause.
+fn split_source(error: &Error) -> (String, String) {
+    let whole = error.to_string();
+    let Some(cause) = error.source().map(ToString::to_string) else {
+        return (whole, String::new());
+    };
+    match whole.strip_suffix(&cause).map(|what| what.trim_end_matches([' ', ':'])) {
+        Some(what) if !what.is_empty() => (what.to_owned(), cause),
+        _ => (whole, cause),
+    }
+}
+
+impl From<clap::Error> for Failure {
+    fn from(error: clap::Error) -> Self {
+        let arg = context(&error, ContextKind::InvalidArg);
+        let flag = arg.split(' ').next().unwrap_or_default();
+        let name = flag.trim_start_matches('-');
+        let value = context(&error, ContextKind::InvalidValue);
+        let help = "inkstone --help lists the flags";
+        match error.kind() {
+            ErrorKind::UnknownArgument if !flag.starts_with('-') => several_words(flag),
+            ErrorKind::UnknownArgument => unknown_flag(&error, flag),
+            ErrorKind::ValueValidation => match error.source().and_then(|s| s.downcast_ref::<Error>()) {
+                Some(Error::InvalidParam { got, allowed, .. }) => {
+                    Self::usage(format!("{name} is {got}"), format!("allowed is {allowed}"), help)
+                }
+                _ => {
+                    let allowed = error.source().map(ToString::to_string).unwrap_or_default();
+                    Self::usage(format!("{name} is {value:?}"), format!("allowed is {allowed}"), help)
+                }
+            },
+            ErrorKind::InvalidValue if value.is_empty() => {
+                Self::usage(format!("{flag} lacks its value"), allowed_values(&error), help)
+            }
+            ErrorKind::InvalidValue => {
+                Self::usage(format!("{name} is {value:?}"), allowed_values(&error), help)
+            }
+            ErrorKind::ArgumentConflict => {
+                let other = context(&error, ContextKind::PriorArg);
+                let why = if other.is_empty() {
+                    "they exclude each other".into()
+                } else {
+                    format!("{other} is there too")
+                };
+                Self::usage(format!("{arg} cannot be used here"), why, "leave one of them out")
+            }
+            ErrorKind::InvalidUtf8 => {
+                Self::usage("an argument is not UTF-8", "text is UTF-8; only paths may be other bytes", help)
+            }
+            _ => Self::usage(first_line(&error), "the arguments do not fit together", help),
+        }
+    }
+}
+
+fn several_words(word: &str) -> Failure {
+    let why = format!("{word:?} follows it: the prompt is one argument");
+    Failure::usage("the prompt has several words without quotes", why, "inkstone \"a red apple\"")
+}
+
+fn unknown_flag(error: &clap::Error, flag: &str) -> Failure {
+    let what = format!("there is no {flag}");
+    if let Some(cure) = peers::cure(flag) {
+        return Failure::usage(what, "other programs have it, or later versions", cure);
+    }
+    let near = context(error, ContextKind::SuggestedArg);
+    let why = if near.is_empty() {
+        "no flag of this name is known".into()
+    } else {
+        format!("a similar flag is {near}")
+    };
+    Failure::usage(what, why, "inkstone --help lists the flags; text that begins with - goes behind --")
+}
+
+fn allowed_values(error: &clap::Error) -> String {
+    let list = context(error, ContextKind::ValidValue);
+    if list.is_empty() { "a value belongs to it".into() } else { format!("allowed is {list}") }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(list)) => list.join(", "),
+        _ => String::new(),
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        for (label, line) in [("why", &self.why), ("try", &self.cure)] {
+            if !line.is_empty() {
+                write!(f, "\n  {label}: {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Text from outside, safe to show on a terminal: control characters are written out.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
+}
+
+/// A path that has been checked to be a file's, with the folder it lies in.
+pub(crate) fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests;
