@@ -26,6 +26,11 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// clap takes `{n}` in a help text for a line break, so the declaration says `{#}`.
+pub(crate) fn with_fields(help: &str) -> String {
+    help.replace("{#}", "{n}")
+}
+
 const AFTER_HELP: &str = "\
 Without arguments, on a terminal: an interactive prompt.
 A flag wins over INKSTONE_<FLAG> in the environment, then ./inkstone.toml, the user's config.toml, the model's default.
@@ -161,7 +166,7 @@ pub(crate) struct How {
     /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
     #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
     pub(crate) image: Option<InitArg>,
-    /// File to write, may hold {seed} {n} {model} {date} [default: inkstone-{seed}.png]
+    /// File to write, may hold {seed} {#} {model} {date} [default: inkstone-{seed}.png]
     #[arg(short, long, value_name = "TEMPLATE", help_heading = "Where to")]
     pub(crate) output: Option<OsString>,
     /// Replace files that exist; without it the new one gets a number

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use crate::args::{Cli, Command, Common, Draw, peers};
+use crate::args::{Cli, Command, Common, Draw, peers, with_fields};
 use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
@@ -70,7 +70,7 @@ fn parse(args: Vec<OsString>) -> Result<Option<Cli>> {
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            Terminal::new(&Common::default()).print(&error.to_string())?;
+            Terminal::new(&Common::default()).print(&with_fields(&error.to_string()))?;
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -97,7 +97,7 @@ fn dispatch(cli: Cli) -> Result<()> {
             interactive::run(&cli.draw, &Session::start(&cli.common)?)
         }
         None if env::args_os().len() > 1 => Err(Failure::no_prompt()),
-        None => Err(Failure::Help(Cli::command().render_help().to_string())),
+        None => Err(Failure::Help(with_fields(&Cli::command().render_help().to_string()))),
     }
 }
 

@@ -29,13 +29,6 @@ pub(crate) struct Drawing<'a> {
     metadata: MetadataPlace,
 }
 
-/// A picture that is on the disk.
-#[derive(Debug)]
-pub(crate) struct Drawn {
-    pub(crate) path: PathBuf,
-    pub(crate) picture: Picture,
-}
-
 impl<'a> Drawing<'a> {
     /// Opens the model that the flags or settings name.
     pub(crate) fn open(session: &'a Session, how: &'a How) -> Result<Self> {
@@ -73,7 +66,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// Draws the pictures one after another, each saved and named before the next begins.
-    pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Drawn>> {
+    pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Picture>> {
         paths.iter().try_for_each(|path| output::check_place(path))?;
         let cancel = self.session.interrupt.arm();
         let mut drawn = Vec::new();
@@ -93,7 +86,7 @@ impl<'a> Drawing<'a> {
         result.map(|()| drawn)
     }
 
-    fn draw_one(&mut self, request: &Request, path: &Path, progress: &mut Progress<'_>) -> Result<Drawn> {
+    fn draw_one(&mut self, request: &Request, path: &Path, progress: &mut Progress<'_>) -> Result<Picture> {
         let begun = Instant::now();
         let cancel = progress.cancel().clone();
         let pictures = self.pipeline.draw(std::slice::from_ref(request), &cancel, progress)?;
@@ -104,7 +97,7 @@ impl<'a> Drawing<'a> {
         cancel.check()?;
         let path = self.save(&picture, path)?;
         self.report(&picture, &path, begun.elapsed().as_secs_f64(), progress)?;
-        Ok(Drawn { path, picture })
+        Ok(picture)
     }
 
     fn save(&self, picture: &Picture, path: &Path) -> Result<PathBuf> {

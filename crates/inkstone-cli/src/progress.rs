@@ -129,7 +129,7 @@ impl Observer for Progress<'_> {
         let seconds = running.begun.elapsed().as_secs_f64();
         running.bar.finish_and_clear();
         if self.terminal.progress == Shown::Lines {
-            let steps = if running.total > 1 { format!("  {} parts", running.total) } else { String::new() };
+            let steps = if running.total > 1 { format!("  {} steps", running.total) } else { String::new() };
             self.terminal.note(&format!("{:8} {seconds:.2} s{steps}", stage.name()));
         }
         self.taken.push(Taken { stage, seconds, peak_bytes: inkstone::memory::peak_bytes() });

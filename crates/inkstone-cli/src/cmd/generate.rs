@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use inkstone::Request;
 use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
+use inkstone::{Picture, Request};
 use serde_json::json;
 
 use super::Session;
 use crate::args::{Draw, What};
-use crate::drawing::{self, Drawing, Drawn};
+use crate::drawing::{self, Drawing};
 use crate::failure::{Failure, Result, printable};
 use crate::record::Record;
 use crate::resolve::{self, Sources};
@@ -24,7 +24,7 @@ pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
 }
 
 /// Draws what the flags and a stored request say.
-pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) -> Result<Vec<Drawn>> {
+pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) -> Result<Vec<Picture>> {
     let Some(prompt) = prompt(draw)?.or_else(|| stored.and_then(|r| r.prompt.clone())) else {
         return Err(Failure::no_prompt());
     };

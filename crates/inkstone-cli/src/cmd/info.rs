@@ -32,7 +32,7 @@ fn replay(args: &Info, record: &Record, session: &Session) -> Result<()> {
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
     let drawn = generate::pictures(&draw, Some(record), session)?;
     if let Some(drawn) = drawn.first() {
-        session.terminal.note(&compare(&args.picture, &drawn.picture.pixels));
+        session.terminal.note(&compare(&args.picture, &drawn.pixels));
     }
     Ok(())
 }

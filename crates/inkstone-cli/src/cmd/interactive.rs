@@ -3,11 +3,12 @@
 use std::io::{self, BufRead, Write as _};
 use std::str::FromStr as _;
 
+use inkstone::Picture;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage, Size};
 
 use super::Session;
 use crate::args::{Draw, What};
-use crate::drawing::{self, Drawing, Drawn};
+use crate::drawing::{self, Drawing};
 use crate::failure::{EXIT_INTERRUPTED, Failure, Result};
 use crate::resolve::{self, Sources};
 
@@ -41,7 +42,7 @@ pub(crate) struct Asked {
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
     let mut drawing = Drawing::open(session, &draw.how)?;
     session.terminal.note(&format!("{}: one prompt a line, !help for more", drawing.model().name));
-    let mut pictures: Vec<Drawn> = Vec::new();
+    let mut pictures: Vec<Picture> = Vec::new();
     let mut lines = io::stdin().lock();
     while let Some(text) = ask(&mut lines, pictures.len())? {
         let asked = match parse(&text, pictures.len()) {
@@ -88,14 +89,12 @@ fn ask(lines: &mut impl BufRead, number: usize) -> Result<Option<String>> {
 fn answer(
     asked: &Asked,
     draw: &Draw,
-    earlier: &[Drawn],
+    earlier: &[Picture],
     drawing: &mut Drawing<'_>,
     session: &Session,
-) -> Result<Vec<Drawn>> {
+) -> Result<Vec<Picture>> {
     let init = match (asked.from, &draw.how.image) {
-        (Some((number, strength)), _) => {
-            Some(InitImage { pixels: earlier[number].picture.pixels.clone(), strength })
-        }
+        (Some((number, strength)), _) => Some(InitImage { pixels: earlier[number].pixels.clone(), strength }),
         (None, Some(arg)) => Some(drawing::init_image(arg, None)?),
         (None, None) => None,
     };

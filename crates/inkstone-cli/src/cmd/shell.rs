@@ -2,14 +2,14 @@
 
 use clap::{Command, CommandFactory as _};
 
-use crate::args::{Cli, Common};
+use crate::args::{Cli, Common, with_fields};
 use crate::failure::{Failure, Result};
 use crate::terminal::Terminal;
 
 pub(super) fn completions(shell: clap_complete::Shell, common: &Common) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "inkstone", &mut script);
-    Terminal::new(common).print(&String::from_utf8_lossy(&script))
+    Terminal::new(common).print(&with_fields(&String::from_utf8_lossy(&script)))
 }
 
 /// One page for the program and all of its commands.
@@ -26,5 +26,5 @@ pub(super) fn manual(common: &Common) -> Result<()> {
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         render(sub.clone(), &mut page)?;
     }
-    Terminal::new(common).print(&String::from_utf8_lossy(&page))
+    Terminal::new(common).print(&with_fields(&String::from_utf8_lossy(&page)))
 }
