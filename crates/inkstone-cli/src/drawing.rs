@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use clap::ValueEnum as _;
+use inkstone::codec::{self, Metadata};
 use inkstone::pipeline::ModelInfo;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
 use inkstone::weights::ModelSource;
@@ -14,7 +16,7 @@ use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
 use crate::progress::{self, Progress, duration};
-use crate::record::{self, Record};
+use crate::record;
 use crate::terminal::Level;
 
 /// Names of the model inside the program.
@@ -26,14 +28,21 @@ pub(crate) struct Drawing<'a> {
     session: &'a Session,
     how: &'a How,
     pipeline: Pipeline,
+    /// The arithmetic in use.
+    dtype: &'static str,
     metadata: MetadataPlace,
 }
 
 impl<'a> Drawing<'a> {
     /// Opens the model that the flags or settings name.
-    pub(crate) fn open(session: &'a Session, how: &'a How) -> Result<Self> {
+    ///
+    /// A stored request decides about the arithmetic, without which its pixels would be others, and about nothing
+    /// that is a path.
+    pub(crate) fn open(session: &'a Session, how: &'a How, stored: Option<&Metadata>) -> Result<Self> {
         let settings = &session.config.settings;
-        let precision = match how.dtype.or(settings.dtype).unwrap_or_default() {
+        let stored_dtype =
+            stored.and_then(|s| s.dtype.as_deref()).and_then(|d| Dtype::from_str(d, false).ok());
+        let precision = match how.dtype.or(stored_dtype).or(settings.dtype).unwrap_or_default() {
             Dtype::Auto => Precision::Auto,
             Dtype::Bf16 => Precision::Bf16,
             Dtype::F32 => Precision::F32,
@@ -48,7 +57,12 @@ impl<'a> Drawing<'a> {
         let pipeline =
             Pipeline::open(&source, &OpenOptions { threads, precision, ..OpenOptions::default() })?;
         let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
-        Ok(Self { session, how, pipeline, metadata })
+        let bf16 = match precision {
+            Precision::Auto => pipeline.device().multiplies_bf16(),
+            Precision::F32 => false,
+            Precision::Bf16 => true,
+        };
+        Ok(Self { session, how, pipeline, dtype: if bf16 { "bf16" } else { "f32" }, metadata })
     }
 
     pub(crate) fn model(&self) -> &ModelInfo {
@@ -103,14 +117,25 @@ impl<'a> Drawing<'a> {
     fn save(&self, picture: &Picture, path: &Path) -> Result<PathBuf> {
         let overwrite = self.how.overwrite || self.session.config.settings.overwrite == Some(true);
         let existing = if overwrite { Existing::Replace } else { Existing::Number };
-        let record = Record::of(&picture.request, self.model());
-        let bytes =
-            record::encode(&picture.pixels, (self.metadata == MetadataPlace::Png).then_some(&record))?;
+        let settings = self.settings_of(&picture.request);
+        let inside = (self.metadata == MetadataPlace::Png).then_some(&settings);
+        let bytes = codec::png::write(&picture.pixels, inside)?;
         let sidecar = match self.metadata {
-            MetadataPlace::Sidecar => Some(record.to_json()?),
+            MetadataPlace::Sidecar => Some(settings.to_json()),
             MetadataPlace::Png | MetadataPlace::None => None,
         };
-        output::save(path, &bytes, sidecar.as_deref(), existing)
+        output::save(path, &bytes, sidecar.as_deref().map(str::as_bytes), existing)
+    }
+
+    /// What a picture carries: all that draws it again. Of the picture it started from that is the name, without
+    /// the folders of this machine.
+    fn settings_of(&self, request: &Request) -> Metadata {
+        let started = self.how.image.as_ref().and_then(|arg| arg.path.file_name());
+        Metadata {
+            dtype: Some(self.dtype.to_owned()),
+            image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),
+            ..Metadata::of(request, &self.model().name)
+        }
     }
 
     fn announce(&self, request: &Request, n: usize, of: usize) {
@@ -126,7 +151,7 @@ impl<'a> Drawing<'a> {
     fn report(&self, picture: &Picture, path: &Path, seconds: f64, progress: &Progress<'_>) -> Result<()> {
         let terminal = &self.session.terminal;
         if terminal.level >= Level::Verbose {
-            terminal.note(&format!("device: {}", self.pipeline.device_name()));
+            terminal.note(&format!("device: {}", self.pipeline.device().name()));
             terminal.note(&progress::table(&progress.taken));
         }
         terminal.note(&format!("done in {}", duration(seconds)));
@@ -146,7 +171,7 @@ impl<'a> Drawing<'a> {
 
 /// The picture to start from.
 pub(crate) fn init_image(arg: &InitArg, stored_strength: Option<f32>) -> Result<InitImage> {
-    let pixels = record::decode(&arg.path, &record::read_file(&arg.path)?)?;
+    let pixels = record::picture(&arg.path)?;
     let strength = arg.strength.or(stored_strength).unwrap_or(DEFAULT_STRENGTH);
     Ok(InitImage { pixels, strength })
 }

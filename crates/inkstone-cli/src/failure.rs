@@ -105,6 +105,16 @@ impl Failure {
         Self::usage(what, source.to_string(), "check the name and your right to read it")
     }
 
+    /// An error of the library about a file that was named as an argument.
+    pub(crate) fn about(path: &Path, error: Error) -> Self {
+        match Self::from(error) {
+            Self::Told(told) => {
+                Self::Told(Told { what: format!("{}: {}", path.display(), told.what), ..told })
+            }
+            other => other,
+        }
+    }
+
     /// A picture says nothing that could be drawn again.
     pub(crate) fn no_request(path: &Path, why: impl Into<String>) -> Self {
         let what = format!("{} holds no request", path.display());

@@ -4,13 +4,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 
 use inkstone::Request;
+use inkstone::codec::Metadata;
 use inkstone::pipeline::Defaults;
 use inkstone::request::{InitImage, Size, check_count};
 
 use crate::args::{Seed, What};
 use crate::config::Settings;
 use crate::failure::{Failure, Result};
-use crate::record::Record;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ mod tests;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources<'a> {
     pub(crate) flags: &'a What,
-    pub(crate) stored: Option<&'a Record>,
+    pub(crate) stored: Option<&'a Metadata>,
     pub(crate) settings: &'a Settings,
     pub(crate) defaults: &'a Defaults,
 }
@@ -55,7 +55,7 @@ impl Sources<'_> {
     fn pick<T>(
         &self,
         flag: impl Fn(&What) -> Option<T>,
-        stored: impl Fn(&Record) -> Option<T>,
+        stored: impl Fn(&Metadata) -> Option<T>,
         setting: impl Fn(&Settings) -> Option<T>,
         default: impl Fn(&Defaults) -> T,
     ) -> T {
@@ -74,8 +74,8 @@ impl Sources<'_> {
             return aspect.size(native);
         }
         Size {
-            width_px: self.pick(|w| w.width, |r| r.width, |s| s.width, |d| d.width_px),
-            height_px: self.pick(|w| w.height, |r| r.height, |s| s.height, |d| d.height_px),
+            width_px: self.pick(|w| w.width, |r| r.width_px, |s| s.width, |d| d.width_px),
+            height_px: self.pick(|w| w.height, |r| r.height_px, |s| s.height, |d| d.height_px),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use inkstone::codec::Metadata;
 use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
 use inkstone::{Picture, Request};
 use serde_json::json;
@@ -12,19 +13,20 @@ use super::Session;
 use crate::args::{Draw, What};
 use crate::drawing::{self, Drawing};
 use crate::failure::{Failure, Result, printable};
-use crate::record::Record;
+use crate::record;
 use crate::resolve::{self, Sources};
 
 /// UTF-8 needs at most four bytes for a character.
 const MAX_PROMPT_BYTES: u64 = 4 * MAX_PROMPT_CHARS as u64;
 
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
-    let stored = draw.config_from_metadata.as_deref().map(Record::read).transpose()?;
+    let stored =
+        draw.config_from_metadata.as_deref().map(record::settings).transpose()?.map(|(stored, _)| stored);
     pictures(draw, stored.as_ref(), session).map(drop)
 }
 
 /// Draws what the flags and a stored request say.
-pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) -> Result<Vec<Picture>> {
+pub(super) fn pictures(draw: &Draw, stored: Option<&Metadata>, session: &Session) -> Result<Vec<Picture>> {
     let Some(prompt) = prompt(draw)?.or_else(|| stored.and_then(|r| r.prompt.clone())) else {
         return Err(Failure::no_prompt());
     };
@@ -35,7 +37,7 @@ pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) 
         Some(arg) => Some(drawing::init_image(arg, stored.and_then(|r| r.strength))?),
         None => None,
     };
-    let mut drawing = Drawing::open(session, &draw.how)?;
+    let mut drawing = Drawing::open(session, &draw.how, stored)?;
     let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
     let paths = drawing.paths(&requests)?;
     if draw.how.dry_run {
@@ -46,7 +48,7 @@ pub(super) fn pictures(draw: &Draw, stored: Option<&Record>, session: &Session) 
 
 fn resolve(
     what: &What,
-    stored: Option<&Record>,
+    stored: Option<&Metadata>,
     prompt: &str,
     init: Option<InitImage>,
     drawing: &Drawing<'_>,

@@ -2,26 +2,33 @@
 
 use std::path::Path;
 
+use inkstone::codec::{Metadata, Origin};
+
 use super::{Session, generate};
 use crate::args::{Draw, Info};
 use crate::failure::{Failure, Result};
-use crate::record::{self, Record};
+use crate::record;
 
 pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
-    let record = Record::read(&args.picture)?;
+    let (stored, origin) = record::settings(&args.picture)?;
+    if origin != Origin::Inkstone {
+        session
+            .terminal
+            .note(&format!("settings of another program ({origin:?}), as far as they mean the same here"));
+    }
     if args.replay {
-        return replay(args, &record, session);
+        return replay(args, &stored, session);
     }
     if session.terminal.json() {
-        return session.terminal.event(&record);
+        return session.terminal.event(&stored);
     }
-    session.terminal.print(&record.describe())
+    session.terminal.print(&record::describe(&stored))
 }
 
 /// Draws the picture again. What the file says can choose neither a model nor a file to read: flags do.
-fn replay(args: &Info, record: &Record, session: &Session) -> Result<()> {
+fn replay(args: &Info, stored: &Metadata, session: &Session) -> Result<()> {
     let path = args.picture.display();
-    if record.strength.is_some() && args.how.image.is_none() {
+    if (stored.strength.is_some() || stored.image.is_some()) && args.how.image.is_none() {
         let why = "it was drawn from another picture, which it does not hold";
         return Err(Failure::usage(
             format!("cannot draw {path} again"),
@@ -30,7 +37,7 @@ fn replay(args: &Info, record: &Record, session: &Session) -> Result<()> {
         ));
     }
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
-    let drawn = generate::pictures(&draw, Some(record), session)?;
+    let drawn = generate::pictures(&draw, Some(stored), session)?;
     if let Some(drawn) = drawn.first() {
         session.terminal.note(&compare(&args.picture, &drawn.pixels));
     }
@@ -39,7 +46,7 @@ fn replay(args: &Info, record: &Record, session: &Session) -> Result<()> {
 
 /// Whether the new pixels are the old ones, in words.
 fn compare(old: &Path, new: &inkstone::Pixels) -> String {
-    let old_pixels = record::read_file(old).and_then(|bytes| record::decode(old, &bytes));
+    let old_pixels = record::picture(old);
     match old_pixels {
         Ok(pixels) if pixels == *new => format!("the pixels are those of {}", old.display()),
         Ok(_) => {

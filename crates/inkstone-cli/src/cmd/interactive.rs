@@ -40,7 +40,7 @@ pub(crate) struct Asked {
 }
 
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
-    let mut drawing = Drawing::open(session, &draw.how)?;
+    let mut drawing = Drawing::open(session, &draw.how, None)?;
     session.terminal.note(&format!("{}: one prompt a line, !help for more", drawing.model().name));
     let mut pictures: Vec<Picture> = Vec::new();
     let mut lines = io::stdin().lock();

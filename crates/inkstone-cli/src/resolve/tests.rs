@@ -6,14 +6,14 @@ fn defaults() -> Defaults {
     Defaults { width_px: 64, height_px: 64, steps: 20, true_cfg_scale: 4.0, negative_prompt: " ".into() }
 }
 
-fn resolved(flags: &What, stored: Option<&Record>, settings: &Settings) -> Vec<Request> {
+fn resolved(flags: &What, stored: Option<&Metadata>, settings: &Settings) -> Vec<Request> {
     requests(Sources { flags, stored, settings, defaults: &defaults() }, "a cat", None).unwrap()
 }
 
 #[test]
 fn flags_win_over_metadata_over_settings_over_the_model() {
     let settings = Settings { steps: Some(3), ..Settings::default() };
-    let stored = Record { steps: Some(2), ..Record::default() };
+    let stored = Metadata { steps: Some(2), ..Metadata::default() };
     let flags = What { steps: Some(1), ..What::default() };
     let none = (What::default(), Settings::default());
     assert_eq!(resolved(&flags, Some(&stored), &settings)[0].steps, 1);
@@ -32,7 +32,7 @@ fn a_default_request_has_guidance() {
 #[test]
 fn a_stored_request_without_a_negative_prompt_has_none() {
     let settings = Settings { negative_prompt: Some("blur".into()), ..Settings::default() };
-    let request = &resolved(&What::default(), Some(&Record::default()), &settings)[0];
+    let request = &resolved(&What::default(), Some(&Metadata::default()), &settings)[0];
     assert_eq!(request.negative_prompt, None);
 }
 
