@@ -106,13 +106,13 @@ fn measure(title: &str, device: &Device, dtype: DType, (products, mut run): Case
     }
     let (mut rates, mut peaks, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let peak_before = peak::rate(device, dtype);
+        let peak_before = peak(device, dtype);
         let before = cpu_seconds();
         for _ in 0..repeats {
             run();
         }
         let rate = products * f64::from(repeats) / (cpu_seconds() - before);
-        let peak = f64::midpoint(peak_before, peak::rate(device, dtype));
+        let peak = f64::midpoint(peak_before, peak(device, dtype));
         rates.push(rate * 2e-9);
         peaks.push(peak * 2e-9);
         ratios.push(100.0 * rate / peak);
@@ -143,107 +143,9 @@ fn cpu_seconds() -> f64 {
     seconds
 }
 
-/// Multiply-adds on registers alone.
-mod peak {
-    use inkstone_tensor::{DType, Device};
-
+/// Products a second on registers alone.
+fn peak(device: &Device, dtype: DType) -> f64 {
     const LOOPS: u32 = 1_000_000;
-
-    /// Products a second of the best instruction for this type.
-    pub(super) fn rate(device: &Device, dtype: DType) -> f64 {
-        let before = super::cpu_seconds();
-        let per_loop = run(&device.name(), dtype);
-        f64::from(LOOPS) * per_loop / (super::cpu_seconds() - before)
-    }
-
-    /// Runs the loops; returns the products of one.
-    #[cfg(target_arch = "x86_64")]
-    fn run(name: &str, dtype: DType) -> f64 {
-        // SAFETY: the device's name says what the processor has.
-        unsafe {
-            match dtype {
-                DType::Bf16 if name.contains("avx512bf16") => bf16(),
-                _ if name.contains("avx512") => f32_512(),
-                _ if name.contains("avx2") => f32_256(),
-                _ => scalar(),
-            }
-        }
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn run(_: &str, _: DType) -> f64 {
-        scalar()
-    }
-
-    fn scalar() -> f64 {
-        let mut sums = [0.0f32; 16];
-        let (a, b) = (std::hint::black_box(1.0001), std::hint::black_box(0.5));
-        for _ in 0..LOOPS {
-            for sum in &mut sums {
-                *sum += a * b;
-            }
-            std::hint::black_box(&mut sums);
-        }
-        16.0
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    macro_rules! peak_loop {
-        ($name:ident, $features:literal, $count:literal, $zero:ident, $set:ident, $fma:expr, $products:literal) => {
-            #[target_feature(enable = $features)]
-            unsafe fn $name() -> f64 {
-                use std::arch::x86_64::*;
-                let mut sums = [$zero(); $count];
-                let (a, b) = ($set(std::hint::black_box(1.0001)), $set(std::hint::black_box(0.5)));
-                for _ in 0..LOOPS {
-                    for sum in &mut sums {
-                        *sum = $fma(*sum, a, b);
-                    }
-                    // SAFETY: does nothing; keeps the loop from being folded.
-                    unsafe { std::arch::asm!("", options(nostack, preserves_flags)) }
-                }
-                std::hint::black_box(sums);
-                f64::from($count * $products)
-            }
-        };
-    }
-    #[cfg(target_arch = "x86_64")]
-    peak_loop!(
-        f32_512,
-        "avx512f",
-        16,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        |c, a, b| _mm512_fmadd_ps(a, b, c),
-        16
-    );
-    #[cfg(target_arch = "x86_64")]
-    peak_loop!(
-        f32_256,
-        "avx2,fma",
-        12,
-        _mm256_setzero_ps,
-        _mm256_set1_ps,
-        |c, a, b| _mm256_fmadd_ps(a, b, c),
-        8
-    );
-    #[cfg(target_arch = "x86_64")]
-    peak_loop!(
-        bf16,
-        "avx512f,avx512bf16",
-        16,
-        _mm512_setzero_ps,
-        _mm512_set1_ps,
-        |c, a, b| {
-            // SAFETY: all three types are 64 bytes without padding.
-            unsafe {
-                _mm512_dpbf16_ps(
-                    c,
-                    std::mem::transmute::<__m512, __m512bh>(a),
-                    std::mem::transmute::<__m512, __m512bh>(b),
-                )
-            }
-        },
-        32
-    );
+    let before = cpu_seconds();
+    device.multiply_registers(dtype, LOOPS).unwrap() / (cpu_seconds() - before)
 }

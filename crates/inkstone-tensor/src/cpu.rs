@@ -10,6 +10,7 @@ mod gemm;
 mod lanes;
 mod norm;
 mod panel;
+mod peak;
 mod rope;
 mod rows;
 mod scratch;
@@ -98,6 +99,10 @@ impl Backend for Cpu {
 
     fn multiplies_bf16(&self) -> bool {
         self.table.multiplies_bf16()
+    }
+
+    fn multiply_registers(&self, operands: DType, loops: u32) -> Option<f64> {
+        peak::multiply_registers(self, operands, loops)
     }
 
     fn wait(&self) {}

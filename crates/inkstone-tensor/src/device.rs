@@ -23,6 +23,11 @@ pub trait Backend: Debug + Send + Sync {
     fn row_stride(&self, dtype: DType, cols: usize) -> usize;
     /// Whether products of bf16 operands are faster than those of f32.
     fn multiplies_bf16(&self) -> bool;
+    /// Multiplies registers alone, `loops` times on all threads, with the instruction that kernels use for operands of
+    /// this type; returns the multiply-adds done, `None` where there is no such instruction.
+    fn multiply_registers(&self, _operands: DType, _loops: u32) -> Option<f64> {
+        None
+    }
     /// Waits until everything enqueued is done.
     fn wait(&self);
 
@@ -85,6 +90,14 @@ impl Device {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.0.held_bytes()
+    }
+
+    /// Multiplies registers alone, for benchmarks: `loops` times on all threads, with the instruction that kernels use
+    /// for operands of this type (f32, bf16, i8). Returns the multiply-adds done, `None` where the device has no such
+    /// instruction. No kernel can do more in the time that this takes.
+    #[must_use]
+    pub fn multiply_registers(&self, operands: DType, loops: u32) -> Option<f64> {
+        self.0.multiply_registers(operands, loops)
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

@@ -3,6 +3,7 @@
 use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
+use super::peak::{self, Peak};
 use super::rope::Rotation;
 use super::rows::{Row, RowMut};
 use super::softmax::{Running, Scores};
@@ -19,6 +20,7 @@ pub(super) struct Table {
     /// `None` where bf16 operands are widened to f32 first.
     bf16_tile: Option<&'static Tile>,
     pub(super) rows: RowKernels,
+    pub(super) peak: &'static Peak,
 }
 
 impl std::fmt::Debug for Table {
@@ -162,12 +164,22 @@ macro_rules! row_kernels {
     }};
 }
 
-static SCALAR: Table =
-    Table { name: "scalar", f32_tile: &tile::scalar::F32, bf16_tile: None, rows: row_kernels!(Scalar) };
+static SCALAR: Table = Table {
+    name: "scalar",
+    f32_tile: &tile::scalar::F32,
+    bf16_tile: None,
+    rows: row_kernels!(Scalar),
+    peak: &peak::SCALAR,
+};
 
 #[cfg(target_arch = "aarch64")]
-static NEON: Table =
-    Table { name: "neon", f32_tile: &tile::scalar::F32, bf16_tile: None, rows: row_kernels!(Scalar) };
+static NEON: Table = Table {
+    name: "neon",
+    f32_tile: &tile::scalar::F32,
+    bf16_tile: None,
+    rows: row_kernels!(Scalar),
+    peak: &peak::SCALAR,
+};
 
 #[cfg(target_arch = "x86_64")]
 static AVX2: Table = Table {
@@ -175,6 +187,7 @@ static AVX2: Table = Table {
     f32_tile: &tile::avx2::F32,
     bf16_tile: None,
     rows: row_kernels!(Avx2, "avx2,fma,f16c"),
+    peak: &peak::AVX2,
 };
 
 /// Operands of bf16 are widened to f32, as by the tables above.
@@ -184,6 +197,7 @@ static AVX512: Table = Table {
     f32_tile: &tile::avx512::F32,
     bf16_tile: None,
     rows: row_kernels!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"),
+    peak: &peak::AVX512,
 };
 
 /// With products of bf16: twice as fast on AMD's processors.
@@ -193,6 +207,7 @@ static AVX512_BF16: Table = Table {
     f32_tile: &tile::avx512::F32,
     bf16_tile: Some(&tile::avx512::BF16),
     rows: row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"),
+    peak: &peak::AVX512_BF16,
 };
 
 #[cfg(target_arch = "x86_64")]
