@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// Most steps of a schedule: the levels that the models were trained with.
 pub const MAX_STEPS: usize = 1000;
+/// How far above 1 the formulas' rounding takes the first level.
+const ROUNDING: f32 = 4.0 * f32::EPSILON;
 
 /// Noise levels, from noise to picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +44,7 @@ impl Schedule {
         let mut sigmas = sigmas.to_vec();
         config.shift(&mut sigmas, image_seq_len)?;
         config.stretch_to_terminal(&mut sigmas);
-        if sigmas.iter().any(|s| !(0.0..=1.0).contains(s)) {
+        if sigmas.iter().any(|s| !(0.0..=1.0 + ROUNDING).contains(s)) {
             return Err(config.refuse(
                 "shift",
                 format!("{sigmas:?}"),

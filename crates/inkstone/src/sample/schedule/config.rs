@@ -160,13 +160,15 @@ impl SchedulerConfig {
         image_seq_len as f64 * slope + (base - slope * short)
     }
 
-    /// Stretches the levels so that the last one is `shift_terminal`. A single level of 1 stays: the reference
-    /// divides 0 by 0 there.
+    /// Stretches the levels so that the last one is `shift_terminal`. A single level stays: the reference divides 0
+    /// by 0 there.
     pub(super) fn stretch_to_terminal(&self, sigmas: &mut [f32]) {
         let terminal = self.shift_terminal.unwrap_or(0.0);
-        let Some(last) = sigmas.last().filter(|s| terminal > 0.0 && **s != 1.0) else { return };
-        let scale = (1.0 - last) / round(1.0 - terminal);
-        sigmas.iter_mut().for_each(|s| *s = 1.0 - (1.0 - *s) / scale);
+        let [_, .., last] = *sigmas else { return };
+        if terminal > 0.0 {
+            let scale = (1.0 - last) / round(1.0 - terminal);
+            sigmas.iter_mut().for_each(|s| *s = 1.0 - (1.0 - *s) / scale);
+        }
     }
 }
 

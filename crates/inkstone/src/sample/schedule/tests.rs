@@ -85,6 +85,12 @@ fn fixed_and_linear_shifts_and_given_levels() {
 fn one_step_starts_from_noise() {
     let schedule = Schedule::new(&config(&qwen()).unwrap(), 1, 4096).unwrap();
     assert_eq!(schedule, Schedule { sigmas: vec![1.0, 0.0], timesteps: vec![1000.0] });
+    // Rounding takes the first level of this shift to 1.0000001, in the reference too.
+    let shift = config(&json!({ "shift": 1.930_881_579_472_362_2, "shift_terminal": 0.02 })).unwrap();
+    for steps in [1, 50] {
+        let first = Schedule::new(&shift, steps, 4096).unwrap().sigmas[0];
+        assert!((first - 1.0).abs() < 1e-6, "{first}");
+    }
 }
 
 #[test]
