@@ -22,7 +22,7 @@ use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
 use crate::weights::{Component, ModelFiles, ModelSource, ReadOptions, SCHEDULER};
-use crate::{Pixels, Request, Result, memory};
+use crate::{Error, Pixels, Request, Result, memory};
 
 use networks::Networks;
 use run::Run;
@@ -113,7 +113,8 @@ pub struct Pipeline {
     files: ModelFiles,
     device: Device,
     max_memory_bytes: Option<u64>,
-    tokenizer: PromptTokenizer,
+    /// Built for the first prompt: a full vocabulary takes a quarter of a second.
+    tokenizer: Option<PromptTokenizer>,
     scheduler: SchedulerConfig,
     networks: Networks,
     /// Embeddings of prompts seen before: f32 `[n_tokens, d]`, template dropped.
@@ -121,7 +122,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a model's configuration and tokenizer. Weights are opened by the first drawing.
+    /// Reads a model's configuration. Tokenizer and weights are opened by the first drawing.
     ///
     /// # Errors
     /// A model that is not there, not whole or not supported; a device that cannot be used.
@@ -142,7 +143,7 @@ impl Pipeline {
         configs.check()?;
         Ok(Self {
             info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native) },
-            tokenizer: PromptTokenizer::from_json(&files.tokenizer()?)?,
+            tokenizer: None,
             scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
             networks: Networks::new(configs, device.clone(), activations),
             embeddings: HashMap::new(),
@@ -192,7 +193,11 @@ impl Pipeline {
         let mut pictures = Vec::with_capacity(requests.len());
         for batch in requests.chunk_by(can_share) {
             for batch in batch.chunks(self.most_at_once(&batch[0])) {
-                pictures.extend(self.draw_batch(batch, &mut Run::new(context, observer))?);
+                let drawn = self.draw_batch(batch, &mut Run::new(context, observer));
+                if matches!(drawn, Err(Error::ModelChanged { .. })) {
+                    self.forget();
+                }
+                pictures.extend(drawn?);
             }
         }
         Ok(pictures)
@@ -240,12 +245,18 @@ impl Pipeline {
             .max(1)
     }
 
+    /// Closes the weights and forgets what was computed from them: the next drawing opens them again.
+    fn forget(&mut self) {
+        self.networks.close();
+        self.embeddings.clear();
+    }
+
     /// Lets networks go that memory has no room for next to the others.
     fn free_if_tight(&mut self) -> Result<()> {
         let weight_bytes = self.files.weight_bytes()?;
         let free = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
         if free.is_some_and(|free| free < weight_bytes) {
-            self.networks.drop_encoder();
+            self.networks.close_encoder();
         }
         Ok(())
     }

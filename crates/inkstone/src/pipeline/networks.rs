@@ -27,7 +27,7 @@ impl Configs {
             }
             let allowed = format!("{want}, {of}");
             Err(Error::ModelConfig {
-                component: "transformer".into(),
+                component: "transformer",
                 field: field.into(),
                 got: got.to_string(),
                 allowed,
@@ -81,8 +81,13 @@ impl Networks {
     }
 
     /// Lets the text encoder go; it is opened again when a new prompt comes.
-    pub(super) fn drop_encoder(&mut self) {
+    pub(super) fn close_encoder(&mut self) {
         self.encoder = None;
+    }
+
+    /// Lets all networks go.
+    pub(super) fn close(&mut self) {
+        (self.encoder, self.transformer, self.vae) = (None, None, None);
     }
 
     /// Bytes of activations that a step needs for a picture of this many tokens and a prompt of the usual length.

@@ -10,6 +10,7 @@ use crate::progress::Stage;
 use crate::request::InitImage;
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
+use crate::text::PromptTokenizer;
 use crate::{Error, Pixels, Request, Result};
 
 impl Pipeline {
@@ -32,11 +33,16 @@ impl Pipeline {
     }
 
     fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {
+        let tokenizer = match self.tokenizer.take() {
+            Some(built) => built,
+            None => PromptTokenizer::from_json(&self.files.tokenizer()?)?,
+        };
+        let tokenizer = self.tokenizer.insert(tokenizer);
         let encoder = self.networks.encoder(&self.files, run)?;
         run.stage(Stage::Text, 1, |run| {
             let mut all = Vec::with_capacity(texts.len());
             for text in texts {
-                let tokens = self.tokenizer.encode(text)?;
+                let tokens = tokenizer.encode(text)?;
                 if let Some(cut) = tokens.truncated {
                     run.observer.warn(&format!(
                         "the prompt is too long for the model: its last {cut} tokens are not used"

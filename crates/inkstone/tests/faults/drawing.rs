@@ -68,8 +68,16 @@ impl Observer for Cutter<'_> {
 fn row_15_file_truncated_between_steps() {
     let dir = Dir::model("cut-drawing");
     let mut pipeline = pipeline(&dir, Residence::Mapped);
-    draw(&mut pipeline, &mut Silent).unwrap();
+    let whole = fs::read(dir.0.join(WEIGHTS)).unwrap();
+    let before = draw(&mut pipeline, &mut Silent).unwrap().remove(0).pixels;
     let error = draw(&mut pipeline, &mut Cutter(&dir)).unwrap_err();
     assert!(matches!(error, Error::ModelChanged { is_bytes: 100, .. }), "{error:?}");
     assert_eq!((error.code(), error.exit_code()), ("INK-0312", 3));
+
+    // Once the file is whole again, so is the pipeline.
+    fs::write(dir.0.join(WEIGHTS), whole).unwrap();
+    assert!(
+        draw(&mut pipeline, &mut Silent).unwrap()[0].pixels == before,
+        "another picture after the repair"
+    );
 }
