@@ -141,16 +141,24 @@ impl From<Error> for Failure {
     }
 }
 
-/// An error without the text of its cause, and the cause.
+/// What went wrong, and why: the error's cause, or what its message says behind a colon.
 fn split_source(error: &Error) -> (String, String) {
     let whole = error.to_string();
-    let Some(cause) = error.source().map(ToString::to_string) else {
-        return (whole, String::new());
+    let cause = error.source().map(ToString::to_string);
+    let what = cause.as_deref().and_then(|cause| whole.strip_suffix(cause)?.strip_suffix(": "));
+    let (what, why) = match (what, cause.as_deref(), whole.split_once(": ")) {
+        (Some(what), Some(cause), _) => (what, cause),
+        (_, None, Some((what, why))) => (what, why),
+        (_, cause, _) => (whole.as_str(), cause.unwrap_or_default()),
     };
-    match whole.strip_suffix(&cause).map(|what| what.trim_end_matches([' ', ':'])) {
-        Some(what) if !what.is_empty() => (what.to_owned(), cause),
-        _ => (whole, cause),
-    }
+    let why = match error {
+        Error::Interrupted => "it was asked to stop",
+        Error::ModelNotFound { .. } => "nothing has this name",
+        Error::NotFinite { .. } => "a NaN or an infinity cannot become a picture",
+        _ if why.is_empty() => "docs/errors.md explains the code",
+        _ => why,
+    };
+    (what.to_owned(), why.to_owned())
 }
 
 impl From<clap::Error> for Failure {
@@ -235,10 +243,10 @@ fn first_line(error: &clap::Error) -> String {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
+        f.write_str(&printable(&self.what))?;
         for (label, line) in [("why", &self.why), ("try", &self.cure)] {
             if !line.is_empty() {
-                write!(f, "\n  {label}: {line}")?;
+                write!(f, "\n  {label}: {}", printable(line))?;
             }
         }
         Ok(())

@@ -33,17 +33,33 @@ pub(super) fn pictures(draw: &Draw, stored: Option<&Metadata>, session: &Session
     if prompt.trim().is_empty() {
         return Err(Failure::no_prompt());
     }
-    let init = match &draw.how.image {
-        Some(arg) => Some(drawing::init_image(arg, stored.and_then(|r| r.strength))?),
-        None => None,
-    };
+    let init = init(draw, stored)?;
     let mut drawing = Drawing::open(session, &draw.how, stored)?;
+    if let Some(other) = stored.and_then(|s| s.model.as_deref()).filter(|name| *name != drawing.model().name)
+    {
+        let ours = &drawing.model().name;
+        session
+            .terminal
+            .warn(&format!("the settings are of the model {other}; {ours} draws; --model chooses"));
+    }
     let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
     let paths = drawing.paths(&requests)?;
     if draw.how.dry_run {
         return dry_run(&requests, &paths, &drawing, session).map(|()| Vec::new());
     }
     drawing.draw(&requests, &paths)
+}
+
+/// The picture to start from: only flags name one, a stranger's file names none.
+fn init(draw: &Draw, stored: Option<&Metadata>) -> Result<Option<InitImage>> {
+    match &draw.how.image {
+        Some(arg) => drawing::init_image(arg, stored.and_then(|s| s.strength)).map(Some),
+        None if stored.is_some_and(|s| s.strength.is_some() || s.image.is_some()) => {
+            let why = "they are of a picture that was drawn from another one, which they do not hold";
+            Err(Failure::usage("the settings are not whole", why, "name that picture with --image"))
+        }
+        None => Ok(None),
+    }
 }
 
 fn resolve(

@@ -6,7 +6,7 @@ use inkstone::codec::{Metadata, Origin};
 
 use super::{Session, generate};
 use crate::args::{Draw, Info};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::record;
 
 pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
@@ -27,15 +27,6 @@ pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
 
 /// Draws the picture again. What the file says can choose neither a model nor a file to read: flags do.
 fn replay(args: &Info, stored: &Metadata, session: &Session) -> Result<()> {
-    let path = args.picture.display();
-    if (stored.strength.is_some() || stored.image.is_some()) && args.how.image.is_none() {
-        let why = "it was drawn from another picture, which it does not hold";
-        return Err(Failure::usage(
-            format!("cannot draw {path} again"),
-            why,
-            "name that picture with --image",
-        ));
-    }
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
     let drawn = generate::pictures(&draw, Some(stored), session)?;
     if let Some(drawn) = drawn.first() {

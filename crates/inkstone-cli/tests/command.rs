@@ -1,0 +1,16 @@
+//! The command as its user meets it: arguments in; files, streams and an exit code out.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail with the test")]
+
+#[path = "command/dir.rs"]
+mod dir;
+#[path = "command/drawing.rs"]
+mod drawing;
+#[path = "command/faults.rs"]
+mod faults;
+#[path = "command/settings.rs"]
+mod settings;
+#[cfg(unix)]
+#[path = "command/signals.rs"]
+mod signals;
+#[path = "command/speed.rs"]
+mod speed;

@@ -1,0 +1,248 @@
+//! What works.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::dir::{Dir, pixels, same_pixels, tiny};
+
+/// Few steps: these tests are not about the picture.
+const QUICK: [&str; 4] = ["--steps", "2", "--seed", "7"];
+
+fn quick<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &QUICK].concat()
+}
+
+#[test]
+fn a_bare_prompt_draws_and_prints_the_path() {
+    let dir = Dir::new();
+    let run = dir.run(quick(&["a red apple"]));
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "inkstone-7.png\n"), "{run:#?}");
+    assert!(run.stderr.contains("seed 7") && run.stderr.contains("denoise"), "{}", run.stderr);
+    assert!(!run.stderr.contains('\r') && !run.stderr.contains('\x1b'), "{:?}", run.stderr);
+    let picture = pixels(&dir.path("inkstone-7.png"));
+    assert_eq!((picture.width_px, picture.height_px), (64, 64));
+}
+
+#[test]
+fn without_a_seed_one_is_chosen_and_printed() {
+    let dir = Dir::new();
+    let run = dir.run(["a red apple", "--steps", "1"]);
+    let seed =
+        run.stdout.trim().strip_prefix("inkstone-").and_then(|s| s.strip_suffix(".png")).unwrap().to_owned();
+    assert!(run.stderr.contains(&format!("seed {seed} ")), "{run:#?}");
+}
+
+#[test]
+fn the_folder_and_the_embedded_model_draw_the_same() {
+    let dir = Dir::new();
+    dir.ok(quick(&["a red apple", "-o", "a.png"]));
+    dir.ok(quick(&[
+        "gen",
+        "-p",
+        "a red apple",
+        "-m",
+        tiny().to_str().unwrap(),
+        "--size",
+        "64x64",
+        "-o",
+        "b.png",
+    ]));
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("b.png")));
+}
+
+#[test]
+fn size_steps_and_several_seeds() {
+    let dir = Dir::new();
+    let out = dir.ok([
+        "a cat",
+        "--size",
+        "80x64",
+        "--steps",
+        "1",
+        "--seed",
+        "3",
+        "--seed",
+        "9",
+        "-o",
+        "{n}-{seed}.png",
+    ]);
+    assert_eq!(out, "1-3.png\n2-9.png\n");
+    assert_eq!((pixels(&dir.path("1-3.png")).width_px, pixels(&dir.path("2-9.png")).height_px), (80, 64));
+    let out = dir.ok(["a cat", "--count", "2", "--steps", "1", "--seed", "3", "-o", "cat.png"]);
+    assert_eq!(out, "cat-1.png\ncat-2.png\n");
+    assert_eq!(pixels(&dir.path("cat-1.png")).rgb.len(), 3 * 64 * 64);
+}
+
+#[test]
+fn replay_gives_the_same_pixels() {
+    let dir = Dir::new();
+    dir.ok([
+        "a red apple",
+        "--steps",
+        "3",
+        "--seed",
+        "18446744073709551615",
+        "--negative-prompt",
+        "blur",
+        "-o",
+        "a.png",
+    ]);
+    let run = dir.run(["info", "--replay", "a.png", "-o", "b.png"]);
+    assert_eq!(run.stdout, "b.png\n", "{run:#?}");
+    assert!(run.stderr.contains("the pixels are those of a.png"), "{}", run.stderr);
+    assert!(fs::read(dir.path("a.png")).unwrap() == fs::read(dir.path("b.png")).unwrap());
+    // A request without guidance has none again.
+    dir.ok([
+        "a red apple",
+        "--steps",
+        "3",
+        "--seed",
+        "1",
+        "--cfg-scale",
+        "1",
+        "--dtype",
+        "f32",
+        "-o",
+        "c.png",
+    ]);
+    dir.ok(["info", "--replay", "c.png", "-o", "d.png"]);
+    assert!(fs::read(dir.path("c.png")).unwrap() == fs::read(dir.path("d.png")).unwrap());
+}
+
+#[test]
+fn info_prints_the_request() {
+    let dir = Dir::new();
+    dir.ok(quick(&["a red apple", "-o", "a.png"]));
+    let text = dir.ok(["info", "a.png"]);
+    for line in ["prompt: \"a red apple\"", "seed: 7", "steps: 2", "width: 64", "model: \"inkstone-tiny\""] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    let json: Value = serde_json::from_str(&dir.ok(["info", "a.png", "--json"])).unwrap();
+    assert_eq!((&json["prompt"], &json["true_cfg_scale"]), (&"a red apple".into(), &4.0.into()));
+}
+
+#[test]
+fn metadata_in_the_picture_beside_it_or_nowhere() {
+    let dir = Dir::new();
+    dir.ok(quick(&["a red apple", "-o", "a.png", "--metadata", "sidecar"]));
+    dir.ok(quick(&["a red apple", "-o", "b.png", "--metadata", "none"]));
+    assert_eq!(dir.files(), ["a.json", "a.png", "b.png"]);
+    dir.refused(["info", "a.png"], "INK-0253", 2);
+    assert!(dir.ok(["info", "a.json"]).contains("seed: 7"));
+    dir.ok(["gen", "--config-from-metadata", "a.json", "-o", "c.png"]);
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("c.png")));
+    // Flags win over what the file says.
+    let out = dir.ok(["a cat", "-C", "a.json", "--seed", "8", "--dry-run"]);
+    assert!(
+        out.contains("prompt: \"a cat\"") && out.contains("seed: 8") && out.contains("steps: 2"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_picture_to_start_from() {
+    let dir = Dir::new();
+    dir.ok(quick(&["a red apple", "-o", "a=1.png"]));
+    dir.ok(quick(&["a blue apple", "-i", "a=1.png=0.5", "-o", "b.png"]));
+    dir.ok(quick(&["a blue apple", "--init-img", "a=1.png", "-o", "c.png"]));
+    assert!(!same_pixels(&dir.path("b.png"), &dir.path("c.png")));
+    // A replay needs the picture again, and then gives the same.
+    assert!(dir.refused(["info", "--replay", "b.png"], "INK-0250", 2).contains("--image"));
+    dir.ok(["info", "--replay", "b.png", "-i", "a=1.png", "-o", "d.png"]);
+    assert!(same_pixels(&dir.path("b.png"), &dir.path("d.png")));
+}
+
+#[test]
+fn guidance_is_mapped_with_a_note() {
+    let dir = Dir::new();
+    let run = dir.run(["a cat", "--guidance", "2.5", "--dry-run"]);
+    assert!(
+        run.stdout.contains("true-cfg-scale: 2.5") && run.stderr.contains("--true-cfg-scale 2.5"),
+        "{run:#?}"
+    );
+}
+
+#[test]
+fn events_are_one_json_object_a_line() {
+    let dir = Dir::new();
+    let run = dir.run(quick(&["a red apple", "--json"]));
+    let events: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["event"], &last["path"], &last["seed"]),
+        (&"picture".into(), &"inkstone-7.png".into(), &7.into())
+    );
+    let steps: Vec<u64> = events
+        .iter()
+        .filter(|e| e["event"] == "progress" && e["stage"] == "denoise")
+        .map(|e| e["done"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [1, 2]);
+    let run = dir.run(["a red apple", "--steps", "0", "--json"]);
+    let error: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((run.code, &error["code"]), (Some(2), &"INK-0201".into()), "{run:#?}");
+}
+
+#[test]
+fn quiet_and_verbose() {
+    let dir = Dir::new();
+    let run = dir.run(quick(&["a red apple", "-Q"]));
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("inkstone-7.png\n", ""));
+    let run = dir.run(quick(&["a red apple", "-v", "--no-progress"]));
+    assert!(run.stderr.contains("peak memory"), "{}", run.stderr);
+    for stage in ["text", "denoise", "decode", "total"] {
+        assert!(run.stderr.lines().any(|l| l.starts_with(stage)), "{stage} is not in\n{}", run.stderr);
+    }
+    if cfg!(target_os = "linux") {
+        assert!(run.stderr.contains("MiB"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_dry_run_prints_the_request_and_draws_nothing() {
+    let dir = Dir::new();
+    let out = dir.ok(["a \"red\" apple", "--aspect", "16:9", "--dry-run", "--seed", "5"]);
+    for line in ["prompt: \"a \\\"red\\\" apple\"", "width: 112", "height: 64", "steps: 20", "seed: 5"] {
+        assert!(out.lines().any(|l| l == line), "{line} is not in\n{out}");
+    }
+    assert!(out.contains("true-cfg-scale: 4") && out.contains("negative-prompt: \" \""), "{out}");
+    assert!(dir.files().is_empty());
+}
+
+#[test]
+fn prompts_from_files() {
+    let dir = Dir::new();
+    dir.write("p.txt", "\u{feff}a cat\nin a hat\r\n");
+    let out = dir.ok(["--prompt-file", "p.txt", "--dry-run"]);
+    assert!(out.contains("prompt: \"a cat\\nin a hat\""), "{out}");
+    dir.write("bad.txt", b"a \xff cat");
+    dir.refused(["--prompt-file", "bad.txt"], "INK-0250", 2);
+    dir.write("long.txt", "x".repeat(200_000));
+    dir.refused(["--prompt-file", "long.txt"], "INK-0250", 2);
+}
+
+#[test]
+fn help_completions_and_manual() {
+    let dir = Dir::new();
+    for args in [&["--help"][..], &["-h"], &["help", "generate"], &["info", "--help"], &["--version"]] {
+        assert!(dir.ok(args).contains("inkstone"), "{args:?}");
+    }
+    let help = dir.ok(["generate", "--help"]);
+    assert!(help.contains("{seed} {n} {model} {date}"), "{help}");
+    for later in ["serve", "--lora", "--quantize", "--mask"] {
+        assert!(!help.contains(later), "{later} is in the help");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(dir.ok(["completions", shell]).contains("true-cfg-scale"));
+    }
+    assert!(dir.ok(["man"]).contains(".TH"));
+}
+
+#[test]
+fn no_arguments_without_a_terminal() {
+    let dir = Dir::new();
+    let run = dir.run([""; 0]);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""));
+    assert!(run.stderr.contains("Usage: inkstone") && run.stderr.contains("--prompt"), "{}", run.stderr);
+}
