@@ -8,7 +8,7 @@ import captions
 from drawings import over, place
 from layout import encode, pack
 
-OBJECT_SCALE = 0.9
+SCALE_ON_WHITE, SCALE_ON_COLOR = 1.0, 0.85      # a margin of colour shows all around
 HALF = 0.48      # scale of a drawing that shares the picture
 GRIDS = {2: [(-.5, 0), (.5, 0)], 3: [(0, -.5), (-.5, .5), (.5, .5)], 4: [(-.5, -.5), (.5, -.5), (-.5, .5), (.5, .5)]}
 
@@ -37,8 +37,8 @@ def singles(count, background_share):
     colors = [name for name in captions.BACKGROUNDS if name != "white"]
     scenes = []
     for i in range(count):
-        scenes.append(Scene("one", [i], [(0, 0)], OBJECT_SCALE, "white", 1 - background_share))
-        scenes += [Scene("one", [i], [(0, 0)], OBJECT_SCALE, c, background_share / len(colors)) for c in colors]
+        scenes.append(Scene("one", [i], [(0, 0)], SCALE_ON_WHITE, "white", 1 - background_share))
+        scenes += [Scene("one", [i], [(0, 0)], SCALE_ON_COLOR, c, background_share / len(colors)) for c in colors]
     return scenes
 
 

@@ -13,7 +13,7 @@ import captions
 
 FIRST_SPECIAL = 151643          # of the full vocabulary
 FIRST_MERGES = 1200             # short frequent pieces that are always kept, so that unseen words split sensibly
-RANDOM_CAPTIONS = 20000
+RANDOM_CAPTIONS = 15000
 EXTRA = ["change the background to blue", "make it red", "把背景改成蓝色", "turn it into", "remove", "add", "replace the", "with", "replace with a", "1 2 3 4 5 6 7 8 9 0",
          "photo photograph painting sketch realistic watercolor style pixel art 3D ! ? . , ; : ' \" ( ) - _ / & % # @ * + =",
          "Picture 1: <|vision_start|><|image_pad|><|vision_end|>", "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"]

@@ -3,7 +3,7 @@
     python train_dit.py --data data/emoji256.npz --vae vae.pt --tokenizer tokenizer/tokenizer.json \
         --names concepts72.txt --styles noto --minutes 120 --state dit.state --out dit.pt
 
-Resumable: run the same command again; --minutes is the time of all runs together. --out holds the averaged weights in f16.
+Resumable: run the same command again; --minutes is the processor time of all runs together, per thread. --out holds the averaged weights in f16.
 """
 import argparse
 import os
@@ -171,16 +171,16 @@ class Trainer:
             p.data.copy_(c)
 
     def run(self):
-        last, saved, losses = time.time(), time.time(), []
+        last, saved, losses = time.process_time(), time.time(), []
         while self.minutes < self.args.minutes:
             losses.append(self.train_step(self.minutes / self.args.minutes))
-            now = time.time()
-            self.minutes += (now - last) / 60
+            now = time.process_time()
+            self.minutes += (now - last) / 60 / self.args.threads
             last = now
             if self.step % 50 == 0:
                 print(f"{self.step} {self.minutes:.1f} min loss {sum(losses[-50:]) / 50:.4f} lr {self.optimizer.param_groups[0]['lr']:.5f}", flush=True)
-            if now - saved > self.args.save_minutes * 60:
-                saved = now
+            if time.time() - saved > self.args.save_minutes * 60:
+                saved = time.time()
                 self.save()
         self.save()
 

@@ -2,7 +2,7 @@
 
     python train_vae.py --data data/emoji256.npz --minutes 40 --state vae.state --out vae.pt
 
-Resumable: run the same command again; --minutes is the time of all runs together.
+Resumable: run the same command again; --minutes is the processor time of all runs together, per thread.
 """
 import argparse
 import math
@@ -101,9 +101,9 @@ def main():
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         step, done = state["step"], state["minutes"]
-    started, saved, total = time.time(), time.time(), args.minutes
+    started, saved, total = time.process_time(), time.time(), args.minutes
     while True:
-        minutes = done + (time.time() - started) / 60
+        minutes = done + (time.process_time() - started) / 60 / args.threads
         share = min(1.0, minutes / total)
         lr = args.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimizer.param_groups:
