@@ -15,10 +15,19 @@ def read_text_encoder(path):
     config = json.load(open(f"{path}/config.json"))["text_config"]
     model = TextEncoder(config["vocab_size"], config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"],
                         config["num_key_value_heads"], config["intermediate_size"], config["rope_parameters"]["rope_theta"])
-    state = load_file(f"{path}/model.safetensors")
-    language = {k.removeprefix("model.").removeprefix("language_model."): v.float() for k, v in state.items() if "visual" not in k and "lm_head" not in k}
-    model.load_state_dict(language)
+    model.load_state_dict({k: v.float() for k, v in language_model(path).items()})
     return model
+
+
+def language_model(path):
+    """Weights of the language model by the names of TextEncoder."""
+    state = load_file(f"{path}/model.safetensors")
+    return {k.removeprefix("model.").removeprefix("language_model."): v for k, v in state.items() if "visual" not in k and "lm_head" not in k}
+
+
+def states(path):
+    """What train_dit.py starts from."""
+    return dict(dit=load_file(f"{path}/transformer/diffusion_pytorch_model.safetensors"), te=language_model(f"{path}/text_encoder"))
 
 
 def read(path, size_px):

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The embedded model, from nothing to a checked folder. Run in training/ with requirements.txt installed and npm at hand; every step resumes.
 #   ./make.sh data | tokenizer | vae | dit | export | score | all
-# WORK: folder for everything it makes, default work; TOKENIZER: default the shipped one, so that weights stay usable; INIT: a dit.pt to start from;
+# WORK: folder for everything it makes, default work; TOKENIZER: default the shipped one, so that weights stay usable; INIT: a diffusers folder or dit.pt to start from;
 # MINUTES_VAE, MINUTES_DIT, NAMES, STYLES, SIZE, THREADS, PYTHON, INKSTONE (binary for the check).
 set -eu
 cd "$(dirname "$0")"

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Tokenizer
 
 import fast_transformer
+import folder
 from drawings import Drawings
 from layout import VAE_SCALE, PATCH, load_used_slices, new_transformer, new_vae, use_single_frame_convs
 from sample import draw, sheet
@@ -42,7 +43,7 @@ def arguments():
     p.add_argument("--background-share", type=float, default=0.55)
     p.add_argument("--pairs", type=int, default=0)
     p.add_argument("--counts", type=int, default=0)
-    p.add_argument("--init", help="weights to start from; --adapt steps train only the first and last layers")
+    p.add_argument("--init", help="diffusers folder or dit.pt to start from; the first --adapt steps train only the first and last layers")
     p.add_argument("--adapt", type=int, default=0)
     p.add_argument("--dim", type=int, default=192)
     p.add_argument("--heads", type=int, default=6)
@@ -104,7 +105,7 @@ class Trainer:
     def load(self):
         args = self.args
         if args.init:
-            start = torch.load(args.init)
+            start = folder.states(args.init) if os.path.isdir(args.init) else torch.load(args.init)
             self.transformer.load_state_dict({k: v.float() for k, v in start["dit"].items()})
             self.text_encoder.load_state_dict({k: v.float() for k, v in start["te"].items()})
         self.average = [p.detach().clone() for p in self.params]
