@@ -58,6 +58,7 @@ macro_rules! tile {
 }
 
 /// The same pointer, of unknown origin to the compiler.
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "the pointer is passed through, not followed")]
 #[inline(always)]
 fn opaque(mut p: *const u8) -> *const u8 {
     // SAFETY: does nothing.
