@@ -109,8 +109,8 @@ impl Observer for Progress<'_> {
         let total = running.total;
         match self.terminal.progress {
             Shown::Bar => {
+                running.bar.set_message(if done < total { speed(part_s, left_s) } else { String::new() });
                 running.bar.set_position(done as u64);
-                running.bar.set_message(speed(part_s, left_s));
             }
             Shown::Lines if done < total && now.duration_since(running.line_at) >= LINE_INTERVAL => {
                 running.line_at = now;
@@ -146,12 +146,22 @@ impl Observer for Progress<'_> {
     }
 }
 
+impl Drop for Progress<'_> {
+    /// A run that ends amid a stage leaves no half bar above its error.
+    fn drop(&mut self) {
+        if let Some(running) = &self.running {
+            running.bar.finish_and_clear();
+        }
+    }
+}
+
 fn bar(stage: Stage, total: usize) -> ProgressBar {
     const FRAMES_A_SECOND: u8 = 10;
     let target = ProgressDrawTarget::stderr_with_hz(FRAMES_A_SECOND);
     let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_prefix(stage.name());
-    // The template is a constant; a wrong one would show the default bar.
-    if let Ok(style) = ProgressStyle::with_template("{prefix:8} {bar:24} {pos}/{len}  {msg}") {
+    let template = if total > 1 { "{prefix:8} {bar:24} {pos}/{len}  {msg}" } else { "{prefix}" };
+    // The templates are constants; a wrong one would show the default bar.
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.tick();

@@ -50,3 +50,12 @@ fn the_environment_has_numbers_and_truth_values() {
         assert!(told.why.contains(text), "{}", told.why);
     }
 }
+
+#[test]
+fn docs_list_every_key() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command-line.md");
+    let docs = fs::read_to_string(docs).unwrap();
+    let (_, listed) = docs.split_once("Keys: ").unwrap();
+    let listed: Vec<&str> = listed.split("\n\n").next().unwrap().split('`').skip(1).step_by(2).collect();
+    assert_eq!(listed, KEYS);
+}

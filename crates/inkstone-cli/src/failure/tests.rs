@@ -74,3 +74,22 @@ fn control_characters_are_written_out() {
     assert_eq!(printable("a\x1b[31mb\nc\u{9b}"), "a\\u{1b}[31mb\\nc\\u{9b}");
     assert_eq!(printable("漢 é"), "漢 é");
 }
+
+#[test]
+fn docs_list_every_code() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (_, ours) = docs.split_once("## The command line").unwrap();
+    let io = std::io::Error::other("x");
+    for failure in [
+        Failure::no_prompt(),
+        Failure::config("x", "", ""),
+        Failure::output_place("x".as_ref(), "", ""),
+        Failure::no_request("x".as_ref(), ""),
+        Failure::write("x".as_ref(), &io),
+    ] {
+        let Failure::Told(told) = failure else { panic!() };
+        let row = format!("| {} | {} |", told.code, told.exit);
+        assert!(ours.contains(&row), "docs/errors.md lacks {row}");
+    }
+}
