@@ -9,6 +9,7 @@ mod epilogue;
 mod gemm;
 mod lanes;
 mod norm;
+mod operand;
 mod panel;
 mod peak;
 mod rope;

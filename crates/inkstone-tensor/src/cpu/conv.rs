@@ -144,8 +144,7 @@ impl Convolution<'_> {
 
     /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.
     fn copy(&self, block: &Block, high: usize, wide: usize, copy: &mut [u8]) {
-        let c_in = self.x.cols();
-        let pixel_bytes = words_of(c_in, self.work) * 4;
+        let pixel_bytes = words_of(self.x.cols(), self.work) * 4;
         let (stride, before) = (self.args.stride, self.args.padding.before);
         if pixel_bytes == 0 {
             return;
@@ -156,18 +155,33 @@ impl Convolution<'_> {
                 line.fill(0);
                 continue;
             }
-            for (j, to) in line.chunks_exact_mut(pixel_bytes).enumerate() {
-                let x = (block.columns.start * stride + j).wrapping_sub(before);
-                if x >= self.w {
-                    to.fill(0);
-                    continue;
-                }
-                let (to, behind) = to.split_at_mut(c_in * self.work.size_bytes());
-                behind.fill(0);
-                let pixel = self.x.row((block.image * self.h + y) * self.w + x);
-                // SAFETY: both rows have `c_in` elements.
-                unsafe { (self.table.rows.convert)(pixel, RowMut::new(to, self.work)) }
-            }
+            // Columns of the copy that lie in the picture.
+            let left = block.columns.start * stride;
+            let inside =
+                before.saturating_sub(left).min(wide)..(self.w + before).saturating_sub(left).min(wide);
+            line[..inside.start * pixel_bytes].fill(0);
+            line[inside.end * pixel_bytes..].fill(0);
+            let first = (block.image * self.h + y) * self.w + (left + inside.start).saturating_sub(before);
+            let pixels = first..first + inside.len();
+            let line = &mut line[inside.start * pixel_bytes..];
+            self.copy_pixels(pixels, pixel_bytes, line);
+        }
+    }
+
+    fn copy_pixels(&self, pixels: Range<usize>, pixel_bytes: usize, to: &mut [u8]) {
+        let len_bytes = self.x.cols() * self.work.size_bytes();
+        if self.x.is_dense() && len_bytes == pixel_bytes {
+            let to = &mut to[..pixels.len() * pixel_bytes];
+            // SAFETY: both rows have the elements of all pixels.
+            return unsafe {
+                (self.table.rows.convert)(self.x.dense_rows(pixels), RowMut::new(to, self.work))
+            };
+        }
+        for (pixel, to) in pixels.zip(to.chunks_exact_mut(pixel_bytes)) {
+            let (to, behind) = to.split_at_mut(len_bytes);
+            behind.fill(0);
+            // SAFETY: both rows have the elements of a pixel.
+            unsafe { (self.table.rows.convert)(self.x.row(pixel), RowMut::new(to, self.work)) }
         }
     }
 

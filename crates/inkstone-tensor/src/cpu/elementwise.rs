@@ -4,8 +4,8 @@ use super::Cpu;
 use super::activation::{self, silu};
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, RowMut};
-use crate::Tensor;
 use crate::ops::{Activation, Elementwise, Rescale};
+use crate::{DType, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
@@ -50,7 +50,20 @@ pub(super) use for_lanes;
 /// # Safety
 /// For all kernels: the processor has what `L` needs, and the rows are equally long.
 #[inline(always)]
-pub(super) unsafe fn convert_row<L: Lanes>(x: Row<'_>, mut to: RowMut<'_>) {
+pub(super) unsafe fn convert_row<L: Lanes>(x: Row<'_>, to: RowMut<'_>) {
+    use DType::{Bf16, F32};
+    // SAFETY: the caller's promise. One loop for each pair of types: there is nothing else to hide the choice behind.
+    unsafe {
+        match (x.dtype(), to.dtype()) {
+            (Bf16, F32) => copy_row::<L>(x.known_as(Bf16), to.known_as(F32)),
+            (F32, Bf16) => copy_row::<L>(x.known_as(F32), to.known_as(Bf16)),
+            _ => copy_row::<L>(x, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn copy_row<L: Lanes>(x: Row<'_>, mut to: RowMut<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         for_lanes!(L, to.len(), |i, n| { to.store::<L>(i, n, x.load(i, n)) });

@@ -7,11 +7,12 @@
 use std::ops::Range;
 
 use super::Cpu;
+use super::operand::Activations;
 use super::panel::{Source, words_of};
-use super::rows::{Matrix, MatrixMut, RowMut};
+use super::rows::{Matrix, MatrixMut, Row};
 use super::scratch;
 use super::table::Table;
-use super::tile::{Operand, Sums, Tile};
+use super::tile::{Sums, Tile};
 use crate::ops::{Epilogue, Linear};
 use crate::{DType, Tensor};
 
@@ -20,7 +21,7 @@ const BLOCK_WORDS: usize = 256;
 /// Rows in a block at most: A's block stays in the L2 cache.
 const BLOCK_ROWS: usize = 560;
 /// Columns in a block at most.
-const BLOCK_COLS: usize = 256;
+const BLOCK_COLS: usize = 512;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
@@ -32,12 +33,12 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
         table: cpu.table,
         tile,
         work,
-        x: Matrix::of(args.x),
+        x: Activations::of(Matrix::of(args.x), work),
         weight: Source::of(args.weight, work, args.x.dtype()),
         args,
         out: MatrixMut::of(out),
     };
-    let (rows, cols, k) = (product.x.rows(), product.out.cols(), product.x.cols());
+    let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
     if rows == 0 || cols == 0 {
         return;
     }
@@ -64,7 +65,7 @@ struct Product<'a> {
     tile: &'static Tile,
     /// The type in which the tile wants its operands.
     work: DType,
-    x: Matrix<'a>,
+    x: Activations<'a>,
     weight: Source<'a>,
     args: &'a Linear<'a>,
     out: MatrixMut<'a>,
@@ -73,25 +74,24 @@ struct Product<'a> {
 impl Product<'_> {
     /// Computes a block of the output.
     fn block(&self, rows: Range<usize>, cols: Range<usize>) {
-        let k = self.x.cols();
+        let k = self.args.x.cols();
         let words = words_of(k, self.work).min(BLOCK_WORDS);
         let block_k = BLOCK_WORDS * 4 / self.work.size_bytes();
         let stride = cols.len().next_multiple_of(self.tile.cols) + 16;
-        let widened = if self.in_place() { 0 } else { rows.len() * (words * 4 + 64) };
         let sizes = [
             rows.len() * stride * 4,
-            widened,
+            self.x.scratch_bytes(rows.len(), words),
             self.tile.panel_bytes(words),
             self.weight.scratch_bytes(self.tile, words),
         ];
-        scratch::with(sizes, |[sums, widened, panel, decoding]| {
+        scratch::with(sizes, |[sums, operand, panel, decoding]| {
             let sums = scratch::as_f32(sums);
             if k == 0 {
                 sums.fill(0.0);
             }
             for k0 in (0..k).step_by(block_k) {
                 let ks = k0..k.min(k0 + block_k);
-                let a = self.operand(rows.clone(), ks.clone(), widened);
+                let a = self.x.block(self.table, rows.clone(), ks.clone(), operand);
                 let mode = if k0 == 0 { Sums::Start } else { Sums::GoOn };
                 for j in cols.clone().step_by(self.tile.cols) {
                     let outs = j..cols.end.min(j + self.tile.cols);
@@ -103,35 +103,12 @@ impl Product<'_> {
         });
     }
 
-    /// Whether the tile can read the activations where they lie.
-    fn in_place(&self) -> bool {
-        let whole_words = (self.x.cols() * self.work.size_bytes()).is_multiple_of(4);
-        self.x.dtype() == self.work && whole_words
-    }
-
-    /// A block of the activations, converted into `scratch` if need be.
-    fn operand<'s>(&'s self, rows: Range<usize>, ks: Range<usize>, scratch: &'s mut [u8]) -> Operand<'s> {
-        let words = words_of(ks.len(), self.work);
-        if self.in_place() {
-            let bytes = self.x.bytes_from(rows.start, ks.start);
-            return Operand { bytes, stride_bytes: self.x.stride_bytes(), taps: &[0], words };
-        }
-        let stride_bytes = words * 4 + 64;
-        for (r, row) in rows.zip(scratch.chunks_exact_mut(stride_bytes)) {
-            let (row, behind) = row.split_at_mut(ks.len() * self.work.size_bytes());
-            behind.fill(0);
-            // SAFETY: both rows have `ks.len()` elements.
-            unsafe { (self.table.rows.convert)(self.x.part(r, ks.clone()), RowMut::new(row, self.work)) }
-        }
-        Operand { bytes: scratch, stride_bytes, taps: &[0], words }
-    }
-
     /// Takes the finished sums of a block through the epilogue.
     fn finish(&self, rows: Range<usize>, cols: Range<usize>, sums: &[f32], stride: usize) {
         let bias = self.args.bias.map(|bias| Matrix::of(bias).part(0, cols.clone()));
         let kernels = &self.table.rows;
         for (r, sums) in rows.zip(sums.chunks(stride)) {
-            let sums = super::rows::Row::f32s(&sums[..cols.len()]);
+            let sums = Row::f32s(&sums[..cols.len()]);
             // SAFETY: a block is one job's; all rows have `cols.len()` elements.
             unsafe {
                 let to = self.out.part(r, cols.clone());

@@ -69,4 +69,6 @@ pub(super) trait Lanes: Copy {
         to_stride: usize,
         next: *const u8,
     );
+    /// Asks for the cache line at `p`, which may be anywhere.
+    unsafe fn fetch(p: *const u8);
 }

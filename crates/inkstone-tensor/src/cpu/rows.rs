@@ -36,6 +36,25 @@ impl<'a> Row<'a> {
         self.len
     }
 
+    pub(super) fn len_bytes(self) -> usize {
+        self.len * self.dtype.size_bytes()
+    }
+
+    pub(super) fn start(self) -> *const u8 {
+        self.start
+    }
+
+    pub(super) fn dtype(self) -> DType {
+        self.dtype
+    }
+
+    /// The same row where the type is a constant to the compiler. It must be the row's own.
+    #[inline(always)]
+    pub(super) fn known_as(self, dtype: DType) -> Self {
+        debug_assert!(self.dtype == dtype);
+        Self { dtype, ..self }
+    }
+
     /// Elements `range`; the caller's range must lie within the row.
     pub(super) fn part(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len);
@@ -82,6 +101,17 @@ impl<'a> RowMut<'a> {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// As [`Row::known_as`].
+    #[inline(always)]
+    pub(super) fn known_as(self, dtype: DType) -> Self {
+        debug_assert!(self.dtype == dtype);
+        Self { dtype, ..self }
     }
 
     /// What the row holds now.
@@ -142,6 +172,17 @@ impl<'a> Matrix<'a> {
 
     pub(super) fn stride_bytes(&self) -> usize {
         self.stride_bytes
+    }
+
+    /// Whether rows follow each other without a gap.
+    pub(super) fn is_dense(&self) -> bool {
+        self.stride_bytes == self.cols * self.dtype.size_bytes()
+    }
+
+    /// A run of whole rows of a dense matrix.
+    pub(super) fn dense_rows(&self, rows: Range<usize>) -> Row<'a> {
+        debug_assert!(self.is_dense());
+        Row::new(&self.bytes[rows.start * self.stride_bytes..rows.end * self.stride_bytes], self.dtype)
     }
 
     pub(super) fn row(&self, r: usize) -> Row<'a> {

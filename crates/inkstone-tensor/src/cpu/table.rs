@@ -3,12 +3,13 @@
 use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
+use super::operand::Ahead;
 use super::peak::{self, Peak};
 use super::rope::Rotation;
 use super::rows::{Row, RowMut};
 use super::softmax::{Running, Scores};
 use super::tile::{self, Tile};
-use super::{elementwise, epilogue, norm, panel, rope, softmax};
+use super::{elementwise, epilogue, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
 use crate::{DType, Error, Result};
 
@@ -93,6 +94,7 @@ const NAMES: [&str; 5] = ["scalar", "avx2", "avx512", "avx512bf16", "neon"];
 /// For all of them: the rows are as long as the body of the same name (`elementwise`, `norm`, ..) says.
 pub(super) struct RowKernels {
     pub(super) convert: unsafe fn(Row<'_>, RowMut<'_>),
+    pub(super) convert_ahead: unsafe fn(Row<'_>, Ahead, RowMut<'_>),
     pub(super) activate: unsafe fn(Row<'_>, Activation, RowMut<'_>),
     pub(super) add: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
     pub(super) silu_mul: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
@@ -128,6 +130,8 @@ macro_rules! row_kernels {
     ($lanes:ty $(, $features:literal)?) => {{
         use {elementwise as e, epilogue as p, norm as n, softmax as s};
         kernel!([$lanes $(, $features)?] e::convert_row::<$lanes>, convert(x: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] operand::convert_ahead_row::<$lanes>,
+            convert_ahead(x: Row<'_>, ahead: Ahead, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::activate_row::<$lanes>,
             activate(x: Row<'_>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::add_row::<$lanes>, add(a: Row<'_>, b: Row<'_>, to: RowMut<'_>));
@@ -158,7 +162,7 @@ macro_rules! row_kernels {
             transpose(words: &panel::Words<'_>, to: &mut [u8]));
         kernel!([$lanes $(, $features)?] panel::pair_rows, pair_rows(a: &[u8], b: &[u8], to: &mut [u8]));
         RowKernels {
-            convert, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
+            convert, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
             rope_norm, store, add_to, softmax, scale, scale_to, transpose, pair_rows,
         }
     }};

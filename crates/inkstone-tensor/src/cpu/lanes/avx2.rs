@@ -192,6 +192,11 @@ impl Lanes for Avx2 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        // SAFETY: fetching ahead never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
 }
 
 /// The bf16 in the upper half of a word, as an f32's bits.

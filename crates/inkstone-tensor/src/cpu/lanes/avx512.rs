@@ -172,6 +172,11 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn fetch(p: *const u8) {
+        // SAFETY: fetching ahead never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
 }
 
 /// The bf16 in the upper half of a word, as an f32's bits.

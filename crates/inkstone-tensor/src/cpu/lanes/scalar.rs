@@ -125,4 +125,6 @@ impl Lanes for Scalar {
             to.add(to_stride).cast::<u32>().write_unaligned(word & UPPER);
         }
     }
+    #[inline(always)]
+    unsafe fn fetch(_: *const u8) {}
 }

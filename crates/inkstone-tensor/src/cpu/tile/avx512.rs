@@ -62,7 +62,7 @@ macro_rules! tile {
 #[inline(always)]
 fn opaque(mut p: *const u8) -> *const u8 {
     // SAFETY: does nothing.
-    unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) }
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags)) }
     p
 }
 
