@@ -22,7 +22,7 @@ const BLOCK_KEYS: usize = 256;
 /// Blocks of queries for each thread, for which keys and values are packed at a time.
 const JOBS_PER_THREAD: usize = 16;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
-const PRODUCTS_PER_NS: usize = 16;
+const PRODUCTS_PER_NS: usize = 48;
 
 pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) {
     let Some(first) = args.streams.first() else { return };

@@ -19,7 +19,7 @@ const BLOCK_PIXELS: usize = 448;
 /// Jobs for each thread at least, where the picture is large enough.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
-const PRODUCTS_PER_NS: usize = 32;
+const PRODUCTS_PER_NS: usize = 64;
 
 pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
     let (&[n, h, w, _], &[_, h_out, w_out, c_out]) = (args.x.shape().dims(), out.shape().dims()) else {

@@ -25,7 +25,7 @@ const BLOCK_COLS: usize = 512;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
-const PRODUCTS_PER_NS: usize = 32;
+const PRODUCTS_PER_NS: usize = 64;
 
 pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
     let (tile, work) = cpu.table.tile(args.x.dtype());

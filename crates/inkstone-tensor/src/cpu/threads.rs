@@ -1,20 +1,36 @@
 //! The threads that share the jobs of an operation.
+//!
+//! Operations are short and follow each other closely, so a thread looks out for the next one for a moment before it
+//! sleeps, and an operation never waits for a thread that has not begun to help: on a busy machine the caller does the
+//! work alone.
 
+use std::any::Any;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
+
+#[cfg(test)]
+mod tests;
 
 /// Some threads, the caller's among them.
 #[derive(Debug)]
 pub(super) struct Threads {
-    /// All but the caller's; `None` if it is alone.
-    others: Option<rayon::ThreadPool>,
-    count: usize,
+    shared: Arc<Shared>,
+    /// All but the caller's.
+    others: Vec<JoinHandle<()>>,
+    /// Held by the operation that the threads work for.
+    turn: Mutex<()>,
 }
 
 /// Work below this is done by the caller alone: waking another thread takes about as long.
-const ALONE_NS: usize = 15_000;
+const ALONE_NS: usize = 20_000;
+/// How long a thread looks out for more before it sleeps.
+const LOOK_OUT: Duration = Duration::from_micros(40);
 
 impl Threads {
     pub(super) fn start(count: usize) -> Result<Self> {
@@ -22,30 +38,28 @@ impl Threads {
         if count == 0 {
             return Err(failed("0 threads; 1 or more are needed".into()));
         }
-        if count == 1 {
-            return Ok(Self { others: None, count });
+        let mut threads = Self { shared: Arc::default(), others: Vec::new(), turn: Mutex::default() };
+        for i in 1..count {
+            let shared = Arc::clone(&threads.shared);
+            let thread = std::thread::Builder::new().name(format!("inkstone-{i}"));
+            threads.others.push(thread.spawn(move || shared.serve()).map_err(|e| failed(e.to_string()))?);
         }
-        let others = rayon::ThreadPoolBuilder::new()
-            .num_threads(count - 1)
-            .thread_name(|i| format!("inkstone-{}", i + 1))
-            .build()
-            .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { others: Some(others), count })
+        Ok(threads)
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.others.len() + 1
     }
 
     /// Runs jobs `0..jobs`, in any order, on all threads, and returns when the last is done. `work_ns` is about how
     /// long they take one thread together.
     pub(super) fn run(&self, jobs: usize, work_ns: usize, job: impl Fn(usize) + Sync) {
-        let alone = jobs < 2 || work_ns < ALONE_NS;
-        let Some(others) = self.others.as_ref().filter(|_| !alone) else {
+        let turn = if self.others.is_empty() || jobs < 2 || work_ns < ALONE_NS { None } else { self.turn() };
+        if turn.is_none() {
             return (0..jobs).for_each(job);
-        };
+        }
         let next = AtomicUsize::new(0);
-        let take_jobs = || {
+        self.shared.together(&|| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 if i >= jobs {
@@ -53,21 +67,157 @@ impl Threads {
                 }
                 job(i);
             }
-        };
-        others.in_place_scope(|scope| {
-            for _ in 1..self.count.min(jobs) {
-                scope.spawn(|_| take_jobs());
-            }
-            take_jobs();
         });
+    }
+
+    /// The right to the other threads; `None` while another caller's operation has them.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.turn.try_lock() {
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(turn)) => Some(turn.into_inner()),
+            Ok(turn) => Some(turn),
+        }
     }
 
     /// Runs a job for each of `rows` rows; rows of one thread follow each other.
     pub(super) fn rows(&self, rows: usize, row_ns: usize, job: impl Fn(usize) + Sync) {
-        let chunk = rows.div_ceil(4 * self.count).max(1);
+        let chunk = rows.div_ceil(4 * self.count()).max(1);
         self.run(rows.div_ceil(chunk), rows * row_ns, |i| {
             (i * chunk..rows.min((i + 1) * chunk)).for_each(&job);
         });
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.posted.fetch_add(1, Ordering::Release);
+        self.shared.wake.notify_all();
+        for thread in self.others.drain(..) {
+            // A thread catches what its work throws, so there is nothing to hear of.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the threads see of each other.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is a task, or the end.
+    wake: Condvar,
+    /// Told when no thread is busy.
+    idle: Condvar,
+    /// Number of the latest task, to look out for without the lock.
+    posted: AtomicUsize,
+    /// As in the state.
+    busy: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    /// What there is to help with; the number tells it from the one before.
+    task: Option<Task>,
+    /// What a thread's work threw.
+    thrown: Option<Box<dyn Any + Send>>,
+    stop: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Task {
+    work: *const (dyn Fn() + Sync),
+    number: usize,
+}
+
+// SAFETY: what it points to may be shared, and `Shared::together` keeps it alive while a thread is busy with it.
+unsafe impl Send for Task {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls `work` on this thread and on all that come to help before this one is done with it.
+    fn together(&self, work: &(dyn Fn() + Sync)) {
+        /// Takes the task back and waits for those who are busy with it, also when `work` panics here.
+        struct Post<'a>(&'a Shared);
+        impl Drop for Post<'_> {
+            fn drop(&mut self) {
+                self.0.lock().task = None;
+                look_out(|| self.0.busy.load(Ordering::Acquire) == 0);
+                let mut state = self.0.lock();
+                while self.0.busy.load(Ordering::Acquire) > 0 {
+                    state = self.0.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+        // SAFETY: only the lifetime changes. `Post` ends it: from then on no thread finds the task, and none is busy.
+        let work_for_all = unsafe {
+            std::mem::transmute::<*const (dyn Fn() + Sync), *const (dyn Fn() + Sync)>(std::ptr::from_ref(
+                work,
+            ))
+        };
+        let post = Post(self);
+        let number = self.posted.load(Ordering::Relaxed) + 1;
+        self.lock().task = Some(Task { work: work_for_all, number });
+        self.posted.store(number, Ordering::Release);
+        self.wake.notify_all();
+        work();
+        drop(post);
+        let thrown = self.lock().thrown.take();
+        if let Some(thrown) = thrown {
+            resume_unwind(thrown);
+        }
+    }
+
+    /// The life of a thread: helps with one task after the other.
+    fn serve(&self) {
+        let mut seen = 0;
+        loop {
+            look_out(|| self.posted.load(Ordering::Acquire) != seen);
+            let mut state = self.lock();
+            let task = loop {
+                if state.stop {
+                    return;
+                }
+                match state.task {
+                    Some(task) if task.number != seen => break task,
+                    // What was posted is over: the next is another number.
+                    _ => {
+                        seen = self.posted.load(Ordering::Acquire);
+                        state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    }
+                }
+            };
+            seen = task.number;
+            self.busy.fetch_add(1, Ordering::AcqRel);
+            drop(state);
+            // SAFETY: the task was found under the lock and this thread counted as busy: `together` waits for it.
+            let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*task.work)() }));
+            let mut state = self.lock();
+            if let Err(thrown) = result {
+                state.thrown = Some(thrown);
+            }
+            if self.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.idle.notify_all();
+            }
+        }
+    }
+}
+
+/// Waits for `done` for a moment without giving the processor away.
+fn look_out(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() && start.elapsed() < LOOK_OUT {
+        for _ in 0..16 {
+            std::hint::spin_loop();
+        }
     }
 }
 
