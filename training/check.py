@@ -71,7 +71,7 @@ def main():
         if args.inkstone:
             with tempfile.TemporaryDirectory() as out:
                 subprocess.run([args.inkstone, "generate", prompt, "-m", args.model, "--seed", str(seed), "--steps", "20", "--true-cfg-scale", "4", "--negative-prompt", " ",
-                                "--size", f"{args.size}x{args.size}", "-o", f"{out}/picture.png", "--quiet"], check=True)
+                                "--size", f"{args.size}x{args.size}", "-o", f"{out}/picture.png", "--quiet"], check=True, stdout=subprocess.DEVNULL)
                 found["inkstone"] = np.array(Image.open(f"{out}/picture.png").convert("RGB"))
         for name, picture in found.items():
             db = psnr(picture, reference)

@@ -18,7 +18,7 @@ SHOWN_PX, GAP_PX = 256, 8
 def draw(binary, about, case, dtype, folder):
     path = f"{folder}/{dtype}.png"
     subprocess.run([binary, "generate", case["prompt"], "--model", f"{ROOT}/{about['model']}", "--negative-prompt", about["negative_prompt"], "--true-cfg-scale", str(about["true_cfg_scale"]),
-                    "--steps", str(about["steps"]), "--seed", str(case["seed"]), "--size", f"{about['width']}x{about['height']}", "--dtype", dtype, "--output", path, "--overwrite", "--quiet"], check=True)
+                    "--steps", str(about["steps"]), "--seed", str(case["seed"]), "--size", f"{about['width']}x{about['height']}", "--dtype", dtype, "--output", path, "--overwrite", "--quiet"], check=True, stdout=subprocess.DEVNULL)
     return np.array(Image.open(path).convert("RGB"))
 
 
