@@ -3,6 +3,7 @@
 //! Start at [`Pipeline`]: open a model, give it a [`Request`], get a [`Picture`].
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod codec;
 pub mod error;
 #[cfg(test)]

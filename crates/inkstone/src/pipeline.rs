@@ -52,6 +52,18 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// The type of activations on this device.
+    #[must_use]
+    pub fn activations(self, device: &Device) -> DType {
+        match self {
+            Self::Auto if device.multiplies_bf16() => DType::Bf16,
+            Self::Auto | Self::F32 => DType::F32,
+            Self::Bf16 => DType::Bf16,
+        }
+    }
+}
+
 /// What is known of a model without touching its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
@@ -128,11 +140,7 @@ impl Pipeline {
     /// A model that is not there, not whole or not supported; a device that cannot be used.
     pub fn open(source: &ModelSource, options: &OpenOptions) -> Result<Self> {
         let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
-        let activations = match options.precision {
-            Precision::Auto if device.multiplies_bf16() => DType::Bf16,
-            Precision::Auto | Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::Bf16,
-        };
+        let activations = options.precision.activations(&device);
         let files = ModelFiles::open(source, options.read)?;
         let native = if *source == ModelSource::Embedded { EMBEDDED_SIDE_PX } else { NATIVE_SIDE_PX };
         let configs = networks::Configs {

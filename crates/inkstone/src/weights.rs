@@ -9,6 +9,7 @@ mod folder;
 mod identify;
 mod json;
 pub mod loader;
+mod random;
 pub mod safetensors;
 mod scan;
 mod shards;
@@ -16,6 +17,7 @@ mod tokenizer;
 
 pub use files::{ModelFiles, ModelSource, ReadOptions, SCHEDULER, Scan};
 pub use loader::{Loader, Strictness};
+pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};
 
 /// A part of a model that has weights.

@@ -10,7 +10,8 @@ use inkstone_tensor::{DType, Device, MappedFile};
 use super::folder::Folder;
 use super::shards::Shards;
 use super::{
-    Component, Loader, Residence, SafeTensors, Strictness, embedded, identify, json, loader, scan, tokenizer,
+    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, embedded, identify, json, loader,
+    scan, tokenizer,
 };
 use crate::error::JsonProblem;
 use crate::models::qwen25_vl;
@@ -23,6 +24,8 @@ pub enum ModelSource {
     Folder(PathBuf),
     /// The small model inside the program.
     Embedded,
+    /// Qwen-Image with random weights, for benchmarks: no files are read.
+    Random(RandomModel),
 }
 
 /// Whether weights are looked at for NaN and infinity when they are loaded.
@@ -55,8 +58,9 @@ const TOKENIZER: &str = "tokenizer/tokenizer.json";
 #[derive(Debug)]
 pub struct ModelFiles {
     name: String,
-    /// `None` for the embedded model.
+    /// `None` for the embedded and random models.
     folder: Option<Folder>,
+    random: Option<RandomModel>,
     options: ReadOptions,
     /// Texts of the JSON files by relative name.
     texts: BTreeMap<&'static str, String>,
@@ -70,8 +74,13 @@ impl ModelFiles {
     /// # Errors
     /// What is there instead of a Qwen-Image folder, a file that is missing, a config out of range.
     pub fn open(source: &ModelSource, options: ReadOptions) -> Result<Self> {
+        let mut random = None;
         let (name, folder) = match source {
             ModelSource::Embedded => (embedded::NAME.to_owned(), None),
+            ModelSource::Random(model) => {
+                random = Some(*model);
+                ("random".to_owned(), None)
+            }
             ModelSource::Folder(path) => {
                 if path.is_file() {
                     return Err(identify::lone_file(path));
@@ -80,7 +89,8 @@ impl ModelFiles {
                 (folder.model_name(), Some(folder))
             }
         };
-        let mut files = Self { name, folder, options, texts: BTreeMap::new(), mappings: Mutex::default() };
+        let mut files =
+            Self { name, folder, random, options, texts: BTreeMap::new(), mappings: Mutex::default() };
         files.read_configs(source)?;
         Ok(files)
     }
@@ -95,7 +105,7 @@ impl ModelFiles {
         let path = self.path(MODEL_INDEX);
         let root = match source {
             ModelSource::Folder(root) => root,
-            ModelSource::Embedded => Path::new(embedded::NAME),
+            ModelSource::Embedded | ModelSource::Random(_) => Path::new(embedded::NAME),
         };
         identify::check_index(root, &json::parse(&path, &index)?)?;
         self.keep(MODEL_INDEX, &index)?;
@@ -174,6 +184,9 @@ impl ModelFiles {
     /// Files that are missing, unsound, of another format or outside of the folder; with [`Scan::NotFinite`]
     /// [`Error::WeightsNotFinite`].
     pub fn loader(&self, component: Component, device: &Device, activations: DType) -> Result<Loader> {
+        if self.random.is_some() {
+            return Ok(Loader::random(component.name(), device, activations));
+        }
         let (file, mappings) = self.tensors(component, device)?;
         if self.options.scan == Scan::NotFinite {
             scan::check(component.name(), &file.tensors)?;
@@ -207,7 +220,7 @@ impl ModelFiles {
         Ok((shards.merge(files)?, mapped))
     }
 
-    /// Bytes of all weights on disk; 0 for the embedded model, which is part of the program.
+    /// Bytes of all weights on disk; 0 for models that are not there.
     ///
     /// # Errors
     /// Weights that are missing or outside of the folder.
@@ -241,6 +254,11 @@ impl ModelFiles {
 
     fn read(&self, name: &str, limit_bytes: u64) -> Result<Cow<'static, [u8]>> {
         let missing = || Error::MissingFile { path: self.path(name) };
+        if let Some(random) = &self.random
+            && let Some(component) = Component::ALL.into_iter().find(|c| c.config_name() == name)
+        {
+            return Ok(Cow::Owned(random.config(component).into_bytes()));
+        }
         match &self.folder {
             None => embedded::file(name).map(Cow::Borrowed).ok_or_else(missing),
             Some(folder) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use inkstone_tensor::{DType, Device, MappedFile, Shape, Storage, Tensor, Weight, ops};
 
+use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
 
@@ -29,6 +30,8 @@ pub struct Loader {
     /// The type in which activations travel between layers: f32, or bf16 with f32 sums.
     activations: DType,
     tensors: BTreeMap<String, Tensor>,
+    /// Makes what is asked for, whatever its name.
+    random: Option<RandomTensors>,
     foreign: BTreeMap<String, &'static str>,
     /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
     mappings: Vec<Arc<MappedFile>>,
@@ -51,12 +54,22 @@ impl Loader {
             device: device.clone(),
             activations,
             tensors,
+            random: None,
             foreign: BTreeMap::new(),
             mappings: Vec::new(),
             strictness: Strictness::default(),
             report: TensorReport::default(),
             failure: None,
         }
+    }
+
+    /// A loader that answers every request with random values of the wanted shape, for benchmarks: the model itself
+    /// says what its tensors are.
+    #[must_use]
+    pub fn random(component: &str, device: &Device, activations: DType) -> Self {
+        let mut loader = Self::new(component, device, activations, BTreeMap::new());
+        loader.random = Some(RandomTensors::new());
+        loader
     }
 
     /// Adds tensors of types that the engine does not have: an error only where one of them is asked for.
@@ -120,6 +133,12 @@ impl Loader {
             want: FLOATS.into(),
             have: have.to_string(),
         };
+        if let Some(random) = &mut self.random {
+            return random.tensor(name, dims, &self.device).unwrap_or_else(|error| {
+                self.failure.get_or_insert(error);
+                self.nothing()
+            });
+        }
         if let Some(stored) = self.foreign.remove(name) {
             self.report.mistyped.push(mistyped(&stored));
             return self.nothing();

@@ -1,0 +1,238 @@
+//! What can be measured, by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::models::qwen_image;
+use crate::request::SIDE_STEP_PX;
+use crate::weights::RandomModel;
+
+/// Something to measure. Its name is its kind and its sizes: `linear/1088x3072x12288`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Case {
+    /// A matrix product with a bf16 weight: rows, inputs, outputs.
+    Linear {
+        /// Rows of the activations.
+        rows: usize,
+        /// Columns of the activations.
+        n_in: usize,
+        /// Columns of the result.
+        n_out: usize,
+    },
+    /// Attention of all tokens to all tokens.
+    Attention {
+        /// Tokens.
+        tokens: usize,
+        /// Heads.
+        n_heads: usize,
+        /// Elements of a head.
+        head_dim: usize,
+    },
+    /// A convolution with a kernel of 3 over a square picture.
+    Conv {
+        /// Pixels along a side.
+        side_px: usize,
+        /// Input channels.
+        c_in: usize,
+        /// Output channels.
+        c_out: usize,
+    },
+    /// A layer of the text encoder.
+    Layer {
+        /// Tokens of the prompt.
+        tokens: usize,
+    },
+    /// A block of the transformer, with [`Case::PROMPT_TOKENS`].
+    Block {
+        /// Side of the picture.
+        side_px: usize,
+    },
+    /// The modulations of a block for so many steps, which are computed once a picture.
+    Modulations {
+        /// Denoising steps.
+        steps: usize,
+    },
+    /// Latents to pixels.
+    Decode {
+        /// Side of the picture.
+        side_px: usize,
+    },
+    /// Text, [`Case::PICTURE_STEPS`] without guidance, pixels: as many blocks and layers as the model has.
+    Picture {
+        /// Side of the picture.
+        side_px: usize,
+    },
+}
+
+/// Cases that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Matrix products, attention, convolutions.
+    Kernels,
+    /// Parts of the networks.
+    Stages,
+    /// Everything.
+    Pictures,
+}
+
+impl Group {
+    /// Its cases; pictures and the stages that depend on a picture's size are measured at this one.
+    #[must_use]
+    pub fn cases(self, side_px: usize) -> Vec<Case> {
+        let linear = |rows, n_in, n_out| Case::Linear { rows, n_in, n_out };
+        let attention = |tokens, n_heads, head_dim| Case::Attention { tokens, n_heads, head_dim };
+        let conv = |side_px, c_in, c_out| Case::Conv { side_px, c_in, c_out };
+        match self {
+            // The shapes of Qwen-Image: its blocks at 512 and 256 pixels, a prompt, one row; its decoder.
+            Self::Kernels => vec![
+                linear(1088, 3072, 12288),
+                linear(1088, 12288, 3072),
+                linear(256, 3072, 3072),
+                linear(40, 3072, 3072),
+                linear(1, 3072, 18432),
+                attention(4136, 24, 128),
+                attention(1064, 24, 128),
+                attention(1024, 1, 384),
+                conv(256, 192, 192),
+                conv(256, 96, 96),
+                conv(64, 384, 384),
+                conv(256, 96, 3),
+            ],
+            Self::Stages => vec![
+                Case::Layer { tokens: 128 },
+                Case::Block { side_px },
+                Case::Modulations { steps: 20 },
+                Case::Decode { side_px },
+            ],
+            Self::Pictures => vec![Case::Picture { side_px }],
+        }
+    }
+}
+
+impl Case {
+    /// Tokens of a prompt of a few sentences.
+    pub const PROMPT_TOKENS: usize = 40;
+    /// Steps of a picture.
+    pub const PICTURE_STEPS: usize = 2;
+
+    /// Multiply-adds of matrix products in a run; `None` for a picture, which is more than that.
+    #[must_use]
+    pub fn products(self) -> Option<f64> {
+        Some(match self {
+            Self::Linear { rows, n_in, n_out } => product(&[rows, n_in, n_out]),
+            Self::Attention { tokens, n_heads, head_dim } => product(&[2, tokens, tokens, n_heads, head_dim]),
+            Self::Conv { side_px, c_in, c_out } => product(&[side_px, side_px, 9, c_in, c_out]),
+            Self::Layer { tokens } => {
+                let config = RandomModel { blocks: 1, layers: 1 }.text_encoder().ok()?;
+                let (dim, hidden) = (config.hidden_size, config.intermediate_size);
+                let weights = product(&[dim, 2 * dim + 2 * config.heads.kv_width() + 3 * hidden]);
+                // Half of the scores of a causal attention are not needed, and counted as in the peers' formulas.
+                product(&[tokens]) * weights + product(&[2, tokens, tokens, dim])
+            }
+            Self::Block { side_px } => {
+                let tokens = (side_px / SIDE_STEP_PX).pow(2) + Self::PROMPT_TOKENS;
+                let dim = width()?;
+                product(&[12, dim, dim, tokens]) + product(&[2, tokens, tokens, dim])
+            }
+            Self::Modulations { steps } => {
+                let dim = width()?;
+                product(&[12, dim, dim, steps])
+            }
+            Self::Decode { side_px } => decode_products(side_px / 8)?,
+            Self::Picture { .. } => return None,
+        })
+    }
+}
+
+fn width() -> Option<usize> {
+    let config: qwen_image::Config = RandomModel { blocks: 1, layers: 1 }.transformer().ok()?;
+    Some(config.heads.width())
+}
+
+fn product(sizes: &[usize]) -> f64 {
+    sizes.iter().map(|&n| n as f64).product()
+}
+
+/// Multiply-adds of the decoder for square latents of this side, walked as the decoder is built.
+fn decode_products(mut side: usize) -> Option<f64> {
+    let config = RandomModel { blocks: 1, layers: 1 }.vae().ok()?;
+    let conv = |side: usize, kernel: usize, c_in: usize, c_out: usize| {
+        product(&[side, side, kernel * kernel, c_in, c_out])
+    };
+    let residual = |side: usize, c_in: usize, c_out: usize| {
+        let shortcut = if c_in == c_out { 0.0 } else { conv(side, 1, c_in, c_out) };
+        conv(side, 3, c_in, c_out) + conv(side, 3, c_out, c_out) + shortcut
+    };
+    let dims: Vec<usize> = config.dim_mult.iter().rev().map(|m| m * config.base_dim).collect();
+    let (widest, tokens) = (*dims.first()?, side * side);
+    let attention = conv(side, 1, widest, 4 * widest) + product(&[2, tokens, tokens, widest]);
+    let mut sum = conv(side, 1, config.z_dim, config.z_dim) + conv(side, 3, config.z_dim, widest);
+    sum += attention + 2.0 * residual(side, widest, widest);
+    let mut c_in = widest;
+    for (i, &dim) in dims.iter().enumerate() {
+        sum += residual(side, c_in, dim) + config.num_res_blocks as f64 * residual(side, dim, dim);
+        if i + 1 < dims.len() {
+            side *= 2;
+            c_in = dim / 2;
+            sum += conv(side, 3, dim, c_in);
+        }
+    }
+    Some(sum + conv(side, 3, *dims.last()?, config.input_channels))
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Linear { rows, n_in, n_out } => write!(f, "linear/{rows}x{n_in}x{n_out}"),
+            Self::Attention { tokens, n_heads, head_dim } => {
+                write!(f, "attention/{tokens}x{n_heads}x{head_dim}")
+            }
+            Self::Conv { side_px, c_in, c_out } => write!(f, "conv/{side_px}x{c_in}x{c_out}"),
+            Self::Layer { tokens } => write!(f, "layer/{tokens}"),
+            Self::Block { side_px } => write!(f, "block/{side_px}"),
+            Self::Modulations { steps } => write!(f, "modulations/{steps}"),
+            Self::Decode { side_px } => write!(f, "decode/{side_px}"),
+            Self::Picture { side_px } => write!(f, "picture/{side_px}"),
+        }
+    }
+}
+
+/// Text that names no case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseCaseError;
+
+impl fmt::Display for ParseCaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "linear/ROWSxINxOUT, attention/TOKENSxHEADSxDIM, conv/SIDExINxOUT, layer/TOKENS, block/SIDE, \
+             modulations/STEPS, decode/SIDE or picture/SIDE; sides are multiples of 16",
+        )
+    }
+}
+
+impl std::error::Error for ParseCaseError {}
+
+impl FromStr for Case {
+    type Err = ParseCaseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCaseError> {
+        /// No size that a benchmark needs is larger.
+        const LARGEST: usize = 1 << 17;
+        let (kind, sizes) = text.split_once('/').ok_or(ParseCaseError)?;
+        let size = |text: &str| text.parse().ok().filter(|n| (1..=LARGEST).contains(n));
+        let sizes: Option<Vec<usize>> = sizes.split('x').map(size).collect();
+        let case = match (kind, sizes.as_deref().unwrap_or_default()) {
+            ("linear", &[rows, n_in, n_out]) => Self::Linear { rows, n_in, n_out },
+            ("attention", &[tokens, n_heads, head_dim]) => Self::Attention { tokens, n_heads, head_dim },
+            ("conv", &[side_px, c_in, c_out]) => Self::Conv { side_px, c_in, c_out },
+            ("layer", &[tokens]) => Self::Layer { tokens },
+            ("modulations", &[steps]) => Self::Modulations { steps },
+            (_, &[side_px]) if !side_px.is_multiple_of(SIDE_STEP_PX) => return Err(ParseCaseError),
+            ("block", &[side_px]) => Self::Block { side_px },
+            ("decode", &[side_px]) => Self::Decode { side_px },
+            ("picture", &[side_px]) => Self::Picture { side_px },
+            _ => return Err(ParseCaseError),
+        };
+        Ok(case)
+    }
+}

@@ -1,0 +1,79 @@
+//! Single operations, with weights stored as models store them.
+
+use std::time::Instant;
+
+use inkstone_tensor::ops::{self, Activation, Mask, Qkv};
+use inkstone_tensor::{DType, Device, Shape, Tensor};
+
+use super::Case;
+use crate::Result;
+use crate::nn::attention::score_scale;
+use crate::nn::conv::{Conv, ConvShape};
+use crate::weights::Loader;
+
+/// A run lasts this long at least: short operations are repeated.
+const SHORTEST_S: f64 = 0.05;
+
+pub(super) fn prepare(
+    case: Case,
+    device: &Device,
+    activations: DType,
+) -> Result<Box<dyn FnMut() -> Result<f64>>> {
+    let mut loader = Loader::random("kernel", device, activations);
+    let mut operand =
+        |rows, cols| -> Result<Tensor> { Ok(ops::convert(&loader.tensor("x", &[rows, cols]), activations)?) };
+    match case {
+        Case::Linear { rows, n_in, n_out } => {
+            let x = operand(rows, n_in)?;
+            let weight = loader.weight("w", n_out, n_in);
+            loader.finish()?;
+            repeated(move || Ok(ops::linear(&x, &weight, None, Activation::None, activations)?))
+        }
+        Case::Attention { tokens, n_heads, head_dim } => {
+            let width = n_heads * head_dim;
+            let (q, k, v) = (operand(tokens, width)?, operand(tokens, width)?, operand(tokens, width)?);
+            loader.finish()?;
+            repeated(move || {
+                let sequences = [std::iter::once(0..tokens).collect()];
+                let args = ops::Attention {
+                    streams: &[Qkv { q: &q, k: &k, v: &v }],
+                    sequences: &sequences,
+                    n_heads,
+                    n_kv_heads: n_heads,
+                    scale: score_scale(head_dim),
+                    mask: Mask::Full,
+                };
+                Ok(ops::attention(&args, activations)?)
+            })
+        }
+        Case::Conv { side_px, c_in, c_out } => {
+            let x = operand(side_px * side_px, c_in)?;
+            let shape = Shape::nhwc(1, side_px, side_px, c_in);
+            // Rows that the device pads keep their padding: the columns stay.
+            let x = x.reshape(shape)?;
+            let conv = Conv::load(&mut loader, "conv", ConvShape { c_in, c_out, kernel: 3 });
+            loader.finish()?;
+            repeated(move || conv.forward(&x))
+        }
+        _ => unreachable!("stages are prepared elsewhere"),
+    }
+}
+
+/// Runs often enough to be measured; the seconds are of one.
+fn repeated<T>(mut once: impl FnMut() -> Result<T> + 'static) -> Result<Box<dyn FnMut() -> Result<f64>>> {
+    once()?;
+    let start = Instant::now();
+    once()?;
+    let one_s = start.elapsed().as_secs_f64();
+    let mut repeats = 1u32;
+    while f64::from(repeats) * one_s < SHORTEST_S && repeats < 1 << 16 {
+        repeats *= 2;
+    }
+    Ok(Box::new(move || {
+        let start = Instant::now();
+        for _ in 0..repeats {
+            once()?;
+        }
+        Ok(start.elapsed().as_secs_f64() / f64::from(repeats))
+    }))
+}

@@ -1,0 +1,128 @@
+//! Rounds of a case, each beside the processor's own rate, and what they come to.
+
+use std::fmt;
+use std::time::Instant;
+
+use inkstone_tensor::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use super::Case;
+use crate::Result;
+
+/// Loops of a register-only measurement: about 20 ms.
+const PEAK_LOOPS: u32 = 8_000_000;
+/// A round counts if the processor ran at this share of its best rate at least.
+const QUIET: f64 = 0.9;
+
+/// Operations a second on registers alone, in G/s.
+pub(super) fn peak_gflops(device: &Device, operands: DType) -> Option<f64> {
+    let start = Instant::now();
+    let products = device.multiply_registers(operands, PEAK_LOOPS)?;
+    Some(2e-9 * products / start.elapsed().as_secs_f64())
+}
+
+/// A case that is ready to run.
+pub struct Prepared {
+    pub(super) case: Case,
+    pub(super) device: Device,
+    pub(super) activations: DType,
+    pub(super) products: Option<f64>,
+    /// Runs it; returns its seconds.
+    pub(super) run: Box<dyn FnMut() -> Result<f64>>,
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prepared({})", self.case)
+    }
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// What it took.
+    pub seconds: f64,
+    /// What the processor did on registers alone right before and after (the mean), in G/s.
+    pub peak_gflops: f64,
+}
+
+/// All rounds of a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The case's name.
+    pub case: String,
+    /// Type of the activations.
+    pub dtype: String,
+    /// Instruction set and threads.
+    pub device: String,
+    /// Median of the quiet rounds.
+    pub seconds: f64,
+    /// Fastest quiet round.
+    pub seconds_min: f64,
+    /// Slowest quiet round.
+    pub seconds_max: f64,
+    /// Rounds in which the machine was busy with something else: they are not counted.
+    pub busy_rounds: usize,
+    /// Operations a second (two each multiply-add) at the median, in G/s.
+    pub gflops: Option<f64>,
+    /// Median share of the register-only rate, for operands of this type.
+    pub peak_percent: Option<f64>,
+    /// All rounds in order.
+    pub rounds: Vec<Round>,
+}
+
+impl Prepared {
+    /// Runs once.
+    ///
+    /// # Errors
+    /// What the case's own code gives: no memory.
+    pub fn round(&mut self) -> Result<Round> {
+        let peak = || peak_gflops(&self.device, self.activations).unwrap_or(0.0);
+        let before = peak();
+        let seconds = (self.run)()?;
+        Ok(Round { seconds, peak_gflops: f64::midpoint(before, peak()) })
+    }
+
+    /// Runs so many times.
+    ///
+    /// # Errors
+    /// As [`Prepared::round`].
+    pub fn measure(&mut self, rounds: usize) -> Result<Measurement> {
+        let rounds: Vec<Round> = (0..rounds.max(1)).map(|_| self.round()).collect::<Result<_>>()?;
+        Ok(self.summary(rounds))
+    }
+
+    fn summary(&self, rounds: Vec<Round>) -> Measurement {
+        let best = rounds.iter().map(|round| round.peak_gflops).fold(0.0, f64::max);
+        let quiet: Vec<Round> =
+            rounds.iter().copied().filter(|round| round.peak_gflops >= QUIET * best).collect();
+        let seconds = sorted(quiet.iter().map(|round| round.seconds));
+        let rate = |round: &Round| self.products.map(|n| 2e-9 * n / round.seconds);
+        let shares = sorted(quiet.iter().filter_map(|round| Some(100.0 * rate(round)? / round.peak_gflops)));
+        let median_s = median(&seconds).unwrap_or(f64::NAN);
+        Measurement {
+            case: self.case.to_string(),
+            dtype: self.activations.to_string(),
+            device: self.device.name(),
+            seconds: median_s,
+            seconds_min: seconds.first().copied().unwrap_or(f64::NAN),
+            seconds_max: seconds.last().copied().unwrap_or(f64::NAN),
+            busy_rounds: rounds.len() - quiet.len(),
+            gflops: self.products.map(|n| 2e-9 * n / median_s),
+            peak_percent: median(&shares),
+            rounds,
+        }
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn median(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], upper) } else { upper })
+}

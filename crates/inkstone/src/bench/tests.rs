@@ -1,0 +1,58 @@
+use super::*;
+
+fn options() -> Options {
+    let model = RandomModel { blocks: 1, layers: 1 };
+    Options { threads: Some(1), isa: None, precision: Precision::F32, model }
+}
+
+#[test]
+fn every_case_is_read_back_from_its_name() {
+    for group in [Group::Kernels, Group::Stages, Group::Pictures] {
+        for case in group.cases(512) {
+            assert_eq!(case.to_string().parse(), Ok(case));
+        }
+    }
+    for name in ["", "block", "block/", "block/100", "linear/1x2", "linear/0x1x1", "decode/999999", "cat/3"] {
+        assert_eq!(name.parse::<Case>(), Err(ParseCaseError), "{name}");
+    }
+}
+
+/// Figures of the peers' scripts: 68.3 GFLOP a block at 256 pixels, 255.1 at 512, 59.9 a layer at 128 tokens. They
+/// count the modulation of one timestep (24 D^2) too.
+#[test]
+fn work_is_counted_as_the_peers_count_it() {
+    let gflop = |name: &str| 2e-9 * name.parse::<Case>().unwrap().products().unwrap();
+    let modulation = gflop("modulations/1");
+    assert!((gflop("block/256") + modulation - 68.3).abs() < 0.1);
+    assert!((gflop("block/512") + modulation - 255.1).abs() < 0.1);
+    assert!((gflop("layer/128") - 59.9).abs() < 0.1);
+    assert!((gflop("linear/1088x3072x12288") - 82.14).abs() < 0.01);
+}
+
+/// The peers' decoder takes 706 GFLOP at 256 pixels. Its upsampling convolutions (48.9), shortcuts and attention (3)
+/// are 2-D; of the rest, in kernels of 3 slices, a picture meets one: 52 + 654 / 3.
+#[test]
+fn a_decoder_of_pictures_takes_two_fifths_of_one_of_videos() {
+    let gflop = 2e-9 * Case::Decode { side_px: 256 }.products().unwrap();
+    assert!((gflop - 270.0).abs() < 1.0, "{gflop}");
+}
+
+#[test]
+fn a_small_case_is_measured() {
+    let bench = Bench::new(options()).unwrap();
+    let mut prepared = bench.prepare(Case::Linear { rows: 8, n_in: 64, n_out: 32 }).unwrap();
+    let measured = prepared.measure(3).unwrap();
+    assert_eq!((measured.case.as_str(), measured.dtype.as_str()), ("linear/8x64x32", "f32"));
+    assert_eq!(measured.rounds.len(), 3);
+    assert!(measured.seconds > 0.0 && measured.seconds_min <= measured.seconds);
+    let gflops = 2e-9 * 8.0 * 64.0 * 32.0 / measured.seconds;
+    assert!((measured.gflops.unwrap() / gflops - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn more_weights_than_memory_are_refused_before_any_is_made() {
+    let model = RandomModel { blocks: 1_000_000, layers: 1 };
+    let bench = Bench::new(Options { model, ..options() }).unwrap();
+    let error = bench.prepare(Case::Block { side_px: 256 }).unwrap_err();
+    assert_eq!(error.code(), "INK-0402");
+}
