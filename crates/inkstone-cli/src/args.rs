@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Print the request inside a picture; --replay draws it again
     #[command(args_override_self = true)]
     Info(Box<Info>),
+    /// Measure this machine on Qwen-Image's sizes with random weights; needs no model
+    #[command(args_override_self = true)]
+    Bench(Box<Bench>),
     /// Show the settings and where they come from
     #[command(subcommand)]
     Config(Config),
@@ -203,6 +206,39 @@ pub(crate) struct Info {
     pub(crate) replay: bool,
     #[command(flatten)]
     pub(crate) how: How,
+}
+
+/// `inkstone bench`.
+#[derive(Clone, Debug, Args, PartialEq)]
+pub(crate) struct Bench {
+    /// kernels, stages, pictures, or cases such as block/512 and linear/1088x3072x12288; - reads cases from standard
+    /// input, one a line, and runs each once [default: kernels stages]
+    #[arg(value_name = "WHAT")]
+    pub(crate) what: Vec<String>,
+    /// Runs of each case; the median counts
+    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) runs: u16,
+    /// Side of pictures, and of the stages that depend on it
+    #[arg(long, value_name = "PX", default_value = "256", value_parser = values::side)]
+    pub(crate) size: usize,
+    /// Blocks of the transformer; it has 60, of 0.7 GB each
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=60))]
+    pub(crate) blocks: u16,
+    /// Layers of the text encoder; it has 28, of 0.5 GB each
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=28))]
+    pub(crate) layers: u16,
+    /// Show ratios to what an earlier --json wrote
+    #[arg(long, value_name = "FILE")]
+    pub(crate) compare: Option<PathBuf>,
+    /// Instruction sets, by comma; all for each that the processor has [default: the best]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) isa: Vec<String>,
+    /// Threads [default: one a core]
+    #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) threads: Option<Threads>,
+    /// Arithmetic [default: bf16 and f32 for kernels, else what drawing takes]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<Dtype>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]

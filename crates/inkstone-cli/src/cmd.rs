@@ -14,6 +14,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::terminal::Terminal;
 
+mod bench;
 mod generate;
 mod info;
 mod interactive;
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Some(Command::Completions { shell }) => shell::completions(shell, &cli.common),
         Some(Command::Man) => shell::manual(&cli.common),
         Some(Command::Config(config)) => settings::run(config, &cli.common, &Session::start(&cli.common)?),
+        Some(Command::Bench(args)) => bench::run(&args, &Session::start(&cli.common)?),
         Some(Command::Info(args)) => info::run(&args, &Session::start(&cli.common)?),
         Some(Command::Generate(draw)) => generate::run(&draw, &Session::start(&cli.common)?),
         None if has_prompt(&cli.draw) => generate::run(&cli.draw, &Session::start(&cli.common)?),

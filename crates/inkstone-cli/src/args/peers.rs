@@ -133,6 +133,6 @@ const CURES: &[(&[&str], &str)] = &[
 
 /// Commands of later versions: such a word alone is no prompt; `-p WORD` is.
 pub(crate) const LATER_COMMANDS: &[&str] = &[
-    "edit", "serve", "batch", "worker", "pull", "models", "lora", "convert", "plan", "doctor", "bench",
-    "enhance", "train",
+    "edit", "serve", "batch", "worker", "pull", "models", "lora", "convert", "plan", "doctor", "enhance",
+    "train",
 ];
