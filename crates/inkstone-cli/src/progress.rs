@@ -1,5 +1,6 @@
 //! Shows how far a picture is, and remembers what each stage took.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,24 +16,34 @@ mod tests;
 /// Between two lines of progress where there is no bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Steps that tell how long the next ones take: enough to smooth them, few enough to notice another load.
+const WINDOW: usize = 8;
+
 /// How fast parts follow each other.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pace {
     begun: Instant,
-    first_end: Option<Instant>,
+    /// When the last parts ended, at most one more than [`WINDOW`].
+    ends: VecDeque<Instant>,
 }
 
 impl Pace {
     pub(crate) fn new(begun: Instant) -> Self {
-        Self { begun, first_end: None }
+        Self { begun, ends: VecDeque::with_capacity(WINDOW + 2) }
     }
 
-    /// Seconds that a part takes when `done` of them are over. The first also warms caches up and touches the
-    /// weights, so it counts only while it is the only one.
-    pub(crate) fn part_s(&mut self, done: usize, now: Instant) -> f64 {
-        let first_end = *self.first_end.get_or_insert(now);
-        let (since, parts) = if done > 1 { (first_end, done - 1) } else { (self.begun, 1) };
-        #[allow(clippy::cast_precision_loss, reason = "a few hundred parts")]
+    /// Seconds that a part takes, as another one has ended. The first also warms caches up and touches the weights,
+    /// so it counts only while it is the only one.
+    pub(crate) fn part_s(&mut self, now: Instant) -> f64 {
+        self.ends.push_back(now);
+        if self.ends.len() > WINDOW + 1 {
+            self.ends.pop_front();
+        }
+        let (since, parts) = match self.ends.len() {
+            1 => (self.begun, 1),
+            ends => (self.ends[0], ends - 1),
+        };
+        #[allow(clippy::cast_precision_loss, reason = "at most the window")]
         let parts = parts as f64;
         now.duration_since(since).as_secs_f64() / parts
     }
@@ -103,7 +114,7 @@ impl Observer for Progress<'_> {
     fn advance(&mut self, stage: Stage, done: usize) {
         let Some(running) = self.running.as_mut().filter(|r| r.stage == stage) else { return };
         let now = Instant::now();
-        let part_s = running.pace.part_s(done, now);
+        let part_s = running.pace.part_s(now);
         #[allow(clippy::cast_precision_loss, reason = "a few hundred parts")]
         let left_s = running.total.saturating_sub(done) as f64 * part_s;
         let total = running.total;

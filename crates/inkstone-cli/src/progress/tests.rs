@@ -6,9 +6,9 @@ fn time_left_after_the_second_step_leaves_out_the_first() {
     let at = |ms: u64| begun + Duration::from_millis(ms);
     let mut pace = Pace::new(begun);
     // The first step takes 3 s, the others 1 s.
-    assert!((pace.part_s(1, at(3000)) - 3.0).abs() < 1e-9);
+    assert!((pace.part_s(at(3000)) - 3.0).abs() < 1e-9);
     for done in 2..=20 {
-        let part_s = pace.part_s(done, at(2000 + 1000 * done as u64));
+        let part_s = pace.part_s(at(2000 + 1000 * done));
         assert!((part_s - 1.0).abs() < 1e-9, "step {done}: {part_s}");
     }
 }
@@ -23,13 +23,23 @@ fn time_left_is_right_within_15_percent_when_steps_differ() {
     let mut now = 0;
     for (i, step) in ms.iter().enumerate() {
         now += step;
-        let part_s = pace.part_s(i + 1, begun + Duration::from_millis(now));
+        let part_s = pace.part_s(begun + Duration::from_millis(now));
         let left_s = part_s * (ms.len() - i - 1) as f64;
         let really_s = (end - now) as f64 / 1000.0;
         if i >= 1 {
             assert!((left_s - really_s).abs() <= 0.15 * really_s, "step {}: {left_s} for {really_s}", i + 1);
         }
     }
+}
+
+#[test]
+fn time_left_follows_a_change_of_speed_within_eight_steps() {
+    let begun = Instant::now();
+    let mut pace = Pace::new(begun);
+    // Ten steps of 1 s, then steps of 0.2 s.
+    let ends = (1..=10).map(|i| 1000 * i).chain((1..=8).map(|i| 10_000 + 200 * i));
+    let last = ends.map(|ms| pace.part_s(begun + Duration::from_millis(ms))).last().unwrap();
+    assert!((last - 0.2).abs() < 1e-9, "{last}");
 }
 
 #[test]
