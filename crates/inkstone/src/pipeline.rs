@@ -13,15 +13,16 @@ use std::collections::HashMap;
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{DType, Device, Tensor, cpu};
 
+use crate::models::fields::{self, Fields};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
 use crate::progress::{CancelToken, Context, Observer, Stage};
-use crate::request::SIDE_STEP_PX;
+use crate::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX};
 use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
-use crate::weights::{Component, ModelFiles, ModelSource, ReadOptions, SCHEDULER};
+use crate::weights::{Component, MODEL_INDEX, ModelFiles, ModelSource, ReadOptions, SCHEDULER};
 use crate::{Error, Pixels, Request, Result, memory};
 
 use networks::Networks;
@@ -104,8 +105,8 @@ impl Defaults {
 /// Side of the pictures that Qwen-Image draws unless told otherwise (`default_sample_size * vae_scale_factor`,
 /// pipeline_qwenimage.py).
 const NATIVE_SIDE_PX: usize = 1024;
-/// Side of the pictures that the embedded model was trained on; see models/tiny/README.md.
-const EMBEDDED_SIDE_PX: usize = 64;
+/// Where model_index.json says otherwise. Only our models do; diffusers passes over names with an underscore.
+const NATIVE_SIDE_FIELD: &str = "_native_side_px";
 
 /// A drawn picture.
 #[derive(Clone, Debug)]
@@ -142,7 +143,7 @@ impl Pipeline {
         let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
         let activations = options.precision.activations(&device);
         let files = ModelFiles::open(source, options.read)?;
-        let native = if *source == ModelSource::Embedded { EMBEDDED_SIDE_PX } else { NATIVE_SIDE_PX };
+        let native_side_px = native_side_px(files.json(MODEL_INDEX)?)?;
         let configs = networks::Configs {
             encoder: qwen25_vl::Config::from_json(files.json(Component::TextEncoder.config_name())?)?,
             transformer: qwen_image::Config::from_json(files.json(Component::Transformer.config_name())?)?,
@@ -150,7 +151,7 @@ impl Pipeline {
         };
         configs.check()?;
         Ok(Self {
-            info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native) },
+            info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native_side_px) },
             tokenizer: None,
             scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
             networks: Networks::new(configs, device.clone(), activations),
@@ -268,6 +269,19 @@ impl Pipeline {
         }
         Ok(())
     }
+}
+
+/// What model_index.json says of the size that the model was trained on.
+fn native_side_px(model_index: &str) -> Result<usize> {
+    const COMPONENT: &str = "model_index";
+    let index = fields::parse(COMPONENT, model_index)?;
+    let allowed = MIN_SIDE_PX..=MAX_SIDE_PX;
+    let index = Fields::of(COMPONENT, &index)?;
+    let side = index.integer(NATIVE_SIDE_FIELD, Some(NATIVE_SIDE_PX), allowed)?;
+    if side.is_multiple_of(SIDE_STEP_PX) {
+        return Ok(side);
+    }
+    Err(index.refuse(NATIVE_SIDE_FIELD, side.to_string(), &format!("a multiple of {SIDE_STEP_PX}")))
 }
 
 /// What the pictures of a batch have in common.

@@ -15,7 +15,7 @@ mod scan;
 mod shards;
 mod tokenizer;
 
-pub use files::{ModelFiles, ModelSource, ReadOptions, SCHEDULER, Scan};
+pub use files::{MODEL_INDEX, ModelFiles, ModelSource, ReadOptions, SCHEDULER, Scan};
 pub use loader::{Loader, Strictness};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};

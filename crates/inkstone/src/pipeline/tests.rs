@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use inkstone_tensor::{Device, Shape, Tensor, cpu};
 
 use super::run::Run;
-use super::{OpenOptions, Pipeline, Plan, Precision, pixels};
+use super::{OpenOptions, Pipeline, Plan, Precision, native_side_px, pixels};
 use crate::progress::{Context, Silent};
 use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
@@ -133,4 +133,18 @@ fn image_to_image_with_the_posterior_s_mode() {
     let noise = Generator::new(SEED).randn(clean.len());
     assert_eq!(noise, fixture.values("noise"));
     finish(&mut pipeline, &plan, &clean, &noise, &fixture).unwrap();
+}
+
+#[test]
+fn a_model_may_tell_its_native_size() {
+    assert_eq!(native_side_px("{}").unwrap(), 1024);
+    assert_eq!(native_side_px(r#"{"_native_side_px": 128}"#).unwrap(), 128);
+    for wrong in ["0", "65", "8192", "-64", "64.5", "\"64\""] {
+        let error = native_side_px(&format!(r#"{{"_native_side_px": {wrong}}}"#)).unwrap_err();
+        assert_eq!(error.code(), "INK-0320", "{wrong}: {error}");
+    }
+    let embedded = Pipeline::open(&ModelSource::Embedded, &OpenOptions::default()).unwrap();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny");
+    let folder = Pipeline::open(&ModelSource::Folder(folder), &OpenOptions::default()).unwrap();
+    assert_eq!(embedded.model().defaults, folder.model().defaults);
 }

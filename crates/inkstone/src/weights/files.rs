@@ -49,7 +49,8 @@ pub struct ReadOptions {
     pub scan: Scan,
 }
 
-const MODEL_INDEX: &str = "model_index.json";
+/// The name of the file that says what the model is.
+pub const MODEL_INDEX: &str = "model_index.json";
 /// The scheduler's config's name in the model's folder.
 pub const SCHEDULER: &str = "scheduler/scheduler_config.json";
 const TOKENIZER: &str = "tokenizer/tokenizer.json";
