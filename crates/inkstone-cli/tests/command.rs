@@ -14,3 +14,6 @@ mod settings;
 mod signals;
 #[path = "command/speed.rs"]
 mod speed;
+#[cfg(target_os = "linux")]
+#[path = "command/terminal.rs"]
+mod terminal;
