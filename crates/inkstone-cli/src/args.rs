@@ -230,6 +230,9 @@ pub(crate) struct Bench {
     /// Show ratios to what an earlier --json wrote
     #[arg(long, value_name = "FILE")]
     pub(crate) compare: Option<PathBuf>,
+    /// cpu counts processor time, summed over threads: for --threads 1 on a busy machine
+    #[arg(long, value_name = "CLOCK", default_value = "wall")]
+    pub(crate) clock: Clock,
     /// Instruction sets, by comma; all for each that the processor has [default: the best]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) isa: Vec<String>,
@@ -239,6 +242,13 @@ pub(crate) struct Bench {
     /// Arithmetic [default: bf16 and f32 for kernels, else what drawing takes]
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<Dtype>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clock {
+    #[default]
+    Wall,
+    Cpu,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]

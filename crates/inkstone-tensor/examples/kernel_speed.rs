@@ -132,15 +132,7 @@ fn measure(title: &str, device: &Device, dtype: DType, (products, mut run): Case
 }
 
 fn cpu_seconds() -> f64 {
-    // SAFETY: the call fills the struct, for which zeros are valid.
-    let time = unsafe {
-        let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time);
-        time
-    };
-    #[allow(clippy::cast_precision_loss)]
-    let seconds = time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
-    seconds
+    cpu::process_seconds().unwrap()
 }
 
 /// Products a second on registers alone.

@@ -23,6 +23,7 @@ mod tile;
 use std::alloc::{Layout, handle_alloc_error};
 use std::sync::Arc;
 
+pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};

@@ -18,7 +18,7 @@ use crate::weights::RandomModel;
 use crate::{Result, memory};
 
 pub use case::{Case, Group, ParseCaseError};
-pub use measure::{Measurement, Prepared, Round};
+pub use measure::{Clock, Measurement, Prepared, Round};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub isa: Option<String>,
     /// The type of activations.
     pub precision: Precision,
+    /// Which time counts.
+    pub clock: Clock,
     /// How much of the model stages and pictures have.
     pub model: RandomModel,
 }
@@ -74,7 +76,8 @@ impl Bench {
     /// each): of f32, bf16 and int8; `None` where the table has no such instruction.
     #[must_use]
     pub fn peaks(&self) -> [Option<f64>; 3] {
-        [DType::F32, DType::Bf16, DType::I8].map(|operands| measure::peak_gflops(&self.device, operands))
+        [DType::F32, DType::Bf16, DType::I8]
+            .map(|operands| measure::peak_gflops(&self.device, operands, self.options.clock))
     }
 
     /// Makes what a case needs and runs it once, so that the next run is like all others.
@@ -88,12 +91,11 @@ impl Bench {
             return Err(inkstone_tensor::Error::OutOfMemory { device: self.device(), wanted_bytes }.into());
         }
         let run = match case {
-            Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => {
-                kernels::prepare(case, &self.device, self.activations)?
-            }
+            Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => kernels::prepare(case, self)?,
             _ => stages::prepare(case, self)?,
         };
         let products = case.products();
-        Ok(Prepared { case, device: self.device.clone(), activations: self.activations, products, run })
+        let (device, activations, clock) = (self.device.clone(), self.activations, self.options.clock);
+        Ok(Prepared { case, device, activations, clock, products, run })
     }
 }

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::HashSet;
 
 use inkstone::Precision;
-use inkstone::bench::{self, Case, Group, Measurement, Options, ParseCaseError};
+use inkstone::bench::{self, Case, Clock, Group, Measurement, Options, ParseCaseError};
 use inkstone::weights::RandomModel;
 use serde_json::json;
 
@@ -97,7 +97,11 @@ fn dtypes(args: &args::Bench, all: bool) -> Vec<Precision> {
 fn options(args: &args::Bench, session: &Session, isa: Option<String>, precision: Precision) -> Options {
     let threads = args.threads.or(session.config.settings.threads).map(|Threads(n)| n);
     let model = RandomModel { blocks: usize::from(args.blocks), layers: usize::from(args.layers) };
-    Options { threads, isa, precision, model }
+    let clock = match args.clock {
+        args::Clock::Wall => Clock::Wall,
+        args::Clock::Cpu => Clock::Processor,
+    };
+    Options { threads, isa, precision, clock, model }
 }
 
 /// What the processor does on registers alone.

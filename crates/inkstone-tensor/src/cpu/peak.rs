@@ -37,6 +37,30 @@ pub(super) fn multiply_registers(cpu: &Cpu, operands: DType, loops: u32) -> Opti
     Some(unsafe { run(0) } * f64::from(loops) * f64::from(u32::try_from(threads).unwrap_or(u32::MAX)))
 }
 
+/// Seconds that all threads of this process have run on a processor. Measures kernels on a busy machine, where the
+/// time on the wall measures the others; `None` where the system does not tell.
+#[cfg(unix)]
+#[must_use]
+pub fn process_seconds() -> Option<f64> {
+    let mut time = std::mem::MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the call fills the struct where it returns 0.
+    let time = unsafe {
+        if libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, time.as_mut_ptr()) != 0 {
+            return None;
+        }
+        time.assume_init()
+    };
+    #[allow(clippy::cast_precision_loss, reason = "years of nanoseconds")]
+    Some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+}
+
+/// Not told here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn process_seconds() -> Option<f64> {
+    None
+}
+
 #[cfg(target_arch = "x86_64")]
 fn has_int8() -> bool {
     std::arch::is_x86_feature_detected!("avx512vnni")

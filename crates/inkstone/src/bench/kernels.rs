@@ -1,11 +1,9 @@
 //! Single operations, with weights stored as models store them.
 
-use std::time::Instant;
-
 use inkstone_tensor::ops::{self, Activation, Mask, Qkv};
-use inkstone_tensor::{DType, Device, Shape, Tensor};
+use inkstone_tensor::{Shape, Tensor};
 
-use super::Case;
+use super::{Bench, Case, Clock};
 use crate::Result;
 use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
@@ -14,12 +12,9 @@ use crate::weights::Loader;
 /// A run lasts this long at least: short operations are repeated.
 const SHORTEST_S: f64 = 0.05;
 
-pub(super) fn prepare(
-    case: Case,
-    device: &Device,
-    activations: DType,
-) -> Result<Box<dyn FnMut() -> Result<f64>>> {
-    let mut loader = Loader::random("kernel", device, activations);
+pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Result<f64>>> {
+    let (activations, clock) = (bench.activations, bench.options.clock);
+    let mut loader = Loader::random("kernel", &bench.device, activations);
     let mut operand =
         |rows, cols| -> Result<Tensor> { Ok(ops::convert(&loader.tensor("x", &[rows, cols]), activations)?) };
     match case {
@@ -27,13 +22,13 @@ pub(super) fn prepare(
             let x = operand(rows, n_in)?;
             let weight = loader.weight("w", n_out, n_in);
             loader.finish()?;
-            repeated(move || Ok(ops::linear(&x, &weight, None, Activation::None, activations)?))
+            repeated(clock, move || Ok(ops::linear(&x, &weight, None, Activation::None, activations)?))
         }
         Case::Attention { tokens, n_heads, head_dim } => {
             let width = n_heads * head_dim;
             let (q, k, v) = (operand(tokens, width)?, operand(tokens, width)?, operand(tokens, width)?);
             loader.finish()?;
-            repeated(move || {
+            repeated(clock, move || {
                 let sequences = [std::iter::once(0..tokens).collect()];
                 let args = ops::Attention {
                     streams: &[Qkv { q: &q, k: &k, v: &v }],
@@ -53,27 +48,27 @@ pub(super) fn prepare(
             let x = x.reshape(shape)?;
             let conv = Conv::load(&mut loader, "conv", ConvShape { c_in, c_out, kernel: 3 });
             loader.finish()?;
-            repeated(move || conv.forward(&x))
+            repeated(clock, move || conv.forward(&x))
         }
         _ => unreachable!("stages are prepared elsewhere"),
     }
 }
 
 /// Runs often enough to be measured; the seconds are of one.
-fn repeated<T>(mut once: impl FnMut() -> Result<T> + 'static) -> Result<Box<dyn FnMut() -> Result<f64>>> {
+fn repeated<T>(
+    clock: Clock,
+    mut once: impl FnMut() -> Result<T> + 'static,
+) -> Result<Box<dyn FnMut() -> Result<f64>>> {
     once()?;
-    let start = Instant::now();
-    once()?;
-    let one_s = start.elapsed().as_secs_f64();
+    let (done, one_s) = clock.time(&mut once);
+    done?;
     let mut repeats = 1u32;
     while f64::from(repeats) * one_s < SHORTEST_S && repeats < 1 << 16 {
         repeats *= 2;
     }
     Ok(Box::new(move || {
-        let start = Instant::now();
-        for _ in 0..repeats {
-            once()?;
-        }
-        Ok(start.elapsed().as_secs_f64() / f64::from(repeats))
+        let (done, seconds) = clock.time(|| (0..repeats).try_for_each(|_| once().map(drop)));
+        done?;
+        Ok(seconds / f64::from(repeats))
     }))
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use inkstone_tensor::{DType, Device};
+use inkstone_tensor::{DType, Device, cpu};
 use serde::{Deserialize, Serialize};
 
 use super::Case;
@@ -14,11 +14,31 @@ const PEAK_LOOPS: u32 = 8_000_000;
 /// A round counts if the processor ran at this share of its best rate at least.
 const QUIET: f64 = 0.9;
 
+/// Which time counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// That on the wall, for a machine with nothing else to do.
+    #[default]
+    Wall,
+    /// That of the processor, summed over threads: with one thread it hardly depends on what else runs.
+    Processor,
+}
+
+impl Clock {
+    /// Seconds that some work takes.
+    pub(super) fn time<T>(self, work: impl FnOnce() -> T) -> (T, f64) {
+        let (begun, wall) = (cpu::process_seconds(), Instant::now());
+        let result = work();
+        let wall_s = wall.elapsed().as_secs_f64();
+        let processor_s = begun.and_then(|begun| Some(cpu::process_seconds()? - begun));
+        (result, if self == Self::Processor { processor_s.unwrap_or(wall_s) } else { wall_s })
+    }
+}
+
 /// Operations a second on registers alone, in G/s.
-pub(super) fn peak_gflops(device: &Device, operands: DType) -> Option<f64> {
-    let start = Instant::now();
-    let products = device.multiply_registers(operands, PEAK_LOOPS)?;
-    Some(2e-9 * products / start.elapsed().as_secs_f64())
+pub(super) fn peak_gflops(device: &Device, operands: DType, clock: Clock) -> Option<f64> {
+    let (products, seconds) = clock.time(|| device.multiply_registers(operands, PEAK_LOOPS));
+    Some(2e-9 * products? / seconds)
 }
 
 /// A case that is ready to run.
@@ -26,6 +46,7 @@ pub struct Prepared {
     pub(super) case: Case,
     pub(super) device: Device,
     pub(super) activations: DType,
+    pub(super) clock: Clock,
     pub(super) products: Option<f64>,
     /// Runs it; returns its seconds.
     pub(super) run: Box<dyn FnMut() -> Result<f64>>,
@@ -77,7 +98,7 @@ impl Prepared {
     /// # Errors
     /// What the case's own code gives: no memory.
     pub fn round(&mut self) -> Result<Round> {
-        let peak = || peak_gflops(&self.device, self.activations).unwrap_or(0.0);
+        let peak = || peak_gflops(&self.device, self.activations, self.clock).unwrap_or(0.0);
         let before = peak();
         let seconds = (self.run)()?;
         Ok(Round { seconds, peak_gflops: f64::midpoint(before, peak()) })

@@ -1,10 +1,8 @@
 //! Parts of the networks, and whole pictures.
 
-use std::time::Instant;
-
 use inkstone_tensor::{DType, Shape, Tensor, ops};
 
-use super::{Bench, Case};
+use super::{Bench, Case, Clock};
 use crate::models::qwen_image::{Inputs, Prompts, Transformer};
 use crate::models::qwen_vae::Vae;
 use crate::models::qwen25_vl::TextEncoder;
@@ -47,10 +45,9 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Run> {
     Ok(run)
 }
 
-fn seconds<T>(work: impl FnOnce() -> Result<T>) -> Result<f64> {
-    let start = Instant::now();
-    drop(work()?);
-    Ok(start.elapsed().as_secs_f64())
+fn seconds<T>(clock: Clock, work: impl FnOnce() -> Result<T>) -> Result<f64> {
+    let (done, seconds) = clock.time(work);
+    done.map(|_| seconds)
 }
 
 /// What a part of a network takes: the network with `parts` of them less the network without any, for one.
@@ -68,6 +65,7 @@ fn loader(bench: &Bench, component: &str) -> Loader {
 }
 
 fn layer(bench: &Bench, tokens: usize) -> Result<Run> {
+    let clock = bench.options.clock;
     let layers = bench.options.model.layers;
     let mut config = bench.options.model.text_encoder()?;
     let mut load = |num_layers: usize| -> Result<TextEncoder> {
@@ -82,7 +80,7 @@ fn layer(bench: &Bench, tokens: usize) -> Result<Run> {
     let prompts = [prompt];
     Ok(Box::new(move || {
         let ctx = Context::default();
-        let forward = |encoder: &TextEncoder| seconds(|| encoder.forward(&prompts, &ctx));
+        let forward = |encoder: &TextEncoder| seconds(clock, || encoder.forward(&prompts, &ctx));
         Ok(per_part(layers, forward(&with)?, forward(&without)?))
     }))
 }
@@ -97,6 +95,7 @@ fn transformer(bench: &Bench, blocks: usize) -> Result<Transformer> {
 }
 
 fn block(bench: &Bench, side_px: usize) -> Result<Run> {
+    let clock = bench.options.clock;
     let blocks = bench.options.model.blocks;
     let side = side_px / SIDE_STEP_PX;
     let grid = Grid { height: side, width: side };
@@ -116,24 +115,26 @@ fn block(bench: &Bench, side_px: usize) -> Result<Run> {
     Ok(Box::new(move || {
         let forward = |(network, conditioning, modulations): &(Transformer, _, _)| {
             let inputs = Inputs { latents: &latents, conditioning, modulations, step: 0 };
-            seconds(|| network.forward(&inputs, &Context::default()))
+            seconds(clock, || network.forward(&inputs, &Context::default()))
         };
         Ok(per_part(blocks, forward(&with)?, forward(&without)?))
     }))
 }
 
 fn modulations(bench: &Bench, steps: usize) -> Result<Run> {
+    let clock = bench.options.clock;
     let blocks = bench.options.model.blocks;
     let (with, without) = (transformer(bench, blocks)?, transformer(bench, 0)?);
     let timesteps: Vec<f32> = (0..steps).map(|i| 1.0 - i as f32 / steps as f32).collect();
     Ok(Box::new(move || {
         let forward =
-            |network: &Transformer| seconds(|| network.modulations(&timesteps, &Context::default()));
+            |network: &Transformer| seconds(clock, || network.modulations(&timesteps, &Context::default()));
         Ok(per_part(blocks, forward(&with)?, forward(&without)?))
     }))
 }
 
 fn decode(bench: &Bench, side_px: usize) -> Result<Run> {
+    let clock = bench.options.clock;
     let config = bench.options.model.vae()?;
     let mut loader = loader(bench, "VAE");
     let vae = Vae::load(&config, &mut loader)?;
@@ -141,7 +142,7 @@ fn decode(bench: &Bench, side_px: usize) -> Result<Run> {
     let side = side_px / config.scale_factor();
     let latents = random(bench, side * side, config.z_dim, DType::F32)?;
     let latents = latents.reshape(Shape::nhwc(1, side, side, config.z_dim))?;
-    Ok(Box::new(move || seconds(|| vae.decode(&latents, &Context::default()))))
+    Ok(Box::new(move || seconds(clock, || vae.decode(&latents, &Context::default()))))
 }
 
 fn picture(bench: &Bench, side_px: usize) -> Result<Run> {

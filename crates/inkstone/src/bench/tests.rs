@@ -2,7 +2,7 @@ use super::*;
 
 fn options() -> Options {
     let model = RandomModel { blocks: 1, layers: 1 };
-    Options { threads: Some(1), isa: None, precision: Precision::F32, model }
+    Options { threads: Some(1), isa: None, precision: Precision::F32, clock: Clock::Wall, model }
 }
 
 #[test]
@@ -55,4 +55,13 @@ fn more_weights_than_memory_are_refused_before_any_is_made() {
     let bench = Bench::new(Options { model, ..options() }).unwrap();
     let error = bench.prepare(Case::Block { side_px: 256 }).unwrap_err();
     assert_eq!(error.code(), "INK-0402");
+}
+
+#[test]
+fn both_clocks_count_work() {
+    let Some(begun) = cpu::process_seconds() else { return };
+    let work = || while cpu::process_seconds().is_some_and(|now| now < begun + 0.02) {};
+    assert!(Clock::Processor.time(work).1 > 0.0);
+    let nap = || std::thread::sleep(std::time::Duration::from_millis(5));
+    assert!(Clock::Wall.time(nap).1 >= 0.005);
 }

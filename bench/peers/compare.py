@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Ours and the peers in turns: ours, peer, ours, peer; every round beside what the processor could do just then.
+
+    compare.py --model FOLDER --torch VENV/bin/python [--inkstone PATH] [--cases block/256,..] [--rounds 7] [--json FILE]
+               [--sdcpp SD_CLI] [--quiet G/s]
+
+FOLDER is a slice of Qwen-Image in the diffusers layout; ../../golden/make or make_model.py of the peers' folder make one.
+A round counts if the register-only rate before and after it was 90 % of the quiet value (the best seen, unless --quiet
+gives it). Peers run in each type they have; their own best setting is what a ratio should be read against.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CASES = "block/256,block/512,block/1024,attention/4136x24x128,decode/256,decode/512,layer/128,linear/1088x3072x12288,first-step"
+QUIET = 0.9
+PROMPT = (
+    "A coffee shop entrance features a chalkboard sign reading Qwen Coffee two dollars per cup, with a neon light "
+    "beside it, a happy cat sleeps on the wooden chair near the window"
+)  # 40 tokens behind the template
+FIRST_STEP = """
+import sys, torch
+torch.set_num_threads({threads}); torch.set_grad_enabled(False)
+from diffusers import QwenImagePipeline
+pipe = QwenImagePipeline.from_pretrained({model!r}, dtype=torch.{dtype})
+pipe.set_progress_bar_config(disable=True)
+class Done(Exception): pass
+def stop(pipe, step, t, kw): raise Done
+try: pipe({prompt!r}, width=256, height=256, num_inference_steps=2, output_type="latent", callback_on_step_end=stop)
+except Done: pass
+"""
+TORCH_NAMES = {"bf16": "bfloat16", "f32": "float32"}
+
+
+class Warm:
+    """A program that answers each line with a line of JSON."""
+
+    def __init__(self, name, command, env=None):
+        self.name = name
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+        )
+
+    def ask(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"{self.name} ended at '{line}'")
+        return json.loads(answer)
+
+    def prepare(self, case):
+        self.ask("prepare " + case)
+
+    def seconds(self, case):
+        answer = self.ask(case)
+        return answer["round"]["seconds"] if "round" in answer else answer["seconds"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class FirstStep:
+    """A program from its start to the end of the first step, on the slice."""
+
+    def __init__(self, name, command, stop=None):
+        self.name, self.command, self.stop = name, command, stop
+
+    def prepare(self, _case):
+        self.seconds(_case)
+
+    def seconds(self, _case):
+        start = time.perf_counter()
+        process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for line in process.stdout:
+            if self.stop and self.stop in line:
+                taken = time.perf_counter() - start
+                process.terminate()
+                process.wait()
+                return taken
+        if process.wait() != 0 or self.stop:
+            sys.exit(f"{self.name} failed: {self.command}")
+        return time.perf_counter() - start
+
+    def close(self):
+        pass
+
+
+class SdCpp:
+    """stable-diffusion.cpp, a process a round: its own progress tells the seconds of a step."""
+
+    def __init__(self, args, wtype):
+        self.name, self.args, self.wtype = f"sd.cpp {wtype}", args, wtype
+
+    def prepare(self, case):
+        self.seconds(case)
+
+    def seconds(self, case):
+        kind, size = case.split("/")
+        model, steps = self.args.model, 3
+        with tempfile.TemporaryDirectory() as folder:
+            command = [self.args.sdcpp, "--diffusion-model", f"{model}/transformer/diffusion_pytorch_model.safetensors"]
+            command += ["--vae", f"{model}/sdcpp/vae_wan.safetensors", "--llm", f"{model}/text_encoder/model.safetensors"]
+            command += ["--mmap", "--diffusion-fa", "-W", size, "-H", size, "-t", str(self.args.threads), "-v"]
+            command += ["--steps", str(steps), "--cfg-scale", "1", "--sampling-method", "euler", "-p", PROMPT]
+            command += ["-o", f"{folder}/out.png"] + ([] if self.wtype == "bf16" else ["--type", self.wtype])
+            text = subprocess.run(command, capture_output=True, text=True).stdout
+        if kind == "decode":
+            return float(re.search(r"computing vae decode graph completed, taking ([\d.]+)s", text)[1])
+        rates = re.findall(rf"\| (\d+)/{steps} - ([\d.]+)(s/it|it/s)", text)
+        _, value, unit = [rate for rate in rates if int(rate[0]) == steps][-1]
+        step = float(value) if unit == "s/it" else 1 / float(value)
+        blocks = json.loads(Path(model, "transformer/config.json").read_text())["num_layers"]
+        return step / blocks  # what is not in blocks is below 3 %
+
+    def close(self):
+        pass
+
+
+def contestants(args, case):
+    """Those that run a case, ours first."""
+    kind = case.split("/")[0]
+    if kind == "first-step":
+        ours = [args.inkstone, "generate", "-m", args.model, "-p", PROMPT, "--size", "256x256", "--steps", "2"]
+        ours += ["--true-cfg-scale", "1", "--threads", str(args.threads), "--json", "-o", f"{tempfile.gettempdir()}/first.png"]
+        found = [FirstStep(f"ours {dtype}", ours + ["--dtype", dtype], stop='"done":1,') for dtype in args.ours]
+        for dtype in args.dtypes if args.torch else []:
+            fields = dict(model=args.model, dtype=TORCH_NAMES[dtype], prompt=PROMPT, threads=args.threads)
+            found.append(FirstStep(f"torch {dtype}", [args.torch, "-c", FIRST_STEP.format(**fields)]))
+        return found
+    found = []
+    for dtype in args.ours:
+        command = [args.inkstone, "bench", "-", "--json", "--dtype", dtype, "--threads", str(args.threads)]
+        command += ["--clock", args.clock]
+        found.append(Warm(f"ours {dtype}", command))
+    for dtype in args.dtypes if args.torch else []:
+        command = [args.torch, str(HERE / "torch_cases.py"), "--model", args.model, "--dtype", dtype]
+        found.append(Warm(f"torch {dtype}", command + ["--threads", str(args.threads), "--clock", args.clock]))
+    if args.sdcpp and kind in ("block", "decode"):
+        found += [SdCpp(args, wtype) for wtype in args.wtypes]
+    return found
+
+
+def calibrate(meter):
+    time.sleep(0.3)  # the threads of what just ran still spin
+    return meter.ask("peaks")["peak_gflops"]["f32"]
+
+
+def measure(args, case, meter):
+    """Rounds of all contestants: lists of (seconds, calibration) by name."""
+    players = contestants(args, case)
+    for player in players:
+        player.prepare(case)
+    rounds = {player.name: [] for player in players}
+    for _ in range(args.rounds):
+        for player in players:
+            before = calibrate(meter)
+            seconds = player.seconds(case)
+            rounds[player.name].append((seconds, min(before, calibrate(meter))))
+    for player in players:
+        player.close()
+    return rounds
+
+
+def summarise(args, case, rounds, quiet):
+    """Rows of a case: median, spread and ratio of each contestant, over its quiet rounds."""
+    rows = []
+    for name, runs in rounds.items():
+        good = [seconds for seconds, rate in runs if rate >= QUIET * quiet]
+        row = {"case": case, "who": name, "rounds": len(runs), "quiet_rounds": len(good), "quiet": len(good) >= 3}
+        used = sorted(good or [seconds for seconds, _ in runs])
+        row |= {"seconds": statistics.median(used), "min": used[0], "max": used[-1]}
+        row["calibration"] = statistics.median(rate for _, rate in runs)
+        rows.append(row)
+    ours = min((row for row in rows if row["who"].startswith("ours")), key=lambda row: row["seconds"])
+    for row in rows:
+        row["ratio"] = row["seconds"] / ours["seconds"]
+    return rows
+
+
+def show(rows):
+    for row in rows:
+        time_range = f"{row['min'] * 1e3:.1f}..{row['max'] * 1e3:.1f}"
+        note = "" if row["quiet"] else "  BUSY MACHINE"
+        print(
+            f"{row['case']:24} {row['who']:12} {row['seconds'] * 1e3:10.1f} ms {time_range:>20}  "
+            f"{row['ratio']:5.2f}x  {row['quiet_rounds']}/{row['rounds']} rounds, calibration {row['calibration']:.0f}{note}",
+            flush=True,
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a slice of Qwen-Image in the diffusers layout")
+    parser.add_argument("--inkstone", default=str(HERE / "../../target/release/inkstone"))
+    parser.add_argument("--torch", help="a python with torch, diffusers and transformers")
+    parser.add_argument("--sdcpp", help="sd-cli, built with GGML_LLAMAFILE=ON")
+    parser.add_argument("--cases", default=CASES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--clock", default="wall", choices=["wall", "cpu"],
+        help="cpu counts processor time: with --threads 1 it hardly depends on what else runs; not for first-step and sd.cpp",
+    )
+    parser.add_argument("--ours", default="bf16,f32", type=lambda text: text.split(","))
+    parser.add_argument("--dtypes", default="bf16,f32", type=lambda text: text.split(","), help="of torch")
+    parser.add_argument("--wtypes", default="bf16,q8_0", type=lambda text: text.split(","), help="of sd.cpp")
+    parser.add_argument("--quiet", type=float, help="f32 G/s of the quiet machine [the best seen]")
+    parser.add_argument("--json", help="append rows to this file")
+    args = parser.parse_args()
+
+    meter = Warm("meter", [args.inkstone, "bench", "-", "--json", "--threads", str(args.threads), "--clock", args.clock])
+    quiet = args.quiet or max(calibrate(meter) for _ in range(5))
+    print(f"{platform.machine()}, {args.threads} threads, calibration {quiet:.0f} G/s, load {os.getloadavg()[0]:.1f}")
+    for case in args.cases.split(","):
+        rounds = measure(args, case, meter)
+        quiet = args.quiet or max(quiet, *(rate for runs in rounds.values() for _, rate in runs))
+        rows = summarise(args, case, rounds, quiet)
+        show(rows)
+        if args.json:
+            with open(args.json, "a") as out:
+                for row in rows:
+                    out.write(json.dumps({**row, "quiet_gflops": quiet, "threads": args.threads}) + "\n")
+    meter.close()
+
+
+main()
