@@ -55,8 +55,15 @@ fn cpu_tables() -> Vec<&'static str> {
         {
             tables.push("avx2");
         }
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+        {
             tables.push("avx512");
+            if is_x86_feature_detected!("avx512bf16") {
+                tables.push("avx512bf16");
+            }
         }
     }
     tables
