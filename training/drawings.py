@@ -35,7 +35,7 @@ def shrink(rgba_u8, size_px):
 
 def place(rgba, scale, center, out_px):
     """Draws each [n, 4, s, s] picture at its scale (1 = fills the frame) and centre (-1..1 in x and y) on an empty frame."""
-    theta = torch.zeros(len(rgba), 2, 3)
+    theta = torch.zeros(len(rgba), 2, 3, device=rgba.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
     theta[:, :, 2] = -center / scale[:, None]
     grid = F.affine_grid(theta, (len(rgba), 4, out_px, out_px), align_corners=False)

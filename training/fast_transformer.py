@@ -6,14 +6,14 @@ import torch.nn.functional as F
 def rope_tables(model, side, text_tokens):
     """(cos, sin) [1, text + image, 1, head / 2] of a square picture of side x side tokens; text comes first."""
     image, text = model.pos_embed([[(1, side, side)]], max_txt_seq_len=text_tokens, device=torch.device("cpu"))
-    both = torch.cat([text, image], 0)
+    both = torch.cat([text, image], 0).to(model.proj_out.weight.device)
     return both.real.float()[None, :, None, :], both.imag.float()[None, :, None, :]
 
 
 def rotate(x, rope):
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = rope
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
 
 
 def modulate(x, shift, scale):
@@ -25,7 +25,7 @@ def joint_attention(attn, image, text, mask, rope):
     q = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), attn.norm_q(heads(attn.to_q(image)))], 1)
     k = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), attn.norm_k(heads(attn.to_k(image)))], 1)
     v = torch.cat([heads(attn.add_v_proj(text)), heads(attn.to_v(image))], 1)
-    q, k, v = (y.transpose(1, 2) for y in (rotate(q, rope), rotate(k, rope), v))
+    q, k, v = (y.to(v.dtype).transpose(1, 2) for y in (rotate(q, rope), rotate(k, rope), v))
     o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
     t = text.shape[1]
     return attn.to_out[0](o[:, t:]), attn.to_add_out(o[:, :t])
@@ -45,7 +45,7 @@ def forward(model, tokens, text, text_mask, sigma, rope):
     """tokens [n, i, 64], text [n, t, dim], text_mask [n, t] bool, sigma [n]; the velocity [n, i, 64]."""
     image, text = model.img_in(tokens), model.txt_in(model.txt_norm(text))
     time = model.time_text_embed(sigma, image)
-    mask = torch.cat([text_mask, torch.ones(image.shape[:2], dtype=torch.bool)], 1)[:, None, None, :]
+    mask = torch.cat([text_mask, torch.ones(image.shape[:2], dtype=torch.bool, device=image.device)], 1)[:, None, None, :]
     active = F.silu(time)
     for block in model.transformer_blocks:
         image, text = block_forward(block, image, text, active, mask, rope)

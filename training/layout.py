@@ -58,7 +58,7 @@ def new_vae(base, mult=(1, 2, 4, 4), res_blocks=1, mean=None, std=None):
 
 def used_slices(vae):
     """The state without the zero slices, in f16."""
-    return {k: (t[:, :, -1] if t.dim() == 5 else t).detach().half().contiguous() for k, t in vae.state_dict().items()}
+    return {k: (t[:, :, -1] if t.dim() == 5 else t).detach().half().cpu().contiguous() for k, t in vae.state_dict().items()}
 
 
 def load_used_slices(vae, state):

@@ -24,14 +24,14 @@ def sigmas(steps, tokens):
 def draw(models, prompts, steps=20, guidance=4.0, seed=0):
     """u8 [n, size, size, 3]. `models` has transformer, text_encoder, vae, mean, std, tokens (Prompts) and side (latent tokens)."""
     side, n = models.side, len(prompts)
-    x = pack(torch.randn(n, 16, 2 * side, 2 * side, generator=torch.Generator().manual_seed(seed)))
+    x = pack(torch.randn(n, 16, 2 * side, 2 * side, generator=torch.Generator().manual_seed(seed))).to(models.mean.device)
     def condition(texts):
         ids, mask = models.tokens.encode(texts)
         return models.text_encoder(ids, models.tokens.prefix), mask, fast_transformer.rope_tables(models.transformer, side, ids.shape[1])
     (text, mask, rope), (no_text, no_mask, no_rope) = condition(prompts), condition([" "] * n)
     levels = sigmas(steps, side * side)
     for now, then in zip(levels, levels[1:]):
-        sigma = torch.full((n,), now)
+        sigma = torch.full((n,), now, device=x.device)
         with_text = fast_transformer.forward(models.transformer, x, text, mask, sigma, rope)
         without = fast_transformer.forward(models.transformer, x, no_text, no_mask, sigma, no_rope)
         v = without + guidance * (with_text - without)
@@ -39,7 +39,7 @@ def draw(models, prompts, steps=20, guidance=4.0, seed=0):
         x = x + (then - now) * v
     z = unpack(x, 2 * side, 2 * side) * models.std + models.mean
     y = torch.cat([decode(models.vae, part).clamp(-1, 1) for part in z.split(16)])
-    return ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def sheet(pictures, columns, path):

@@ -72,7 +72,7 @@ def latents(scenes, drawings, vae, mean, std):
     """Normalised packed latents of every scene, f16."""
     parts = []
     for s in range(0, len(scenes), 32):
-        x = torch.stack([picture(scene, drawings) for scene in scenes[s:s + 32]])
+        x = torch.stack([picture(scene, drawings) for scene in scenes[s:s + 32]]).to(mean.device)
         parts.append(pack((encode(vae, x)[0] - mean) / std).half())
     return torch.cat(parts)
 
@@ -80,9 +80,9 @@ def latents(scenes, drawings, vae, mean, std):
 class Prompts:
     """Token ids as the text encoder gets them: the template's prefix apart, the rest right-padded."""
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-        self.prefix = torch.tensor(tokenizer.encode(captions.PREFIX).ids)
+    def __init__(self, tokenizer, device="cpu"):
+        self.tokenizer, self.device = tokenizer, device
+        self.prefix = torch.tensor(tokenizer.encode(captions.PREFIX).ids, device=device)
         self.suffix = tokenizer.encode(captions.SUFFIX).ids
         self.padding = tokenizer.token_to_id("<|endoftext|>")
         assert len(self.prefix) == 34, "the reference drops 34 tokens"
@@ -95,4 +95,5 @@ class Prompts:
         rows = [e.ids + self.suffix for e in self.tokenizer.encode_batch(texts)]
         longest = max(length, *map(len, rows))
         ids = torch.tensor([r + [self.padding] * (longest - len(r)) for r in rows])
-        return ids, torch.arange(longest)[None] < torch.tensor([len(r) for r in rows])[:, None]
+        mask = torch.arange(longest)[None] < torch.tensor([len(r) for r in rows])[:, None]
+        return ids.to(self.device), mask.to(self.device)

@@ -12,7 +12,8 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x):
-        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS))
+        wide = x.float()
+        return self.weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + EPS)).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -59,7 +60,7 @@ class Layer(nn.Module):
 
 def rotate(x, rope):
     a, b = x.chunk(2, -1)
-    return x * rope[0] + torch.cat([-b, a], -1) * rope[1]
+    return (x * rope[0] + torch.cat([-b, a], -1) * rope[1]).to(x.dtype)
 
 
 class TextEncoder(nn.Module):
@@ -82,14 +83,14 @@ class TextEncoder(nn.Module):
     def forward(self, ids, prefix):
         """Hidden states of `ids` [n, t] after the final norm. Padding stands at the end, where causal attention never looks back at it."""
         t, p = ids.shape[1], len(prefix)
-        angles = torch.outer(torch.arange(p + t).float(), self.frequencies).repeat(1, 2)
+        angles = torch.outer(torch.arange(p + t, device=ids.device).float(), self.frequencies).repeat(1, 2)
         cos, sin = angles.cos(), angles.sin()
-        visible = torch.ones(t, p + t, dtype=torch.bool).tril(p)
+        visible = torch.ones(t, p + t, dtype=torch.bool, device=ids.device).tril(p)
         x, before = self.embed_tokens(ids), self.embed_tokens(prefix[None])
         for layer in self.layers:
             qp, kp, vp = layer.self_attn.project(layer.input_layernorm(before), (cos[:p], sin[:p]))
             before = layer.after_attention(before, F.scaled_dot_product_attention(qp, kp, vp, is_causal=True))
             q, k, v = layer.self_attn.project(layer.input_layernorm(x), (cos[p:], sin[p:]))
-            k, v = (torch.cat([shared.expand(len(ids), -1, -1, -1), own], 2) for shared, own in ((kp, k), (vp, v)))
+            k, v = (torch.cat([shared.expand(len(ids), -1, -1, -1).to(own.dtype), own], 2) for shared, own in ((kp, k), (vp, v)))
             x = layer.after_attention(x, F.scaled_dot_product_attention(q, k, v, attn_mask=visible))
         return self.norm(x)

@@ -3,11 +3,12 @@
     python train_dit.py --data data/emoji256.npz --vae vae.pt --tokenizer tokenizer/tokenizer.json \
         --names concepts72.txt --styles noto --minutes 120 --state dit.state --out dit.pt
 
-Resumable: run the same command again; --minutes is the processor time of all runs together, per thread. --out holds the averaged weights in f16.
+Resumable, also after SIGTERM: run the same command again; --minutes is the processor time of all runs together, per thread. --out holds the averaged weights in f16.
 """
 import argparse
 import os
 import random
+import signal
 import time
 from types import SimpleNamespace
 
@@ -55,16 +56,17 @@ def arguments():
     p.add_argument("--compile", action="store_true", help="a third faster on a CPU, after a minute or two of compiling")
     p.add_argument("--minutes", type=float, default=120)
     p.add_argument("--save-minutes", type=float, default=8)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--device", default="cpu", help="cuda trains in bf16 (not yet tried)")
     p.add_argument("--state", required=True)
     p.add_argument("--out", required=True)
     return p.parse_args()
 
 
-def load_vae(path):
+def load_vae(path, device):
     ck = torch.load(path)
-    vae = load_used_slices(new_vae(ck["base"]), ck["state"]).eval().requires_grad_(False)
-    mean, std = (torch.tensor(ck[k]).view(1, -1, 1, 1) for k in ("mean", "std"))
+    vae = load_used_slices(new_vae(ck["base"]), ck["state"]).eval().requires_grad_(False).to(device)
+    mean, std = (torch.tensor(ck[k], device=device).view(1, -1, 1, 1) for k in ("mean", "std"))
     return vae, mean, std, ck["size"]
 
 
@@ -81,12 +83,13 @@ class Trainer:
         self.args, self.rng = args, random.Random()
         styles = args.styles.split(",")
         names = set(open(args.names).read().split("\n")) if args.names else None
-        vae, mean, std, size = load_vae(args.vae)
+        vae, mean, std, size = load_vae(args.vae, args.device)
         self.drawings = Drawings(args.data, size, styles, names)
-        prompts = Prompts(Tokenizer.from_file(args.tokenizer))
+        prompts = Prompts(Tokenizer.from_file(args.tokenizer), args.device)
         self.transformer = new_transformer(args.dim, args.heads, args.layers, args.dim)
         self.text_encoder = TextEncoder(prompts.tokenizer.get_vocab_size(), args.dim, args.text_layers, args.dim // 32, args.dim // 96, args.dim * 8 // 3)
         zero_outputs(self.transformer)
+        self.transformer, self.text_encoder = self.transformer.to(args.device), self.text_encoder.to(args.device)
         self.models = SimpleNamespace(transformer=self.transformer, text_encoder=self.text_encoder, vae=vae, mean=mean, std=std, tokens=prompts, side=size // VAE_SCALE // PATCH)
         self.scenes = singles(len(self.drawings), args.background_share)
         if args.pairs + args.counts:
@@ -110,7 +113,7 @@ class Trainer:
             self.text_encoder.load_state_dict({k: v.float() for k, v in start["te"].items()})
         self.average = [p.detach().clone() for p in self.params]
         if os.path.exists(args.state):
-            state = torch.load(args.state)
+            state = torch.load(args.state, map_location=args.device)
             for p, a, saved, mean in zip(self.params, self.average, state["params"], state["average"]):
                 p.data.copy_(saved)
                 a.copy_(mean)
@@ -123,8 +126,8 @@ class Trainer:
         at = torch.multinomial(self.weights, n, replacement=True)
         texts = [self.rng.choice(EMPTY) if self.rng.random() < DROP_CAPTION else self.caption(i) for i in at]
         sigma = torch.where(torch.rand(n) < UNIFORM_SHARE, torch.rand(n), torch.sigmoid(torch.randn(n) + 0.2))
-        z = self.latents[at].float()
-        return z, torch.randn_like(z), sigma, *tokens.encode(texts, self.args.text_tokens)
+        z = self.latents[at.to(self.latents.device)].float()
+        return z, torch.randn_like(z), sigma.to(z.device), *tokens.encode(texts, self.args.text_tokens)
 
     def caption(self, scene):
         """One that fits."""
@@ -135,8 +138,10 @@ class Trainer:
 
     def loss(self, z, noise, sigma, ids, mask):
         x = (1 - sigma)[:, None, None] * z + sigma[:, None, None] * noise
-        text = self.text_encoder(ids, self.models.tokens.prefix)
-        return (fast_transformer.forward(self.transformer, x, text, mask, sigma, self.rope) - (noise - z)).square().mean()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+            text = self.text_encoder(ids, self.models.tokens.prefix)
+            v = fast_transformer.forward(self.transformer, x, text, mask, sigma, self.rope)
+        return (v.float() - (noise - z)).square().mean()
 
     def train_step(self, share):
         args = self.args
@@ -164,7 +169,7 @@ class Trainer:
         current = [p.data.clone() for p in self.params]
         for p, a in zip(self.params, self.average):
             p.data.copy_(a)
-        half = lambda m: {k: v.half() for k, v in m.state_dict().items()}
+        half = lambda m: {k: v.half().cpu() for k, v in m.state_dict().items()}
         torch.save(dict(dit=half(self.transformer), te=half(self.text_encoder), text_config=self.text_encoder.config, dim=args.dim, heads=args.heads, layers=args.layers,
                         size=self.drawings.size_px, step=self.step, samples=self.step * args.batch, minutes=self.minutes, arguments=vars(args)), args.out)
         sheet(draw(self.models, SHEET), 8, args.out.replace(".pt", ".png"))
@@ -173,7 +178,9 @@ class Trainer:
 
     def run(self):
         last, saved, losses = time.process_time(), time.time(), []
-        while self.minutes < self.args.minutes:
+        asked_to_stop = []
+        signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.append(True))
+        while self.minutes < self.args.minutes and not asked_to_stop:
             losses.append(self.train_step(self.minutes / self.args.minutes))
             now = time.process_time()
             self.minutes += (now - last) / 60 / self.args.threads

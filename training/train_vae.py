@@ -31,7 +31,8 @@ def arguments():
     p.add_argument("--lr", type=float, default=2.5e-3)
     p.add_argument("--kl", type=float, default=1e-4)
     p.add_argument("--save-minutes", type=float, default=2)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--device", default="cpu", help="cuda trains in bf16 (not yet tried)")
     p.add_argument("--state", required=True)
     p.add_argument("--out", required=True)
     return p.parse_args()
@@ -39,13 +40,14 @@ def arguments():
 
 def pictures(drawings, count, size_px):
     """Drawings as in the scenes of the transformer: full size, background size, or half size anywhere; a third mirrored."""
-    rgba = drawings.rgba[torch.randint(len(drawings), (count,))]
-    rgba = torch.where(torch.rand(count, 1, 1, 1) < 0.33, rgba.flip(-1), rgba)
-    kind = torch.rand(count)
-    scale = torch.where(kind < 0.4, 1.0, torch.where(kind < 0.7, 0.85, 0.45 + 0.6 * torch.rand(count)))
-    center = (torch.rand(count, 2) - 0.5) * torch.where(kind < 0.7, 0.0, 1.0)[:, None]
-    background = torch.rand(count, 3, 1, 1)
-    background[torch.rand(count) < 0.4] = 1.0
+    rand = lambda *shape: torch.rand(*shape, device=drawings.rgba.device)
+    rgba = drawings.rgba[(rand(count) * len(drawings)).long()]
+    rgba = torch.where(rand(count, 1, 1, 1) < 0.33, rgba.flip(-1), rgba)
+    kind = rand(count)
+    scale = torch.where(kind < 0.4, 1.0, torch.where(kind < 0.7, 0.85, 0.45 + 0.6 * rand(count)))
+    center = (rand(count, 2) - 0.5) * torch.where(kind < 0.7, 0.0, 1.0)[:, None]
+    background = rand(count, 3, 1, 1)
+    background[rand(count) < 0.4] = 1.0
     return over(place(rgba, scale, center, size_px), background) * 2 - 1
 
 
@@ -57,10 +59,11 @@ def crops(x, size_px):
 
 
 def loss_of(vae, x, kl_weight):
-    mean, log_var = encode(vae, x)
-    log_var = log_var.clamp(-12, 4)
-    z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-    y = decode(vae, z + LATENT_NOISE * torch.rand(len(x), 1, 1, 1) * torch.randn_like(z))
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        mean, log_var = (h.float() for h in encode(vae, x))
+        log_var = log_var.clamp(-12, 4)
+        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+        y = decode(vae, z + LATENT_NOISE * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(z)).float()
     d = y - x
     edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
     squared = (d * d).mean()
@@ -80,7 +83,7 @@ def write_model(vae, drawings, args, path):
     psnr = 10 * math.log10(4 / F.mse_loss(y, x).item())
     torch.save(dict(state=used_slices(vae), base=args.base, mean=mean.tolist(), std=std.tolist(), size=args.size, psnr=psnr), path)
     sheet = torch.stack([x, y], 1).flatten(0, 1).add(1).mul(127.5).round().byte()
-    rows = sheet.view(8, 12, 3, args.size, args.size).permute(0, 3, 1, 4, 2).reshape(8 * args.size, 12 * args.size, 3)
+    rows = sheet.cpu().view(8, 12, 3, args.size, args.size).permute(0, 3, 1, 4, 2).reshape(8 * args.size, 12 * args.size, 3)
     Image.fromarray(rows.numpy()).save(path.replace(".pt", ".png"))
     torch.random.set_rng_state(keep)
     return psnr
@@ -92,12 +95,13 @@ def main():
     torch.manual_seed(int(time.time()))
     use_single_frame_convs()
     drawings = Drawings(args.data, args.size)
-    vae = new_vae(args.base)
+    drawings.rgba = drawings.rgba.to(args.device)
+    vae = new_vae(args.base).to(args.device)
     params = [p for name, p in vae.named_parameters() if "time_conv" not in name]
     optimizer = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
     step, done = 0, 0.0
     if os.path.exists(args.state):
-        state = torch.load(args.state)
+        state = torch.load(args.state, map_location=args.device)
         vae.load_state_dict(state["vae"])
         optimizer.load_state_dict(state["optimizer"])
         step, done = state["step"], state["minutes"]
