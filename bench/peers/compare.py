@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -74,24 +75,26 @@ class Warm:
 class FirstStep:
     """A program from its start to the end of the first step, on the slice."""
 
-    def __init__(self, name, command, stop=None):
-        self.name, self.command, self.stop = name, command, stop
+    def __init__(self, name, command, clock, stop=None):
+        self.name, self.command, self.clock, self.stop = name, command, clock, stop
 
     def prepare(self, _case):
         self.seconds(_case)
 
     def seconds(self, _case):
-        start = time.perf_counter()
+        begun = self.now()
         process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for line in process.stdout:
-            if self.stop and self.stop in line:
-                taken = time.perf_counter() - start
-                process.terminate()
-                process.wait()
-                return taken
-        if process.wait() != 0 or self.stop:
+        stopped = any(self.stop and self.stop in line for line in process.stdout)
+        taken = time.perf_counter() - begun
+        if stopped:
+            process.terminate()
+        if process.wait() != 0 and not stopped:
             sys.exit(f"{self.name} failed: {self.command}")
-        return time.perf_counter() - start
+        return taken if self.clock == "wall" else self.now() - begun
+
+    def now(self):
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that have ended
+        return time.perf_counter() if self.clock == "wall" else used.ru_utime + used.ru_stime
 
     def close(self):
         pass
@@ -134,10 +137,10 @@ def contestants(args, case):
     if kind == "first-step":
         ours = [args.inkstone, "generate", "-m", args.model, "-p", PROMPT, "--size", "256x256", "--steps", "2"]
         ours += ["--true-cfg-scale", "1", "--threads", str(args.threads), "--json", "-o", f"{tempfile.gettempdir()}/first.png"]
-        found = [FirstStep(f"ours {dtype}", ours + ["--dtype", dtype], stop='"done":1,') for dtype in args.ours]
+        found = [FirstStep(f"ours {dtype}", ours + ["--dtype", dtype], args.clock, stop='"done":1,') for dtype in args.ours]
         for dtype in args.dtypes if args.torch else []:
             fields = dict(model=args.model, dtype=TORCH_NAMES[dtype], prompt=PROMPT, threads=args.threads)
-            found.append(FirstStep(f"torch {dtype}", [args.torch, "-c", FIRST_STEP.format(**fields)]))
+            found.append(FirstStep(f"torch {dtype}", [args.torch, "-c", FIRST_STEP.format(**fields)], args.clock))
         return found
     found = []
     for dtype in args.ours:
@@ -211,7 +214,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
         "--clock", default="wall", choices=["wall", "cpu"],
-        help="cpu counts processor time: with --threads 1 it hardly depends on what else runs; not for first-step and sd.cpp",
+        help="cpu counts processor time: with --threads 1 it hardly depends on what else runs; not for sd.cpp",
     )
     parser.add_argument("--ours", default="bf16,f32", type=lambda text: text.split(","))
     parser.add_argument("--dtypes", default="bf16,f32", type=lambda text: text.split(","), help="of torch")
