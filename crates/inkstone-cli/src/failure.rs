@@ -40,8 +40,10 @@ mod codes {
     pub(super) const OUTPUT_PLACE: &str = "INK-0252";
     pub(super) const NO_REQUEST: &str = "INK-0253";
     pub(super) const WRITE: &str = "INK-0450";
+    pub(super) const OTHER_PIXELS: &str = "INK-0550";
 }
 
+const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 const EXIT_DISK: u8 = 4;
 
@@ -113,6 +115,14 @@ impl Failure {
             }
             other => other,
         }
+    }
+
+    /// A picture was drawn again and came out otherwise.
+    pub(crate) fn other_pixels(old: &Path) -> Self {
+        let what = format!("the new pixels are not those of {}", old.display());
+        let why = "another version, kind of processor, --dtype or model drew it, or it was edited since";
+        let cure = "draw with what drew it; inkstone info prints the settings in it";
+        Self::told(codes::OTHER_PIXELS, EXIT_FAILED, what, why, cure)
     }
 
     /// A picture says nothing that could be drawn again.

@@ -22,11 +22,25 @@ const MAX_PROMPT_BYTES: u64 = 4 * MAX_PROMPT_CHARS as u64;
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
     let stored =
         draw.config_from_metadata.as_deref().map(record::settings).transpose()?.map(|(stored, _)| stored);
-    pictures(draw, stored.as_ref(), session).map(drop)
+    pictures(draw, stored.as_ref(), OtherModel::Warned, session).map(drop)
+}
+
+/// What happens when stored settings are of another model than the one that draws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OtherModel {
+    /// They are starting points: the picture is drawn, with a warning.
+    Warned,
+    /// The same picture is wanted, which another model cannot draw.
+    Refused,
 }
 
 /// Draws what the flags and a stored request say.
-pub(super) fn pictures(draw: &Draw, stored: Option<&Metadata>, session: &Session) -> Result<Vec<Picture>> {
+pub(super) fn pictures(
+    draw: &Draw,
+    stored: Option<&Metadata>,
+    other: OtherModel,
+    session: &Session,
+) -> Result<Vec<Picture>> {
     let Some(prompt) = prompt(draw)?.or_else(|| stored.and_then(|r| r.prompt.clone())) else {
         return Err(Failure::no_prompt());
     };
@@ -35,19 +49,28 @@ pub(super) fn pictures(draw: &Draw, stored: Option<&Metadata>, session: &Session
     }
     let init = init(draw, stored)?;
     let mut drawing = Drawing::open(session, &draw.how, stored)?;
-    if let Some(other) = stored.and_then(|s| s.model.as_deref()).filter(|name| *name != drawing.model().name)
-    {
-        let ours = &drawing.model().name;
-        session
-            .terminal
-            .warn(&format!("the settings are of the model {other}; {ours} draws; --model chooses"));
-    }
+    check_model(stored, &drawing.model().name, other, session)?;
     let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
     let paths = drawing.paths(&requests)?;
     if draw.how.dry_run {
         return dry_run(&requests, &paths, &drawing, session).map(|()| Vec::new());
     }
     drawing.draw(&requests, &paths)
+}
+
+/// Whether the settings are of the model that draws.
+fn check_model(stored: Option<&Metadata>, ours: &str, other: OtherModel, session: &Session) -> Result<()> {
+    let Some(theirs) = stored.and_then(|s| s.model.as_deref()).filter(|name| *name != ours) else {
+        return Ok(());
+    };
+    if other == OtherModel::Refused {
+        let why = format!("{theirs} drew it; {ours} would draw, and draw something else");
+        let cure = format!("name the folder of {theirs} with --model");
+        return Err(Failure::usage("the picture is of another model", why, cure));
+    }
+    let warning = format!("the settings are of the model {theirs}; {ours} draws; --model chooses");
+    session.terminal.warn(&warning);
+    Ok(())
 }
 
 /// The picture to start from: only flags name one, a stranger's file names none.

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use inkstone::Pixels;
 use inkstone::codec::{Metadata, Origin};
+use serde_json::json;
 
+use super::generate::OtherModel;
 use super::{Session, generate};
 use crate::args::{Draw, Info};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::record;
 
 pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
@@ -28,21 +31,22 @@ pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
 /// Draws the picture again. What the file says can choose neither a model nor a file to read: flags do.
 fn replay(args: &Info, stored: &Metadata, session: &Session) -> Result<()> {
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
-    let drawn = generate::pictures(&draw, Some(stored), session)?;
-    if let Some(drawn) = drawn.first() {
-        session.terminal.note(&compare(&args.picture, &drawn.pixels));
-    }
-    Ok(())
+    let other = if args.how.model.is_some() { OtherModel::Warned } else { OtherModel::Refused };
+    let drawn = generate::pictures(&draw, Some(stored), other, session)?;
+    drawn.first().map_or(Ok(()), |new| compare(&args.picture, &new.pixels, session))
 }
 
-/// Whether the new pixels are the old ones, in words.
-fn compare(old: &Path, new: &inkstone::Pixels) -> String {
-    let old_pixels = record::picture(old);
-    match old_pixels {
-        Ok(pixels) if pixels == *new => format!("the pixels are those of {}", old.display()),
-        Ok(_) => {
-            format!("the pixels differ from {}: another version, processor or --dtype drew it", old.display())
-        }
-        Err(_) => "no picture to compare with".to_owned(),
+/// Says whether the new pixels are the old ones; that they are not is an error.
+fn compare(old: &Path, new: &Pixels, session: &Session) -> Result<()> {
+    let identical = record::picture(old).ok().map(|pixels| pixels == *new);
+    if session.terminal.json() {
+        let path = old.to_string_lossy();
+        session.terminal.event(&json!({"event": "replay", "path": path, "identical": identical}))?;
     }
+    match identical {
+        Some(true) => session.terminal.note(&format!("the pixels are those of {}", old.display())),
+        Some(false) => return Err(Failure::other_pixels(old)),
+        None => session.terminal.note("no picture to compare with"),
+    }
+    Ok(())
 }

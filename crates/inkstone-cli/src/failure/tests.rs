@@ -87,6 +87,7 @@ fn docs_list_every_code() {
         Failure::output_place("x".as_ref(), "", ""),
         Failure::no_request("x".as_ref(), ""),
         Failure::write("x".as_ref(), &io),
+        Failure::other_pixels("x".as_ref()),
     ] {
         let Failure::Told(told) = failure else { panic!() };
         let row = format!("| {} | {} |", told.code, told.exit);

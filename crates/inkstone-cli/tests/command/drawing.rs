@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use inkstone::codec::{Metadata, png};
 use serde_json::Value;
 
-use crate::dir::{Dir, pixels, same_pixels, tiny};
+use crate::dir::{Dir, Run, copy_model, pixels, same_pixels, tiny};
 
 /// Few steps: these tests are not about the picture.
 const QUICK: [&str; 4] = ["--steps", "2", "--seed", "7"];
@@ -108,6 +109,43 @@ fn replay_gives_the_same_pixels() {
     ]);
     dir.ok(["info", "--replay", "c.png", "-o", "d.png"]);
     assert!(fs::read(dir.path("c.png")).unwrap() == fs::read(dir.path("d.png")).unwrap());
+}
+
+#[test]
+fn a_replay_that_comes_out_otherwise_fails() {
+    let dir = Dir::new();
+    dir.ok(quick(&["a red apple", "-o", "a.png"]));
+    let identical = |run: &Run| -> Value {
+        let events = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.into_iter().find(|e| e["event"] == "replay").unwrap()["identical"].clone()
+    };
+    let run = dir.run(["info", "--replay", "a.png", "-o", "b.png", "--json"]);
+    assert_eq!((run.code, identical(&run)), (Some(0), true.into()), "{run:#?}");
+    // The request of one picture in the pixels of another.
+    let mut other = pixels(&dir.path("a.png"));
+    other.rgb[0] ^= 1;
+    let (settings, _) = Metadata::read_png(&fs::read(dir.path("a.png")).unwrap()).unwrap().unwrap();
+    dir.write("a.png", png::write(&other, Some(&settings)).unwrap());
+    let run = dir.run(["info", "--replay", "a.png", "-o", "c.png", "--json"]);
+    assert_eq!((run.code, identical(&run)), (Some(1), false.into()), "{run:#?}");
+    assert!(
+        run.stderr.contains("error[INK-0550]: the new pixels are not those of a.png\n  why: "),
+        "{run:#?}"
+    );
+    assert!(same_pixels(&dir.path("b.png"), &dir.path("c.png")));
+}
+
+#[test]
+fn a_replay_by_another_model_is_refused_unless_a_flag_names_it() {
+    let dir = Dir::new();
+    copy_model(&dir.path("other"));
+    dir.ok(quick(&["a red apple", "-m", "other", "-o", "a.png"]));
+    let told = dir.refused(["info", "--replay", "a.png", "-o", "b.png"], "INK-0250", 2);
+    assert!(told.contains("other drew it") && told.contains("--model"), "{told}");
+    dir.ok(["info", "--replay", "a.png", "-o", "b.png", "-m", "other"]);
+    // The embedded model has the same weights under another name.
+    let run = dir.run(["info", "--replay", "a.png", "-o", "c.png", "-m", "tiny"]);
+    assert!(run.code == Some(0) && run.stderr.contains("warning: "), "{run:#?}");
 }
 
 #[test]

@@ -261,9 +261,11 @@ fn row_96_a_stored_path_is_not_followed() {
         "model": "/etc/passwd", "output": "/tmp/owned.png", "url": "http://127.0.0.1:1/x",
     });
     dir.write("a.png", png_with(&stored.to_string()));
-    let run = dir.run(["info", "--replay", "a.png", "-o", "b.png"]);
+    let told = dir.refused(["info", "--replay", "a.png", "-o", "b.png"], "INK-0250", 2);
+    assert!(told.contains("/etc/passwd") && told.contains("--model"), "{told}");
+    // A flag chooses the model, and the picture goes where a flag says.
+    let run = dir.run(["gen", "-C", "a.png", "-o", "b.png", "-m", "tiny"]);
     assert_eq!((run.code, run.stdout.as_str()), (Some(0), "b.png\n"), "{run:#?}");
-    assert!(run.stderr.contains("/etc/passwd") && run.stderr.contains("--model"), "{}", run.stderr);
     let mut with_image = stored;
     with_image["image"] = secret.to_string_lossy().into();
     with_image["strength"] = 0.5.into();
