@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use inkstone::request::{Aspect, MAX_COUNT, MAX_STEPS, Size};
 use serde::Deserialize;
 
+use crate::failure::{Failure, Result};
+
 pub(crate) mod peers;
 mod values;
 
@@ -168,7 +170,7 @@ pub(crate) struct How {
     pub(crate) model: Option<PathBuf>,
     /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
     #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
-    pub(crate) image: Option<InitArg>,
+    pub(crate) image: Vec<InitArg>,
     /// File to write, may hold {seed} {#} {model} {date} [default: inkstone-{seed}.png]
     #[arg(short, long, value_name = "TEMPLATE", help_heading = "Where to")]
     pub(crate) output: Option<OsString>,
@@ -193,6 +195,20 @@ pub(crate) struct How {
     /// Print what would be drawn and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+impl How {
+    /// The picture to start from. Models that take several are not here yet.
+    pub(crate) fn start(&self) -> Result<Option<&InitArg>> {
+        match self.image.as_slice() {
+            [] => Ok(None),
+            [one] => Ok(Some(one)),
+            several => {
+                let why = format!("{} are given with --image; this version starts from one", several.len());
+                Err(Failure::usage("there are several pictures to start from", why, "leave one --image"))
+            }
+        }
+    }
 }
 
 /// `inkstone info`.

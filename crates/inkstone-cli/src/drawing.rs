@@ -130,7 +130,7 @@ impl<'a> Drawing<'a> {
     /// What a picture carries: all that draws it again. Of the picture it started from that is the name, without
     /// the folders of this machine.
     fn settings_of(&self, request: &Request) -> Metadata {
-        let started = self.how.image.as_ref().and_then(|arg| arg.path.file_name());
+        let started = self.how.image.first().and_then(|arg| arg.path.file_name());
         Metadata {
             dtype: Some(self.dtype.to_owned()),
             image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),

@@ -75,7 +75,7 @@ fn check_model(stored: Option<&Metadata>, ours: &str, other: OtherModel, session
 
 /// The picture to start from: only flags name one, a stranger's file names none.
 fn init(draw: &Draw, stored: Option<&Metadata>) -> Result<Option<InitImage>> {
-    match &draw.how.image {
+    match draw.how.start()? {
         Some(arg) => drawing::init_image(arg, stored.and_then(|s| s.strength)).map(Some),
         None if stored.is_some_and(|s| s.strength.is_some() || s.image.is_some()) => {
             let why = "they are of a picture that was drawn from another one, which they do not hold";

@@ -40,6 +40,7 @@ pub(crate) struct Asked {
 }
 
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
+    draw.how.start()?;
     let mut drawing = Drawing::open(session, &draw.how, None)?;
     session.terminal.note(&format!("{}: one prompt a line, !help for more", drawing.model().name));
     let mut pictures: Vec<Picture> = Vec::new();
@@ -93,7 +94,7 @@ fn answer(
     drawing: &mut Drawing<'_>,
     session: &Session,
 ) -> Result<Vec<Picture>> {
-    let init = match (asked.from, &draw.how.image) {
+    let init = match (asked.from, draw.how.start()?) {
         (Some((number, strength)), _) => Some(InitImage { pixels: earlier[number].pixels.clone(), strength }),
         (None, Some(arg)) => Some(drawing::init_image(arg, None)?),
         (None, None) => None,

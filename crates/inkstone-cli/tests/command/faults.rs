@@ -66,6 +66,17 @@ fn a_word_that_will_be_a_command_is_no_prompt() {
 }
 
 #[test]
+fn one_picture_to_start_from_at_most() {
+    let dir = Dir::new();
+    dir.ok(["a cat", "--steps", "1", "--seed", "1", "-o", "a.png"]);
+    let draw = ["a cat", "--steps", "1", "-i", "a.png"];
+    dir.ok(draw);
+    let told = dir.refused([&draw[..], &["--image", "a.png=0.5"]].concat(), "INK-0250", 2);
+    assert!(told.contains("2 are given with --image"), "{told}");
+    dir.refused(["info", "--replay", "a.png", "-i", "a.png", "-i", "a.png"], "INK-0250", 2);
+}
+
+#[test]
 fn row_74_output_places_are_checked_before_anything_is_drawn() {
     let dir = Dir::new();
     dir.write("file", "");
