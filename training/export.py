@@ -14,7 +14,7 @@ SCHEDULER = {
     "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.34.0.dev0", "base_image_seq_len": 256, "base_shift": 0.5, "invert_sigmas": False,
     "max_image_seq_len": 8192, "max_shift": 0.9, "num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": 0.02, "stochastic_sampling": False,
     "time_shift_type": "exponential", "use_beta_sigmas": False, "use_dynamic_shifting": True, "use_exponential_sigmas": False, "use_karras_sigmas": False}
-INDEX = {
+INDEX = {   # main() adds the native size, which Inkstone reads and diffusers skips
     "_class_name": "QwenImagePipeline", "_diffusers_version": "0.34.0.dev0", "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
     "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"], "tokenizer": ["transformers", "Qwen2Tokenizer"],
     "transformer": ["diffusers", "QwenImageTransformer2DModel"], "vae": ["diffusers", "AutoencoderKLQwenImage"]}
@@ -57,7 +57,7 @@ def main():
     shutil.copytree(args.tokenizer, f"{args.out}/tokenizer", dirs_exist_ok=True)
     os.makedirs(f"{args.out}/scheduler", exist_ok=True)
     json.dump(SCHEDULER, open(f"{args.out}/scheduler/scheduler_config.json", "w"), indent=2)
-    json.dump(INDEX, open(f"{args.out}/model_index.json", "w"), indent=2)
+    json.dump(INDEX | {"_native_side_px": d["size"]}, open(f"{args.out}/model_index.json", "w"), indent=2)
     files = [os.path.join(root, f) for root, _, names in os.walk(args.out) for f in names]
     print(f"{sum(map(os.path.getsize, files)) / 1e6:.1f} MB in {len(files)} files")
 

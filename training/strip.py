@@ -16,13 +16,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("binary")
     p.add_argument("out")
-    p.add_argument("--model", help="folder instead of the embedded model; then say --size too")
-    p.add_argument("--size", default="64x64")
+    p.add_argument("--model", help="folder instead of the embedded model")
     args = p.parse_args()
     strip = Image.new("RGB", (SHOWN_PX * len(PROMPTS), SHOWN_PX), "white")
     with tempfile.TemporaryDirectory() as folder:
         for k, (prompt, seed) in enumerate(PROMPTS):
-            subprocess.run([args.binary, prompt, "--seed", str(seed), "--output", f"{folder}/{k}.png", "--quiet", *(["--model", args.model, "--size", args.size] if args.model else [])], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([args.binary, prompt, "--seed", str(seed), "--output", f"{folder}/{k}.png", "--quiet", *(["--model", args.model] if args.model else [])], check=True, stdout=subprocess.DEVNULL)
             picture = Image.open(f"{folder}/{k}.png").convert("RGB")
             strip.paste(picture.resize((SHOWN_PX, SHOWN_PX), Image.BICUBIC), (k * SHOWN_PX, 0))
             print(f'inkstone "{prompt}" --seed {seed}')
