@@ -69,7 +69,10 @@ impl Pool {
         let memory = match used {
             Some(memory) => memory,
             None => {
-                let fresh = Memory::zeroed(capacity)?;
+                let fresh = Memory::zeroed(capacity).or_else(|| {
+                    self.clear(); // what is free has other sizes
+                    Memory::zeroed(capacity)
+                })?;
                 self.held_bytes.fetch_add(capacity, Ordering::Relaxed);
                 fresh
             }

@@ -93,6 +93,10 @@ impl Backend for Cpu {
         self.pool.held_bytes()
     }
 
+    fn trim(&self) {
+        self.pool.clear();
+    }
+
     fn row_stride(&self, dtype: DType, cols: usize) -> usize {
         // A distance of a multiple of 4 KiB puts all rows into the same L1 sets; one line more avoids it.
         let bytes = cols * dtype.size_bytes();

@@ -19,6 +19,8 @@ pub trait Backend: Debug + Send + Sync {
     fn alloc(&self, bytes: usize) -> Result<Storage>;
     /// Bytes of memory the device has taken for tensors, in use or kept to be used again.
     fn held_bytes(&self) -> usize;
+    /// Gives memory that is kept to be used again back to the system.
+    fn trim(&self);
     /// Distance between rows, in elements, that suits the device.
     fn row_stride(&self, dtype: DType, cols: usize) -> usize;
     /// Whether products of bf16 operands are faster than those of f32.
@@ -98,6 +100,11 @@ impl Device {
     #[must_use]
     pub fn multiply_registers(&self, operands: DType, loops: u32) -> Option<f64> {
         self.0.multiply_registers(operands, loops)
+    }
+
+    /// Gives memory that is kept to be used again back to the system: between works of different sizes.
+    pub fn trim(&self) {
+        self.0.trim();
     }
 
     pub(crate) fn backend(&self) -> &dyn Backend {

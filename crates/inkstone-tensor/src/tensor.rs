@@ -29,8 +29,8 @@ impl Tensor {
     /// [`Error::OutOfMemory`].
     pub fn empty(device: &Device, dtype: DType, shape: Shape) -> Result<Self> {
         let row_stride = device.row_stride(dtype, shape.cols());
-        let bytes = shape.rows() * row_stride * dtype.size_bytes();
-        let storage = device.backend().alloc(bytes)?;
+        let bytes = shape.rows().checked_mul(row_stride).and_then(|n| n.checked_mul(dtype.size_bytes()));
+        let storage = device.backend().alloc(bytes.unwrap_or(usize::MAX))?;
         Ok(Self {
             device: device.clone(),
             storage: Arc::new(storage),

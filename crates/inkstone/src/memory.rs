@@ -51,7 +51,19 @@ fn cgroup_headroom(cgroup: &str, mount: &Path) -> Option<u64> {
         .filter_map(|group| {
             let folder = mount.join(group);
             let limit = number(&folder.join("memory.max"))?;
-            Some(limit.saturating_sub(number(&folder.join("memory.current")).unwrap_or(0)))
+            let used = number(&folder.join("memory.current")).unwrap_or(0);
+            Some(limit.saturating_sub(used.saturating_sub(page_cache(&folder))))
         })
         .min()
+}
+
+/// Bytes of files that a control group holds in memory: mapped weights are among them, and the system takes them back
+/// when it needs room.
+fn page_cache(group: &Path) -> u64 {
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let of = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+    };
+    of("inactive_file") + of("active_file")
 }

@@ -125,6 +125,8 @@ pub struct Pipeline {
     info: ModelInfo,
     files: ModelFiles,
     device: Device,
+    /// Of all weights, on disk.
+    weight_bytes: u64,
     max_memory_bytes: Option<u64>,
     /// Built for the first prompt: a full vocabulary takes a quarter of a second.
     tokenizer: Option<PromptTokenizer>,
@@ -156,6 +158,7 @@ impl Pipeline {
             scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
             networks: Networks::new(configs, device.clone(), activations),
             embeddings: HashMap::new(),
+            weight_bytes: files.weight_bytes()?,
             max_memory_bytes: options.max_memory_bytes,
             files,
             device,
@@ -203,6 +206,7 @@ impl Pipeline {
         for batch in requests.chunk_by(can_share) {
             for batch in batch.chunks(self.most_at_once(&batch[0])) {
                 let drawn = self.draw_batch(batch, &mut Run::new(context, observer));
+                self.device.trim();
                 if matches!(drawn, Err(Error::ModelChanged { .. })) {
                     self.forget();
                 }
@@ -215,11 +219,13 @@ impl Pipeline {
     /// The story: text, noise, steps, pixels.
     fn draw_batch(&mut self, batch: &[Request], run: &mut Run<'_>) -> Result<Vec<Picture>> {
         let plan = self.plan(&batch[0])?;
+        self.open_networks(batch, &plan, run)?;
         let texts = self.embed(batch, &plan, run)?;
+        self.free_if_tight();
         let noisy = self.noisy_latents(batch, &plan, run)?;
         let latents = self.denoise(noisy, &texts, &plan, run)?;
+        self.device.trim();
         let pixels = self.decode(&latents, &plan, run)?;
-        self.free_if_tight()?;
         let picture = |(request, pixels): (&Request, Pixels)| Picture {
             pixels,
             request: request.clone(),
@@ -260,14 +266,22 @@ impl Pipeline {
         self.embeddings.clear();
     }
 
-    /// Lets networks go that memory has no room for next to the others.
-    fn free_if_tight(&mut self) -> Result<()> {
-        let weight_bytes = self.files.weight_bytes()?;
+    /// Opens what this batch needs.
+    fn open_networks(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<()> {
+        let mut needed = vec![Component::Transformer, Component::Vae];
+        if !self.unseen(batch, plan).is_empty() {
+            needed.push(Component::TextEncoder);
+        }
+        self.networks.open(&needed, &self.files, run)
+    }
+
+    /// Gives memory back before the large stages, and lets the text encoder go if there is no room for all weights.
+    fn free_if_tight(&mut self) {
+        self.device.trim();
         let free = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
-        if free.is_some_and(|free| free < weight_bytes) {
+        if free.is_some_and(|free| free < self.weight_bytes) {
             self.networks.close_encoder();
         }
-        Ok(())
     }
 }
 

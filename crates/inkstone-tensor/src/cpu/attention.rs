@@ -26,6 +26,7 @@ const PRODUCTS_PER_NS: usize = 48;
 
 pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) {
     let Some(first) = args.streams.first() else { return };
+    assert!(args.shared_rows().is_none(), "two sequences claim a row");
     let (tile, work) = cpu.table.tile(first.q.dtype());
     let head_dim = first.q.cols() / args.n_heads;
     if head_dim == 0 {

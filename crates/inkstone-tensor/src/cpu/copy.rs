@@ -1,7 +1,7 @@
 //! Operations that only move rows.
 
 use super::Cpu;
-use super::rows::{Matrix, MatrixMut};
+use super::rows::{Matrix, MatrixMut, assert_cols};
 use crate::Tensor;
 
 /// Bytes a thread moves in about a nanosecond, on the slow side.
@@ -10,8 +10,9 @@ const BYTES_PER_NS: usize = 4;
 pub(super) fn embedding(cpu: &Cpu, table: &Tensor, ids: &[u32], out: &mut Tensor) {
     let (table, to) = (Matrix::of(table), MatrixMut::of(out));
     let cols = table.cols();
+    assert_cols(cols, &[to.cols()]);
     cpu.threads.rows(ids.len(), cols, |r| {
-        // SAFETY: each row is one job's; ops checked that ids are rows of the table, which are of `cols` elements.
+        // SAFETY: each row is one job's; both rows are of `cols` elements.
         unsafe { (cpu.table.rows.convert)(table.row(ids[r] as usize), to.part(r, 0..cols)) }
     });
 }

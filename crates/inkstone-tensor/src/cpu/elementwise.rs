@@ -3,7 +3,7 @@
 use super::Cpu;
 use super::activation::{self, silu};
 use super::lanes::Lanes;
-use super::rows::{Matrix, MatrixMut, Row, RowMut};
+use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::ops::{Activation, Elementwise, Rescale};
 use crate::{DType, Tensor};
 
@@ -14,9 +14,16 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
     let kernels = &cpu.table.rows;
     let to = MatrixMut::of(out);
     let (rows, cols) = (to.rows(), to.cols());
+    match *args {
+        Elementwise::Convert(x) | Elementwise::Activate(x, _) => assert_cols(cols, &[x.cols()]),
+        Elementwise::AddScaled { b, .. } => assert_cols(cols, &[b.cols()]),
+        Elementwise::Add(a, b)
+        | Elementwise::SiluMul { gate: a, up: b }
+        | Elementwise::Guidance { cond: a, uncond: b, .. } => assert_cols(cols, &[a.cols(), b.cols()]),
+    }
     cpu.threads.rows(rows, cols.div_ceil(PER_NS), |r| {
         let row = |t| Matrix::of(t).row(r);
-        // SAFETY: each row is one job's; ops checked that all are of `cols` elements.
+        // SAFETY: each row is one job's; all are of `cols` elements.
         unsafe {
             let to = to.part(r, 0..cols);
             match *args {

@@ -4,7 +4,7 @@ use super::Cpu;
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::norm::{count, sum_of_squares};
-use super::rows::{Matrix, MatrixMut, Row, RowMut};
+use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::Tensor;
 use crate::ops::{RopeLayout, RopeNorm};
 
@@ -27,10 +27,18 @@ pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) {
     let (cos, sin) = (Matrix::of(&args.rope.cos), Matrix::of(&args.rope.sin));
     let norm = args.norm.map(|(weight, eps)| (Matrix::of(weight).row(0), eps));
     let cols = x.cols();
+    assert_cols(cols, &[to.cols()]);
+    assert_cols(args.head_dim, &[2 * cos.cols(), 2 * sin.cols()]);
+    assert_cols(args.head_dim, norm.map(|(weight, _)| weight.len()).as_slice());
+    assert!(
+        args.head_dim > 0 && cols.is_multiple_of(args.head_dim),
+        "{cols} columns, heads of {}",
+        args.head_dim
+    );
     cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
         let angle = r % cos.rows();
         let rotation = Rotation { cos: cos.row(angle), sin: sin.row(angle), layout: args.rope.layout, norm };
-        // SAFETY: each row is one job's; ops checked that rows are whole heads, and tables and weight fit a head.
+        // SAFETY: each row is one job's; rows are whole heads, and tables and weight fit a head.
         unsafe { (cpu.table.rows.rope_norm)(x.row(r), &rotation, to.part(r, 0..cols)) }
     });
 }

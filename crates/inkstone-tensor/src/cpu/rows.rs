@@ -7,6 +7,12 @@ use std::ops::Range;
 use super::lanes::Lanes;
 use crate::{DType, Tensor};
 
+/// That an operation's rows have the elements that its kernel counts on. [`crate::ops`] gives errors for what does not
+/// fit; this is for those who call a device's methods themselves, and once an operation.
+pub(super) fn assert_cols(cols: usize, rows: &[usize]) {
+    assert!(rows.iter().all(|row| *row == cols), "rows of {rows:?} elements, a kernel counts on {cols}");
+}
+
 /// Elements side by side, for reading: f32, bf16 or f16.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
@@ -23,7 +29,7 @@ unsafe impl Sync for Row<'_> {}
 
 impl<'a> Row<'a> {
     pub(super) fn new(bytes: &'a [u8], dtype: DType) -> Self {
-        debug_assert!(dtype.is_float());
+        assert!(dtype.is_float(), "{dtype} elements where a kernel takes floats");
         let len = bytes.len() / dtype.size_bytes().max(2);
         Self { start: bytes.as_ptr(), len, dtype, life: PhantomData }
     }
@@ -90,7 +96,7 @@ pub(super) struct RowMut<'a> {
 
 impl<'a> RowMut<'a> {
     pub(super) fn new(bytes: &'a mut [u8], dtype: DType) -> Self {
-        debug_assert!(matches!(dtype, DType::F32 | DType::Bf16));
+        assert!(matches!(dtype, DType::F32 | DType::Bf16), "kernels do not write {dtype}");
         let len = bytes.len() / dtype.size_bytes().max(2);
         Self { start: bytes.as_mut_ptr(), len, dtype, life: PhantomData }
     }

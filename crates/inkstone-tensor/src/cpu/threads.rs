@@ -165,7 +165,11 @@ impl Shared {
         };
         let post = Post(self);
         let number = self.posted.load(Ordering::Relaxed) + 1;
-        self.lock().task = Some(Task { work: work_for_all, number });
+        {
+            let mut state = self.lock();
+            state.thrown = None; // of a task whose caller threw too
+            state.task = Some(Task { work: work_for_all, number });
+        }
         self.posted.store(number, Ordering::Release);
         self.wake.notify_all();
         work();

@@ -1,12 +1,20 @@
 //! Argument checks that several operations share.
 
 use crate::ops::RowTable;
-use crate::{DType, Error, Result, Tensor};
+use crate::{DType, Error, Result, Tensor, Weight};
 
 pub(super) fn activation(op: &'static str, what: &'static str, t: &Tensor) -> Result<()> {
     match t.dtype() {
         DType::F32 | DType::Bf16 => Ok(()),
         got => Err(Error::DType { op, what, expected: "f32 or bf16", got }),
+    }
+}
+
+/// A weight whose values are floats.
+pub(super) fn weight(op: &'static str, weight: &Weight) -> Result<()> {
+    match weight.dtype() {
+        dtype if dtype.is_float() => Ok(()),
+        got => Err(Error::DType { op, what: "weight", expected: "f32, bf16 or f16", got }),
     }
 }
 

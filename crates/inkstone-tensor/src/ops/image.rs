@@ -112,6 +112,7 @@ pub fn conv2d_add(
 fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     const OP: &str = "conv2d";
     check::activation(OP, "x", args.x)?;
+    check::weight(OP, &args.weight.matrix)?;
     let &[n, h, w, c] = args.x.shape().dims() else {
         return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
     };

@@ -87,6 +87,7 @@ pub(super) fn own(mut t: Tensor) -> Result<Tensor> {
 fn check_linear(args: &Linear<'_>) -> Result<()> {
     const OP: &str = "linear";
     check::activation(OP, "x", args.x)?;
+    check::weight(OP, args.weight)?;
     check::cols(OP, "x", args.x, args.weight.n_in())?;
     args.bias.map_or(Ok(()), |bias| check::vector(OP, "bias", bias, args.weight.n_out()))
 }
@@ -132,6 +133,18 @@ pub struct Attention<'a> {
     pub mask: Mask,
 }
 
+impl Attention<'_> {
+    /// Rows of a stream that two sequences claim. Devices write the results of all sequences at once.
+    pub(crate) fn shared_rows(&self) -> Option<(Range<usize>, Range<usize>)> {
+        (0..self.streams.len()).find_map(|stream| {
+            let mut rows: Vec<_> =
+                self.sequences.iter().map(|s| s[stream].clone()).filter(|r| !r.is_empty()).collect();
+            rows.sort_unstable_by_key(|r| r.start);
+            rows.windows(2).find(|w| w[1].start < w[0].end).map(|w| (w[0].clone(), w[1].clone()))
+        })
+    }
+}
+
 /// Softmax attention; one result `[rows, n_heads * head_dim]` a stream. Never holds a score matrix of all tokens.
 /// Rows that belong to no sequence are left undefined.
 ///
@@ -175,18 +188,8 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
             return check::range(OP, "sequences", "rows of every stream".into(), format!("{sequence:?}"));
         }
     }
-    for stream in 0..args.streams.len() {
-        let mut rows: Vec<_> =
-            args.sequences.iter().map(|s| s[stream].clone()).filter(|r| !r.is_empty()).collect();
-        rows.sort_unstable_by_key(|r| r.start);
-        if let Some(pair) = rows.windows(2).find(|pair| pair[1].start < pair[0].end) {
-            return check::range(
-                OP,
-                "sequences",
-                "rows that belong to one sequence".into(),
-                format!("{pair:?}"),
-            );
-        }
+    if let Some(rows) = args.shared_rows() {
+        return check::range(OP, "sequences", "rows that belong to one sequence".into(), format!("{rows:?}"));
     }
     let device = first.q.device();
     let mut results = Vec::with_capacity(args.streams.len());

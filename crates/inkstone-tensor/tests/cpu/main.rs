@@ -8,5 +8,6 @@ mod elementwise;
 mod host;
 mod images;
 mod matrix;
+mod refusals;
 mod rows;
 mod tolerance;

@@ -25,6 +25,8 @@ fn the_tightest_control_group_counts() {
     fs::write(mount.join("a/memory.max"), "1000\n").unwrap();
     fs::write(mount.join("a/memory.current"), "400\n").unwrap();
     assert_eq!(cgroup_headroom("0::/a/b\n", &mount), Some(600));
+    fs::write(mount.join("a/memory.stat"), "anon 100\ninactive_file 200\nactive_file 50\n").unwrap();
+    assert_eq!(cgroup_headroom("0::/a/b\n", &mount), Some(850), "files in memory can go");
     assert_eq!(cgroup_headroom("12:cpu:/x\n", &mount), None);
     fs::remove_dir_all(&mount).unwrap();
 }

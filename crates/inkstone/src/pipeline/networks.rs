@@ -63,21 +63,43 @@ impl Networks {
         Self { configs, device, activations, encoder: None, transformer: None, vae: None }
     }
 
-    pub(super) fn encoder(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&TextEncoder> {
-        let open =
-            Open { component: Component::TextEncoder, device: &self.device, activations: self.activations };
-        open.if_closed(&mut self.encoder, files, run, |l| TextEncoder::load(&self.configs.encoder, l))
+    /// Opens what is not open yet of what a drawing needs, so that a damaged file is found before any work is done.
+    pub(super) fn open(&mut self, needed: &[Component], files: &ModelFiles, run: &mut Run<'_>) -> Result<()> {
+        let mut closed = needed.to_vec();
+        closed.retain(|component| match component {
+            Component::TextEncoder => self.encoder.is_none(),
+            Component::Transformer => self.transformer.is_none(),
+            Component::Vae => self.vae.is_none(),
+        });
+        if closed.is_empty() {
+            return Ok(());
+        }
+        run.stage(Stage::Load, closed.len(), |run| {
+            for (i, component) in closed.into_iter().enumerate() {
+                match component {
+                    Component::TextEncoder => drop(self.encoder(files)?),
+                    Component::Transformer => drop(self.transformer(files)?),
+                    Component::Vae => drop(self.vae(files)?),
+                }
+                run.observer.advance(Stage::Load, i + 1);
+            }
+            Ok(())
+        })
     }
 
-    pub(super) fn transformer(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Transformer> {
-        let open =
-            Open { component: Component::Transformer, device: &self.device, activations: self.activations };
-        open.if_closed(&mut self.transformer, files, run, |l| Transformer::load(&self.configs.transformer, l))
+    pub(super) fn encoder(&mut self, files: &ModelFiles) -> Result<&TextEncoder> {
+        let loader = || files.loader(Component::TextEncoder, &self.device, self.activations);
+        opened(&mut self.encoder, loader, |l| TextEncoder::load(&self.configs.encoder, l))
     }
 
-    pub(super) fn vae(&mut self, files: &ModelFiles, run: &mut Run<'_>) -> Result<&Vae> {
-        let open = Open { component: Component::Vae, device: &self.device, activations: self.activations };
-        open.if_closed(&mut self.vae, files, run, |l| Vae::load(&self.configs.vae, l))
+    pub(super) fn transformer(&mut self, files: &ModelFiles) -> Result<&Transformer> {
+        let loader = || files.loader(Component::Transformer, &self.device, self.activations);
+        opened(&mut self.transformer, loader, |l| Transformer::load(&self.configs.transformer, l))
+    }
+
+    pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
+        let loader = || files.loader(Component::Vae, &self.device, self.activations);
+        opened(&mut self.vae, loader, |l| Vae::load(&self.configs.vae, l))
     }
 
     /// Lets the text encoder go; it is opened again when a new prompt comes.
@@ -100,30 +122,20 @@ impl Networks {
     }
 }
 
-/// Opens a component.
-struct Open<'a> {
-    component: Component,
-    device: &'a Device,
-    activations: DType,
-}
-
-impl Open<'_> {
-    fn if_closed<'n, N>(
-        &self,
-        network: &'n mut Option<N>,
-        files: &ModelFiles,
-        run: &mut Run<'_>,
-        load: impl FnOnce(&mut Loader) -> Result<N>,
-    ) -> Result<&'n N> {
-        let opened = match network.take() {
-            Some(open) => open,
-            None => run.stage(Stage::Load, 1, |_| {
-                let mut loader = files.loader(self.component, self.device, self.activations)?;
-                let loaded = load(&mut loader)?;
-                loader.finish()?;
-                Ok(loaded)
-            })?,
-        };
-        Ok(network.insert(opened))
-    }
+/// The network, opened if it is not.
+fn opened<N>(
+    network: &mut Option<N>,
+    loader: impl FnOnce() -> Result<Loader>,
+    load: impl FnOnce(&mut Loader) -> Result<N>,
+) -> Result<&N> {
+    let opened = match network.take() {
+        Some(open) => open,
+        None => {
+            let mut loader = loader()?;
+            let loaded = load(&mut loader)?;
+            loader.finish()?;
+            loaded
+        }
+    };
+    Ok(network.insert(opened))
 }

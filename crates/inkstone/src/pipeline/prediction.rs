@@ -9,6 +9,9 @@ use crate::nn::rope::Grid;
 use crate::progress::Context;
 use crate::sample::guidance::Guidance;
 
+/// What the reference divides timesteps by (`timestep / 1000`, pipeline_qwenimage.py).
+const TIMESTEP_SCALE: f32 = 1000.0;
+
 /// Prompt embeddings of a batch: f32 `[n_tokens, d]` each.
 pub(super) struct Texts {
     pub(super) prompts: Vec<Tensor>,
@@ -45,11 +48,12 @@ impl<'a> Prediction<'a> {
         let all: Vec<&Tensor> = texts.prompts.iter().chain(&texts.negatives).collect();
         let count = if passes == Passes::Two { texts.prompts.len() } else { all.len() };
         let batches = all.chunks(count).map(|texts| condition(transformer, texts, plan.grid, ctx));
-        let steps = plan.schedule.timesteps.len();
+        // As the reference hands them over: `timestep / 1000`, whatever the scheduler made of a level.
+        let timesteps: Vec<f32> = plan.schedule.timesteps.iter().map(|t| t / TIMESTEP_SCALE).collect();
         Ok(Self {
             transformer,
             batches: batches.collect::<Result<_>>()?,
-            modulations: transformer.modulations(&plan.schedule.sigmas[..steps], ctx)?,
+            modulations: transformer.modulations(&timesteps, ctx)?,
             guidance: plan.guidance,
         })
     }

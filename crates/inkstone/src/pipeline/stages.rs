@@ -13,23 +13,33 @@ use crate::sample::{euler, latents};
 use crate::text::PromptTokenizer;
 use crate::{Error, Pixels, Request, Result};
 
+/// Embeddings that are kept for later drawings: some MB each with a long prompt.
+const KEPT_EMBEDDINGS: usize = 32;
+
 impl Pipeline {
-    /// Prompts to embeddings; prompts seen before are not computed again.
+    /// Prompts to embeddings; those seen before are not computed again.
     pub(super) fn embed(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<Texts> {
-        let prompts: Vec<&str> = batch.iter().map(|r| r.prompt.as_str()).collect();
-        let negatives: Vec<&str> = match plan.guidance {
-            Some(_) => batch.iter().map(|r| r.negative_prompt.as_deref().unwrap_or_default()).collect(),
-            None => Vec::new(),
-        };
-        let mut unseen: Vec<&str> = prompts.iter().chain(&negatives).copied().collect();
-        unseen.retain(|text| !self.embeddings.contains_key(*text));
-        unseen.sort_unstable();
-        unseen.dedup();
+        let (prompts, negatives) = texts_of(batch, plan);
+        let unseen = self.unseen(batch, plan);
         if !unseen.is_empty() {
+            if self.embeddings.len() + unseen.len() > KEPT_EMBEDDINGS {
+                self.embeddings
+                    .retain(|text, _| prompts.contains(&text.as_str()) || negatives.contains(&text.as_str()));
+            }
             self.embed_unseen(&unseen, run)?;
         }
         let known = |texts: &[&str]| texts.iter().map(|text| self.embeddings[*text].clone()).collect();
         Ok(Texts { prompts: known(&prompts), negatives: known(&negatives) })
+    }
+
+    /// Texts of a batch that have no embedding yet.
+    pub(super) fn unseen<'b>(&self, batch: &'b [Request], plan: &Plan) -> Vec<&'b str> {
+        let (mut texts, negatives) = texts_of(batch, plan);
+        texts.extend(negatives);
+        texts.retain(|text| !self.embeddings.contains_key(*text));
+        texts.sort_unstable();
+        texts.dedup();
+        texts
     }
 
     fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {
@@ -38,7 +48,7 @@ impl Pipeline {
             None => PromptTokenizer::from_json(&self.files.tokenizer()?)?,
         };
         let tokenizer = self.tokenizer.insert(tokenizer);
-        let encoder = self.networks.encoder(&self.files, run)?;
+        let encoder = self.networks.encoder(&self.files)?;
         run.stage(Stage::Text, 1, |run| {
             let mut all = Vec::with_capacity(texts.len());
             for text in texts {
@@ -104,7 +114,7 @@ impl Pipeline {
         generator: &mut Generator,
         run: &mut Run<'_>,
     ) -> Result<Vec<f32>> {
-        let vae = self.networks.vae(&self.files, run)?;
+        let vae = self.networks.vae(&self.files)?;
         let planes = run.stage(Stage::Encode, 1, |run| {
             let values = pixels::prepare(&init.pixels, request)?;
             pixels::encode(vae, &values, (request.width_px, request.height_px), generator, run.context)
@@ -124,7 +134,7 @@ impl Pipeline {
         let sequences = texts.prompts.len() + texts.negatives.len();
         let passes =
             if sequences <= self.sequences_at_once(plan.grid.tokens()) { Passes::One } else { Passes::Two };
-        let transformer = self.networks.transformer(&self.files, run)?;
+        let transformer = self.networks.transformer(&self.files)?;
         let files = &self.files;
         let (sigmas, steps) = (&plan.schedule.sigmas, plan.schedule.timesteps.len());
         run.stage(Stage::Denoise, steps, |run| {
@@ -144,7 +154,7 @@ impl Pipeline {
     /// Latents as tokens to pictures.
     pub(super) fn decode(&mut self, tokens: &Tensor, plan: &Plan, run: &mut Run<'_>) -> Result<Vec<Pixels>> {
         let per_picture = self.latent_count(plan);
-        let vae = self.networks.vae(&self.files, run)?;
+        let vae = self.networks.vae(&self.files)?;
         let tokens = tokens.to_f32()?;
         let pictures = run.stage(Stage::Decode, tokens.len() / per_picture, |run| {
             let mut pictures = Vec::new();
@@ -166,4 +176,11 @@ fn check_finite(latents: &Tensor, step: usize) -> Result<()> {
     } else {
         Err(Error::NotFinite { step: step + 1 })
     }
+}
+
+/// The prompts of a batch, and its negative prompts where there is guidance.
+fn texts_of<'b>(batch: &'b [Request], plan: &Plan) -> (Vec<&'b str>, Vec<&'b str>) {
+    let prompts = batch.iter().map(|r| r.prompt.as_str()).collect();
+    let negatives = batch.iter().filter(|_| plan.guidance.is_some());
+    (prompts, negatives.map(|r| r.negative_prompt.as_deref().unwrap_or_default()).collect())
 }

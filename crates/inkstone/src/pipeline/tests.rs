@@ -105,10 +105,9 @@ fn image_to_image_with_a_sampled_posterior() {
     let fixture = Fixture::open("qwen_pipe_img2img_sampled.safetensors");
     let mut pipeline = open();
     let plan = pipeline.plan(&request(SEED)).unwrap();
-    let (context, mut silent) = (Context::default(), Silent);
-    let mut run = Run::new(&context, &mut silent);
+    let context = Context::default();
     let mut generator = Generator::new(SEED);
-    let vae = pipeline.networks.vae(&pipeline.files, &mut run).unwrap();
+    let vae = pipeline.networks.vae(&pipeline.files).unwrap();
     let clean = pixels::encode(vae, &init_image(&fixture), (96, 64), &mut generator, &context).unwrap();
     fixture.assert_close("image_latents", &clean);
     let noise = generator.randn(clean.len());
@@ -123,9 +122,8 @@ fn image_to_image_with_the_posterior_s_mode() {
     let fixture = Fixture::open("qwen_pipe_img2img.safetensors");
     let mut pipeline = open();
     let plan = pipeline.plan(&request(SEED)).unwrap();
-    let (context, mut silent) = (Context::default(), Silent);
-    let mut run = Run::new(&context, &mut silent);
-    let vae = pipeline.networks.vae(&pipeline.files, &mut run).unwrap();
+    let context = Context::default();
+    let vae = pipeline.networks.vae(&pipeline.files).unwrap();
     let values: Vec<f32> = init_image(&fixture).iter().map(|v| 2.0 * v - 1.0).collect();
     let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, 64, 96, 3)).unwrap();
     let mean = vae.encode(&input, &context).unwrap().mean.to_f32().unwrap();

@@ -81,3 +81,33 @@ fn row_15_file_truncated_between_steps() {
         "another picture after the repair"
     );
 }
+
+/// Notes the stages that begin.
+#[derive(Default)]
+struct Begun(Vec<Stage>);
+
+impl Observer for Begun {
+    fn begin(&mut self, stage: Stage, _: usize) {
+        self.0.push(stage);
+    }
+}
+
+#[test]
+fn row_10_weights_of_the_last_stage_are_missed_before_the_first() {
+    let dir = Dir::model("no-vae");
+    let vae = dir.0.join("vae/diffusion_pytorch_model.safetensors");
+    let mut whole = pipeline(&dir, Residence::Mapped);
+    let mut file = fs::read(&vae).unwrap();
+    // One tensor gets another name of the same length.
+    let at = file.windows(22).position(|w| w == b"decoder.conv_in.weight").unwrap();
+    file[at] = b'D';
+    fs::write(&vae, &file).unwrap();
+    let mut begun = Begun::default();
+    let error = draw(&mut whole, &mut begun).unwrap_err();
+    assert!(matches!(error, Error::Tensors { .. }), "{error:?}");
+    assert_eq!(begun.0, [Stage::Load]);
+
+    fs::remove_file(&vae).unwrap();
+    let open = Pipeline::open(&ModelSource::Folder(dir.0.clone()), &OpenOptions::default());
+    assert!(matches!(open, Err(Error::MissingFile { .. })), "{open:?}");
+}

@@ -37,6 +37,9 @@ impl Backend for Padded {
     fn held_bytes(&self) -> usize {
         self.0.held_bytes()
     }
+    fn trim(&self) {
+        self.0.trim();
+    }
     fn row_stride(&self, _: DType, cols: usize) -> usize {
         cols + PADDING
     }

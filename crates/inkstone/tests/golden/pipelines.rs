@@ -120,6 +120,18 @@ fn only_the_first_step_takes_memory() {
     assert!(held.after_step[1..].iter().all(|bytes| *bytes == held.after_step[0]), "{:?}", held.after_step);
 }
 
+#[test]
+fn pictures_of_many_sizes_take_no_more_memory_than_one() {
+    let requests = embedded_requests(&Fixture::open("embedded_t2i"));
+    let mut pipeline = open(&ModelSource::Embedded, Precision::F32, 1);
+    let mut held = Vec::new();
+    for (width_px, height_px) in [(64, 64), (96, 64), (64, 112), (128, 80), (64, 64)] {
+        draw(&mut pipeline, &[Request { width_px, height_px, steps: 1, ..requests[0].clone() }]);
+        held.push(pipeline.device().held_bytes());
+    }
+    assert!(held.iter().all(|bytes| *bytes == held[0]), "{held:?}");
+}
+
 /// Prompt and seed of the cases of `embedded_t2i`.
 fn embedded_requests(fixture: &Fixture) -> Vec<Request> {
     let cases = fixture.about("cases");

@@ -62,3 +62,13 @@ fn a_panic_of_any_job_reaches_the_caller_and_harms_nobody() {
     });
     assert_eq!(sum.into_inner(), 45);
 }
+
+#[test]
+fn a_panic_of_all_threads_is_thrown_once() {
+    let threads = Threads::start(3).unwrap();
+    for _ in 0..20 {
+        let run = || threads.run(40, LONG_NS, |_| panic!("every job"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        threads.run(40, LONG_NS, |_| ());
+    }
+}

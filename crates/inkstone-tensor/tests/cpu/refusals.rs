@@ -1,0 +1,28 @@
+//! Arguments that do not fit, with and without the checks of `ops`.
+
+use inkstone_tensor::{
+    AlignedBuffer, Backend, DType, Device, Error, Shape, Storage, Tensor, Weight, cpu, ops,
+};
+
+#[test]
+fn weights_that_are_no_floats_are_refused() {
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let bytes = AlignedBuffer::zeroed(6).unwrap();
+    let weight =
+        Tensor::from_storage(&device, Storage::Owned(bytes), DType::U8, Shape::matrix(2, 3)).unwrap();
+    let x = Tensor::from_f32(&device, &[1.0; 3], Shape::matrix(1, 3)).unwrap();
+    let error = ops::linear(&x, &Weight::Dense(weight), None, ops::Activation::None, DType::F32).unwrap_err();
+    assert!(matches!(error, Error::DType { what: "weight", got: DType::U8, .. }), "{error}");
+}
+
+/// A device's methods are public: arguments that `ops` would refuse must not reach beyond a buffer.
+#[test]
+#[should_panic(expected = "a kernel counts on 4096")]
+fn a_kernel_called_without_checks_panics_on_rows_that_do_not_fit() {
+    let cpu = cpu::Cpu::new(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let device = Device::from_backend(std::sync::Arc::new(cpu));
+    let vector = |len: usize| Tensor::from_f32(&device, &vec![1.0; len], Shape::matrix(1, len)).unwrap();
+    let (x, weight, mut out) = (vector(4096), vector(4), vector(4096));
+    let cpu = cpu::Cpu::new(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    cpu.rms_norm(&ops::RmsNorm { x: &x, weight: &weight, eps: 1e-6 }, &mut out);
+}
