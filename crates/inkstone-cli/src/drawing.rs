@@ -105,7 +105,7 @@ impl<'a> Drawing<'a> {
         let cancel = progress.cancel().clone();
         let pictures = self.pipeline.draw(std::slice::from_ref(request), &cancel, progress)?;
         let Some(picture) = pictures.into_iter().next() else {
-            return Err(Failure::usage("no picture came back", "", ""));
+            return Err(Failure::usage("no picture came back", "one was asked for", "please report this"));
         };
         // An interruption that comes while the last stage ends is one: nothing is written.
         cancel.check()?;

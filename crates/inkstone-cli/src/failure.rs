@@ -10,6 +10,8 @@ use inkstone::Error;
 
 use crate::args::peers;
 
+mod library;
+
 /// Why the program ends before it is done.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -140,35 +142,9 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (code, exit) = (error.code(), error.exit_code());
-        let (what, why) = match &error {
-            Error::InvalidParam { param, got, allowed } => {
-                (format!("{param} is {got}"), format!("allowed is {allowed}"))
-            }
-            _ => split_source(&error),
-        };
-        Self::told(code, exit, what, why, error.cure())
+        let (what, why) = library::what_and_why(&error);
+        Self::told(error.code(), error.exit_code(), what, why, error.cure())
     }
-}
-
-/// What went wrong, and why: the error's cause, or what its message says behind a colon.
-fn split_source(error: &Error) -> (String, String) {
-    let whole = error.to_string();
-    let cause = error.source().map(ToString::to_string);
-    let what = cause.as_deref().and_then(|cause| whole.strip_suffix(cause)?.strip_suffix(": "));
-    let (what, why) = match (what, cause.as_deref(), whole.split_once(": ")) {
-        (Some(what), Some(cause), _) => (what, cause),
-        (_, None, Some((what, why))) => (what, why),
-        (_, cause, _) => (whole.as_str(), cause.unwrap_or_default()),
-    };
-    let why = match error {
-        Error::Interrupted => "it was asked to stop",
-        Error::ModelNotFound { .. } => "nothing has this name",
-        Error::NotFinite { .. } => "a NaN or an infinity cannot become a picture",
-        _ if why.is_empty() => "docs/errors.md explains the code",
-        _ => why,
-    };
-    (what.to_owned(), why.to_owned())
 }
 
 impl From<clap::Error> for Failure {

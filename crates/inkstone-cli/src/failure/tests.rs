@@ -1,4 +1,11 @@
+use std::collections::BTreeSet;
+
 use clap::Parser as _;
+use inkstone::error::{
+    FileFormat, Found, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
+    TokenizerProblem,
+};
+use inkstone_tensor::Error as TensorError;
 
 use super::*;
 use crate::args::Cli;
@@ -67,6 +74,79 @@ fn library_errors_keep_their_code() {
     assert_eq!((told.code, told.exit, told.what.as_str()), ("INK-0201", 2, "steps is 0"));
     let Failure::Told(told) = Failure::from(Error::Interrupted) else { panic!() };
     assert_eq!(told.exit, 130);
+}
+
+/// One error of every code that the library has.
+fn library_errors() -> Vec<Error> {
+    let path = || PathBuf::from("model/vae/config.json");
+    let tensors = TensorReport { missing: vec!["conv.weight".into()], ..TensorReport::default() };
+    let field = ("z_dim".to_owned(), "0".to_owned(), "1 to 9".to_owned());
+    vec![
+        Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
+        Error::Interrupted,
+        Error::NotFinite { step: 3 },
+        Error::ModelRead { path: path(), source: std::io::ErrorKind::PermissionDenied.into() },
+        Error::ModelNotFound { path: path() },
+        Error::UnsupportedModel { path: path(), found: Found::EmptyFolder },
+        Error::MissingFile { path: path() },
+        Error::ForeignFormat { path: path(), format: FileFormat::Gguf },
+        Error::OutsideModel { path: path(), target: "/etc/passwd".into(), boundary: "model".into() },
+        Error::Json { path: path(), problem: JsonProblem::ByteOrderMark },
+        Error::Shards { path: path(), problem: ShardProblem::BadName { name: "../x".into() } },
+        Error::Tokenizer { path: path(), problem: TokenizerProblem::DuplicateId { id: 7 } },
+        Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
+        Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
+        Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
+        Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
+        Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
+        Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
+        Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 4096 }),
+        Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),
+        Error::Tensor(TensorError::Range {
+            op: "rope",
+            what: "pos",
+            allowed: "0 to 9".into(),
+            got: "10".into(),
+        }),
+    ]
+}
+
+fn of_library(error: Error) -> Told {
+    let Failure::Told(told) = Failure::from(error) else { panic!() };
+    told
+}
+
+#[test]
+fn errors_of_every_code_have_three_lines_with_a_reason() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/errors.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (library, _) = docs.split_once("## The command line").unwrap();
+    let codes: BTreeSet<&str> = library_errors().iter().map(Error::code).collect();
+    let documented = library.lines().filter_map(|row| row.strip_prefix("| ")?.split(' ').next());
+    let documented: BTreeSet<&str> = documented.filter(|word| word.starts_with("INK-")).collect();
+    assert_eq!(codes, documented);
+    for error in library_errors() {
+        let (code, told) = (error.code(), of_library(error));
+        assert_eq!(told.to_string().lines().count(), 3, "{told}");
+        assert!(!told.why.contains("nothing more is known") && !told.why.contains("docs/"), "{code}: {told}");
+        assert!(!told.what.contains(&told.why), "{code} says it twice: {told}");
+    }
+}
+
+#[test]
+fn reasons_hold_the_numbers() {
+    for (code, what, why) in [
+        ("INK-0303", "model/vae/config.json is no Qwen-Image model", "it is an empty folder"),
+        ("INK-0312", "model/vae/config.json changed while it was in use", "it had 2 bytes and has 1"),
+        ("INK-0320", "z_dim of the vae is 0", "allowed is 1 to 9"),
+        ("INK-0402", "out of memory", "cpu has no 4096 bytes left in one piece"),
+        ("INK-0202", "the device cpu cannot be used", "it has no avx512"),
+        ("INK-0310", "model/vae/config.json is refused", "it begins with a byte order mark"),
+    ] {
+        let error = library_errors().into_iter().find(|error| error.code() == code).unwrap();
+        let told = of_library(error);
+        assert_eq!((told.what.as_str(), told.why.as_str()), (what, why));
+    }
 }
 
 #[test]

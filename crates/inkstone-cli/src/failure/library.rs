@@ -1,0 +1,76 @@
+//! Errors of the library, as what went wrong and why.
+
+use std::error::Error as _;
+
+use inkstone::Error;
+use inkstone_tensor::Error as TensorError;
+
+/// The first two of the three lines.
+pub(super) fn what_and_why(error: &Error) -> (String, String) {
+    match error {
+        Error::InvalidParam { param, got, allowed } => {
+            (format!("{param} is {got}"), format!("allowed is {allowed}"))
+        }
+        Error::Interrupted => ("interrupted".into(), "it was asked to stop".into()),
+        Error::NotFinite { .. } => (error.to_string(), "a NaN or an infinity cannot become a picture".into()),
+        Error::Tensor(error) => tensor(error),
+        _ => model(error).unwrap_or_else(|| split_source(error)),
+    }
+}
+
+/// Errors about a model's files whose message is one sentence.
+fn model(error: &Error) -> Option<(String, String)> {
+    Some(match error {
+        Error::ModelNotFound { .. } => (error.to_string(), "nothing has this name".into()),
+        Error::UnsupportedModel { path, found } => {
+            (format!("{} is no Qwen-Image model", path.display()), format!("it is {found}"))
+        }
+        Error::MissingFile { .. } => {
+            (error.to_string(), "each part that model_index.json names needs its files".into())
+        }
+        Error::ForeignFormat { path, format } => {
+            (format!("{} cannot be used", path.display()), format!("it is {format}"))
+        }
+        Error::OutsideModel { path, target, boundary } => {
+            let why = format!("it leads to {}, outside of {}", target.display(), boundary.display());
+            (format!("{} is refused", path.display()), why)
+        }
+        Error::WeightsNotFinite { component, count, first } => {
+            let why = format!("{count} tensors have some: {}", first.join(", "));
+            (format!("the {component} has values that are not finite"), why)
+        }
+        Error::ModelChanged { path, was_bytes, is_bytes } => {
+            let what = format!("{} changed while it was in use", path.display());
+            (what, format!("it had {was_bytes} bytes and has {is_bytes}"))
+        }
+        Error::ModelConfig { component, field, got, allowed } => {
+            (format!("{field} of the {component} is {got}"), format!("allowed is {allowed}"))
+        }
+        _ => return None,
+    })
+}
+
+fn tensor(error: &TensorError) -> (String, String) {
+    match error {
+        TensorError::OutOfMemory { device, wanted_bytes } => {
+            ("out of memory".into(), format!("{device} has no {wanted_bytes} bytes left in one piece"))
+        }
+        TensorError::Device { device, reason } => {
+            (format!("the device {device} cannot be used"), reason.clone())
+        }
+        _ => ("an operation was used wrongly".into(), error.to_string()),
+    }
+}
+
+/// An error's cause, or what its message says behind a colon.
+fn split_source(error: &Error) -> (String, String) {
+    let whole = error.to_string();
+    let cause = error.source().map(ToString::to_string);
+    let what = cause.as_deref().and_then(|cause| whole.strip_suffix(cause)?.strip_suffix(": "));
+    match (what, cause, whole.split_once(": ")) {
+        (Some(what), Some(cause), _) => (what.to_owned(), cause),
+        (None, Some(cause), _) => (whole, cause),
+        (_, None, Some((what, why))) => (what.to_owned(), why.to_owned()),
+        (_, None, None) => (whole, "nothing more is known".to_owned()),
+    }
+}
