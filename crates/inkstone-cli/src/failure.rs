@@ -11,6 +11,7 @@ use inkstone::Error;
 use crate::args::peers;
 
 mod library;
+mod nearest;
 
 /// Why the program ends before it is done.
 #[derive(Debug)]
@@ -143,7 +144,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let (what, why) = library::what_and_why(&error);
-        Self::told(error.code(), error.exit_code(), what, why, error.cure())
+        let cure = match &error {
+            Error::InvalidParam { param, got, .. } => nearest::flag(param, got),
+            _ => None,
+        };
+        Self::told(error.code(), error.exit_code(), what, why, cure.unwrap_or_else(|| error.cure().into()))
     }
 }
 
@@ -159,11 +164,13 @@ impl From<clap::Error> for Failure {
             ErrorKind::UnknownArgument => unknown_flag(&error, flag),
             ErrorKind::ValueValidation => match error.source().and_then(|s| s.downcast_ref::<Error>()) {
                 Some(Error::InvalidParam { got, allowed, .. }) => {
-                    Self::usage(format!("{name} is {got}"), format!("allowed is {allowed}"), help)
+                    let cure = nearest::flag(name, got).unwrap_or_else(|| help.into());
+                    Self::usage(format!("{name} is {got}"), format!("allowed is {allowed}"), cure)
                 }
                 _ => {
                     let allowed = error.source().map(ToString::to_string).unwrap_or_default();
-                    Self::usage(format!("{name} is {value:?}"), format!("allowed is {allowed}"), help)
+                    let cure = nearest::flag(name, &value).unwrap_or_else(|| help.into());
+                    Self::usage(format!("{name} is {value:?}"), format!("allowed is {allowed}"), cure)
                 }
             },
             ErrorKind::InvalidValue if value.is_empty() => {

@@ -53,6 +53,30 @@ fn wrong_arguments_have_three_lines() {
 }
 
 #[test]
+fn the_nearest_allowed_value_is_named() {
+    for (args, cure) in [
+        (&["x", "--size", "63x64"][..], "--size 64x64"),
+        (&["x", "--size", "520x9999"], "--size 528x4096"),
+        (&["x", "--size", "512X770 "], "--size 512x768"),
+        (&["x", "--aspect", "16x9"], "--aspect 16:9"),
+        (&["x", "-W", "100.4"], "--width 96"),
+        (&["x", "-H", "-1"], "--height 64"),
+        (&["x", "--steps", "1.5"], "--steps 2"),
+        (&["x", "--steps", "-1"], "--steps 1"),
+        (&["x", "--count", "1e9"], "--count 10"),
+        (&["x", "--size", "big"], "inkstone --help lists the flags"),
+        (&["x", "--size", "1024x"], "inkstone --help lists the flags"),
+    ] {
+        assert_eq!(told(args).cure, cure, "{args:?}");
+    }
+    let refused = |param, got: &str| Error::InvalidParam { param, got: got.into(), allowed: String::new() };
+    assert_eq!(of_library(refused("width", "65")).cure, "--width 64");
+    assert_eq!(of_library(refused("steps", "201")).cure, "--steps 200");
+    assert_eq!(of_library(refused("true-cfg-scale", "inf")).cure, "--true-cfg-scale 100");
+    assert_eq!(of_library(refused("true-cfg-scale", "NaN")).cure, "give a value that is allowed");
+}
+
+#[test]
 fn flags_of_other_programs_name_ours() {
     assert!(told(&["x", "--image-strength", "0.4"]).cure.contains("--image PATH=STRENGTH"));
     assert!(told(&["x", "--lora-paths", "a"]).cure.contains("LoRA"));
