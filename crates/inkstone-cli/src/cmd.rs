@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupt;
 use crate::terminal::Terminal;
+use crate::warnings;
 
 mod bench;
 mod generate;
@@ -33,6 +34,7 @@ impl Session {
     fn start(common: &Common) -> Result<Self> {
         let config = Config::load(common, &Terminal::new(common))?;
         let terminal = Terminal::new(&config.complete(common));
+        warnings::tell(&terminal);
         Ok(Self { terminal, config, interrupt: Interrupt::listen() })
     }
 }

@@ -12,6 +12,7 @@ mod progress;
 mod record;
 mod resolve;
 mod terminal;
+mod warnings;
 
 fn main() -> std::process::ExitCode {
     cmd::run(std::env::args_os().collect())

@@ -30,7 +30,7 @@ pub(crate) enum Shown {
 }
 
 /// Where the program speaks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Terminal {
     pub(crate) level: Level,
     pub(crate) progress: Shown,
@@ -99,7 +99,13 @@ impl Terminal {
 
     /// Something that may not be as its user thinks.
     pub(crate) fn warn(&self, text: &str) {
+        /// To the start of the line, and clear it.
+        const OVER_THE_BAR: &str = "\r\x1b[2K";
         if self.level > Level::Quiet {
+            // It may come while a bar is on the line, which is drawn again behind it.
+            if self.progress == Shown::Bar {
+                let _ = write!(io::stderr().lock(), "{OVER_THE_BAR}");
+            }
             self.tell("warning: ", "33", text);
         }
     }

@@ -191,6 +191,37 @@ fn a_picture_to_start_from() {
     assert!(same_pixels(&dir.path("b.png"), &dir.path("d.png")));
 }
 
+/// A safetensors file with one tensor more.
+fn with_tensor(name: &str, file: &[u8]) -> Vec<u8> {
+    let (len, rest) = file.split_first_chunk::<8>().unwrap();
+    let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*len)).unwrap());
+    let mut header: Value = serde_json::from_slice(header).unwrap();
+    let offsets = [data.len(), data.len() + 2];
+    header[name] = serde_json::json!({"dtype": "BF16", "shape": [1], "data_offsets": offsets});
+    let header = header.to_string();
+    let len = (header.len() as u64).to_le_bytes();
+    [&len, header.as_bytes(), data, &[0, 0]].concat()
+}
+
+#[test]
+fn a_tensor_too_many_is_a_warning() {
+    let dir = Dir::new();
+    copy_model(&dir.path("model"));
+    let weights = dir.path("model/transformer/diffusion_pytorch_model.safetensors");
+    fs::write(&weights, with_tensor("blocks.extra", &fs::read(&weights).unwrap())).unwrap();
+    let draw = quick(&["a red apple", "-m", "model"]);
+    let run = dir.run([&draw[..], &["-o", "a.png"]].concat());
+    assert_eq!((run.code, run.stdout.as_str()), (Some(0), "a.png\n"), "{run:#?}");
+    let warnings: Vec<&str> = run.stderr.lines().filter(|l| l.starts_with("warning: ")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("blocks.extra"), "{run:#?}");
+    let quiet = dir.run([&draw[..], &["-o", "b.png", "-Q"]].concat());
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
+    let events = dir.ok([&draw[..], &["-o", "c.png", "--json"]].concat());
+    assert!(events.contains(r#"{"event":"warning","text":"the transformer has 1 tensors"#), "{events}");
+    dir.ok(quick(&["a red apple", "-o", "d.png"]));
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("d.png")));
+}
+
 #[test]
 fn guidance_is_mapped_with_a_note() {
     let dir = Dir::new();

@@ -191,7 +191,8 @@ impl Loader {
             (_, None) => {}
             (Strictness::RefuseExtra, Some(_)) => self.report.extra = extra,
             (Strictness::AllowExtra, Some(first)) => {
-                tracing::warn!(component = self.component, count = extra.len(), first, "unknown tensors");
+                let (component, count) = (&self.component, extra.len());
+                tracing::warn!("the {component} has {count} tensors that are not used, such as {first}");
             }
         }
         if self.report != TensorReport::default() {
