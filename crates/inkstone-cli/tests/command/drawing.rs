@@ -73,6 +73,8 @@ fn size_steps_and_several_seeds() {
     let out = dir.ok(["a cat", "--count", "2", "--steps", "1", "--seed", "3", "-o", "cat.png"]);
     assert_eq!(out, "cat-1.png\ncat-2.png\n");
     assert_eq!(pixels(&dir.path("cat-1.png")).rgb.len(), 3 * 64 * 64);
+    dir.ok(["a cat", "--steps", "1", "--seed", "4", "-o", "alone.png"]);
+    assert!(fs::read(dir.path("alone.png")).unwrap() == fs::read(dir.path("cat-2.png")).unwrap());
 }
 
 #[test]
