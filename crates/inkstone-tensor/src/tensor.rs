@@ -31,14 +31,7 @@ impl Tensor {
         let row_stride = device.row_stride(dtype, shape.cols());
         let bytes = shape.rows().checked_mul(row_stride).and_then(|n| n.checked_mul(dtype.size_bytes()));
         let storage = device.backend().alloc(bytes.unwrap_or(usize::MAX))?;
-        Ok(Self {
-            device: device.clone(),
-            storage: Arc::new(storage),
-            offset_bytes: 0,
-            shape,
-            row_stride,
-            dtype,
-        })
+        Ok(Self::over(device, storage, dtype, shape, row_stride))
     }
 
     /// A tensor over bytes that already lie in memory as plain rows (a mapped file, embedded data).
@@ -55,15 +48,11 @@ impl Tensor {
                 got: storage.bytes().len().to_string(),
             });
         }
-        let row_stride = shape.cols();
-        Ok(Self {
-            device: device.clone(),
-            storage: Arc::new(storage),
-            offset_bytes: 0,
-            shape,
-            row_stride,
-            dtype,
-        })
+        Ok(Self::over(device, storage, dtype, shape, shape.cols()))
+    }
+
+    fn over(device: &Device, storage: Storage, dtype: DType, shape: Shape, row_stride: usize) -> Self {
+        Self { device: device.clone(), storage: Arc::new(storage), offset_bytes: 0, shape, row_stride, dtype }
     }
 
     /// An f32 tensor with these values.

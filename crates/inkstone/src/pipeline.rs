@@ -252,12 +252,16 @@ impl Pipeline {
 
     /// How many sequences (a picture of so many tokens with its prompt) may pass the transformer together.
     fn sequences_at_once(&self, tokens: usize) -> usize {
-        let budget = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
         let one = self.networks.step_bytes(tokens);
         // Half of what is free: the rest is for weights, which are mapped, and for the decoder.
-        budget
+        self.free_bytes()
             .map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / one.max(1)).unwrap_or(usize::MAX))
             .max(1)
+    }
+
+    /// What the run may still take; `None` if nothing limits it.
+    fn free_bytes(&self) -> Option<u64> {
+        self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min()
     }
 
     /// Closes the weights and forgets what was computed from them: the next drawing opens them again.
@@ -278,8 +282,7 @@ impl Pipeline {
     /// Gives memory back before the large stages, and lets the text encoder go if there is no room for all weights.
     fn free_if_tight(&mut self) {
         self.device.trim();
-        let free = self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min();
-        if free.is_some_and(|free| free < self.weight_bytes) {
+        if self.free_bytes().is_some_and(|free| free < self.weight_bytes) {
             self.networks.close_encoder();
         }
     }
