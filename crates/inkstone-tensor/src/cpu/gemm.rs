@@ -38,19 +38,30 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
         args,
         out: MatrixMut::of(out),
     };
+    blocks(cpu, args, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
+}
+
+/// Calls `block` with the rows and columns of each block of the output, on all threads; `tile` is the size of the
+/// tile that computes them.
+pub(super) fn blocks(
+    cpu: &Cpu,
+    args: &Linear<'_>,
+    tile: [usize; 2],
+    block: impl Fn(Range<usize>, Range<usize>) + Sync,
+) {
     let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
     if rows == 0 || cols == 0 {
         return;
     }
-    let block_rows = even_blocks(rows, BLOCK_ROWS, tile.rows());
+    let block_rows = even_blocks(rows, BLOCK_ROWS, tile[0]);
     let down = rows.div_ceil(block_rows);
     let wanted = (JOBS_PER_THREAD * cpu.threads.count()).div_ceil(down);
-    let block_cols = even_blocks(cols, BLOCK_COLS.min(cols.div_ceil(wanted)), tile.cols);
+    let block_cols = even_blocks(cols, BLOCK_COLS.min(cols.div_ceil(wanted)), tile[1]);
     let across = cols.div_ceil(block_cols);
     let work_ns = rows * cols * k / PRODUCTS_PER_NS + rows * cols;
     cpu.threads.run(down * across, work_ns, |job| {
         let (i, j) = (job / across * block_rows, job % across * block_cols);
-        product.block(i..rows.min(i + block_rows), j..cols.min(j + block_cols));
+        block(i..rows.min(i + block_rows), j..cols.min(j + block_cols));
     });
 }
 
@@ -99,20 +110,37 @@ impl Product<'_> {
                     self.tile.run(rows.len(), a, panel, &mut sums[j - cols.start..], stride, mode);
                 }
             }
-            self.finish(rows, cols, sums, stride);
+            let finished = Finished { sums, stride, rows, cols };
+            // SAFETY: a block is one job's.
+            unsafe { finished.store(self.table, self.args, &self.out) }
         });
     }
+}
 
-    /// Takes the finished sums of a block through the epilogue.
-    fn finish(&self, rows: Range<usize>, cols: Range<usize>, sums: &[f32], stride: usize) {
-        let bias = self.args.bias.map(|bias| Matrix::of(bias).part(0, cols.clone()));
-        let kernels = &self.table.rows;
-        for (r, sums) in rows.zip(sums.chunks(stride)) {
+/// The sums of a block of the output.
+pub(super) struct Finished<'a> {
+    pub(super) sums: &'a [f32],
+    /// Distance between rows of the sums.
+    pub(super) stride: usize,
+    pub(super) rows: Range<usize>,
+    pub(super) cols: Range<usize>,
+}
+
+impl Finished<'_> {
+    /// Takes the sums through the epilogue.
+    ///
+    /// # Safety
+    /// No other job writes this part of the output.
+    pub(super) unsafe fn store(self, table: &Table, args: &Linear<'_>, out: &MatrixMut<'_>) {
+        let cols = self.cols;
+        let bias = args.bias.map(|bias| Matrix::of(bias).part(0, cols.clone()));
+        let kernels = &table.rows;
+        for (r, sums) in self.rows.zip(self.sums.chunks(self.stride)) {
             let sums = Row::f32s(&sums[..cols.len()]);
-            // SAFETY: a block is one job's; all rows have `cols.len()` elements.
+            // SAFETY: the caller's promise; all rows have `cols.len()` elements.
             unsafe {
-                let to = self.out.part(r, cols.clone());
-                match self.args.epilogue {
+                let to = out.part(r, cols.clone());
+                match args.epilogue {
                     Epilogue::Store(activation) => (kernels.store)(sums, bias, activation, to),
                     Epilogue::AddTo(gate) => {
                         let gate = gate.map(|g| Matrix::of(&g.table).part(g.entry_of(r), cols.clone()));
