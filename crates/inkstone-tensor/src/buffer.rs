@@ -108,7 +108,8 @@ impl Pool {
     }
 }
 
-fn capacity_for(len: usize) -> Option<usize> {
+/// What a buffer of this length takes.
+pub(crate) fn capacity_for(len: usize) -> Option<usize> {
     len.max(1).checked_next_multiple_of(AlignedBuffer::ALIGN)
 }
 

@@ -4,6 +4,7 @@ mod activation;
 mod attention;
 mod conv;
 mod copy;
+mod counting;
 mod elementwise;
 mod epilogue;
 mod gemm;
@@ -27,7 +28,7 @@ pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
-use crate::{AlignedBuffer, Backend, DType, Error, Pool, Result, Storage, Tensor};
+use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor};
 
 /// How to use the processor.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +80,12 @@ impl Cpu {
     }
 }
 
+/// A distance of a multiple of 4 KiB puts all rows into the same L1 sets; one line more avoids it.
+fn row_stride(dtype: DType, cols: usize) -> usize {
+    let bytes = cols * dtype.size_bytes();
+    if bytes > 0 && bytes.is_multiple_of(4096) { cols + 64 / dtype.size_bytes() } else { cols }
+}
+
 impl Backend for Cpu {
     fn name(&self) -> String {
         format!("cpu ({}, {} threads)", self.table.name, self.threads.count())
@@ -98,9 +105,7 @@ impl Backend for Cpu {
     }
 
     fn row_stride(&self, dtype: DType, cols: usize) -> usize {
-        // A distance of a multiple of 4 KiB puts all rows into the same L1 sets; one line more avoids it.
-        let bytes = cols * dtype.size_bytes();
-        if bytes > 0 && bytes.is_multiple_of(4096) { cols + 64 / dtype.size_bytes() } else { cols }
+        row_stride(dtype, cols)
     }
 
     fn multiplies_bf16(&self) -> bool {
@@ -109,6 +114,12 @@ impl Backend for Cpu {
 
     fn multiply_registers(&self, operands: DType, loops: u32) -> Option<f64> {
         peak::multiply_registers(self, operands, loops)
+    }
+
+    fn counting(&self) -> Option<(Arc<dyn Backend>, Arc<Ledger>)> {
+        let ledger = Arc::default();
+        let counting = counting::Counting::new(Arc::clone(&ledger), self.table, self.threads.count());
+        Some((Arc::new(counting), ledger))
     }
 
     fn wait(&self) {}

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
-use crate::{DType, Result, Storage, Tensor, cpu};
+use crate::{DType, Ledger, Result, Storage, Tensor, cpu};
 
 /// What a device must do. Arguments were checked by [`crate::ops`]; outputs are allocated and unshared.
 ///
@@ -28,6 +28,10 @@ pub trait Backend: Debug + Send + Sync {
     /// Multiplies registers alone, `loops` times on all threads, with the instruction that kernels use for operands of
     /// this type; returns the multiply-adds done, `None` where there is no such instruction.
     fn multiply_registers(&self, _operands: DType, _loops: u32) -> Option<f64> {
+        None
+    }
+    /// A device that takes memory as this one does but only counts it; `None` if that is not known.
+    fn counting(&self) -> Option<(Arc<dyn Backend>, Arc<Ledger>)> {
         None
     }
     /// Waits until everything enqueued is done.
@@ -100,6 +104,14 @@ impl Device {
     #[must_use]
     pub fn multiply_registers(&self, operands: DType, loops: u32) -> Option<f64> {
         self.0.multiply_registers(operands, loops)
+    }
+
+    /// A device that computes nothing and takes no memory, but counts in the ledger what this one would take for the
+    /// same operations, and their multiply-adds. Its tensors have shapes and no bytes; weights are given to it as
+    /// [`Ledger::file`] ranges. `None` if that is not known of this device.
+    #[must_use]
+    pub fn counting(&self) -> Option<(Self, Arc<Ledger>)> {
+        self.0.counting().map(|(backend, ledger)| (Self(backend), ledger))
     }
 
     /// Gives memory that is kept to be used again back to the system: between works of different sizes.

@@ -10,6 +10,7 @@ mod guard;
 mod tests;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -65,6 +66,43 @@ impl MappedFile {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.map
+    }
+
+    /// Brings a range into memory; returns when it is there, where the system can wait for it. Only advice: bytes are
+    /// read from the file when they are needed, with or without it.
+    pub fn read_ahead(&self, range: Range<usize>) {
+        let Range { start, end } = self.inside(range);
+        if start == end {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        if self.map.advise_range(memmap2::Advice::PopulateRead, start, end - start).is_ok() {
+            return;
+        }
+        // Kernels before 5.14 only begin to read.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+    }
+
+    /// Takes a range out of this process's memory. Nothing is lost: whoever reads it again gets it from the file, or from
+    /// the system's cache of it.
+    pub fn release(&self, range: Range<usize>) {
+        let Range { start, end } = self.inside(range);
+        if start == end {
+            return;
+        }
+        // SAFETY: the mapping is read-only, so its pages hold nothing that is not in the file; and where the guard put
+        // zeros over it, zeros come back.
+        #[cfg(unix)]
+        let _ = unsafe {
+            self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+        };
+    }
+
+    /// What of a range the file has.
+    fn inside(&self, range: Range<usize>) -> Range<usize> {
+        let start = range.start.min(self.map.len());
+        start..range.end.clamp(start, self.map.len())
     }
 
     /// Whether the file still is what was opened: as long, not written since, and no byte of it was lost.

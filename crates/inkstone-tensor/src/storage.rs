@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{AlignedBuffer, MappedFile};
+use crate::{AlignedBuffer, Counted, MappedFile};
 
 /// Bytes behind a tensor.
 #[derive(Debug)]
@@ -14,16 +14,43 @@ pub enum Storage {
     Mapped(Arc<MappedFile>, Range<usize>),
     /// Bytes compiled into the program; never written.
     Static(&'static [u8]),
+    /// No bytes: a counting device says how much memory they would be.
+    Counted(Counted),
 }
 
 impl Storage {
-    /// The bytes, for reading.
+    /// How many bytes there are, or would be.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Counted(counted) => counted.len(),
+            present => present.bytes().len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the bytes could be written by whoever holds them alone.
+    pub(crate) fn is_writable(&self) -> bool {
+        match self {
+            Self::Owned(_) => true,
+            Self::Counted(counted) => counted.is_writable(),
+            Self::Mapped(..) | Self::Static(_) => false,
+        }
+    }
+
+    /// The bytes, for reading; none of those that are only counted.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Owned(buffer) => buffer.as_slice(),
             Self::Mapped(file, range) => &file.bytes()[range.clone()],
             Self::Static(bytes) => bytes,
+            Self::Counted(_) => &[],
         }
     }
 
@@ -31,7 +58,7 @@ impl Storage {
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
             Self::Owned(buffer) => Some(buffer.as_mut_slice()),
-            Self::Mapped(..) | Self::Static(_) => None,
+            Self::Mapped(..) | Self::Static(_) | Self::Counted(_) => None,
         }
     }
 }

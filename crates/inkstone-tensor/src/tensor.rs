@@ -40,12 +40,12 @@ impl Tensor {
     /// [`Error::Range`] if the bytes are not exactly the shape's.
     pub fn from_storage(device: &Device, storage: Storage, dtype: DType, shape: Shape) -> Result<Self> {
         let want = shape.count() * dtype.size_bytes();
-        if storage.bytes().len() != want {
+        if storage.len() != want {
             return Err(Error::Range {
                 op: "from_storage",
                 what: "byte length",
                 allowed: want.to_string(),
-                got: storage.bytes().len().to_string(),
+                got: storage.len().to_string(),
             });
         }
         Ok(Self::over(device, storage, dtype, shape, shape.cols()))
@@ -117,10 +117,25 @@ impl Tensor {
         self.row_stride
     }
 
-    /// The bytes from the first element to the end of the last row. Padding between rows is included.
+    /// The bytes from the first element to the end of the last row. Padding between rows is included. A tensor of a
+    /// counting device has none.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.storage.bytes()[self.span()]
+        match &*self.storage {
+            Storage::Counted(_) => &[],
+            storage => &storage.bytes()[self.span()],
+        }
+    }
+
+    /// What holds the bytes, and where in it they lie.
+    pub(crate) fn stored(&self) -> (&Storage, Range<usize>) {
+        (&self.storage, self.span())
+    }
+
+    /// Whether the bytes are only counted; see [`Device::counting`].
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        matches!(*self.storage, Storage::Counted(_))
     }
 
     /// The same for writing; `None` while another tensor shares the bytes, or if they are read-only.
@@ -132,7 +147,7 @@ impl Tensor {
     /// Whether this tensor alone holds writable bytes, so that an operation may write its result in place.
     #[must_use]
     pub fn is_unique(&mut self) -> bool {
-        self.bytes_mut().is_some()
+        Arc::get_mut(&mut self.storage).is_some_and(|storage| storage.is_writable())
     }
 
     /// Where the bytes lie in the storage. An empty view may start beyond its end.
@@ -204,7 +219,8 @@ impl Tensor {
         Ok(self)
     }
 
-    /// Waits for the device and copies the elements out, row by row without padding, as stored.
+    /// Waits for the device and copies the elements out, row by row without padding, as stored. Of a counting device
+    /// come none.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.device.backend().wait();

@@ -31,6 +31,14 @@ impl Weight {
         }
     }
 
+    /// The tensors that it is stored in.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        match self {
+            Self::Dense(t) => vec![t],
+        }
+    }
+
     fn shape(&self) -> Shape {
         match self {
             Self::Dense(t) => *t.shape(),

@@ -44,22 +44,65 @@ pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) {
         outs: outs.iter_mut().map(MatrixMut::of).collect(),
     };
     let sequences: Vec<Vec<Place>> = args.sequences.iter().map(|ranges| places(ranges)).collect();
-    let group = args.n_heads / args.n_kv_heads;
     let mut units = Vec::with_capacity(sequences.len() * args.n_kv_heads);
     for places in sequences.iter().filter(|places| !places.is_empty()) {
         units.extend((0..args.n_kv_heads).map(|kv_head| Unit { places, kv_head }));
     }
-    let jobs_of = |unit: &Unit<'_>| unit.places.len().div_ceil(BLOCK_QUERIES) * group;
-    while !units.is_empty() {
-        let mut jobs = 0;
-        let mut taken = 0;
-        while taken < units.len() && jobs < JOBS_PER_THREAD * cpu.threads.count() {
-            jobs += jobs_of(&units[taken]);
-            taken += 1;
-        }
-        flash.run(cpu, &units[..taken]);
-        units.drain(..taken);
+    let lens: Vec<usize> = units.iter().map(|unit| unit.places.len()).collect();
+    for group in groups(&lens, args.n_heads / args.n_kv_heads, cpu.threads.count()) {
+        flash.run(cpu, &units[group]);
     }
+}
+
+/// Units that are packed and worked on together: `lens` has each unit's tokens, `heads` share a unit.
+fn groups(lens: &[usize], heads: usize, threads: usize) -> Vec<Range<usize>> {
+    let mut groups = Vec::new();
+    let (mut start, mut jobs) = (0, 0);
+    for (i, len) in lens.iter().enumerate() {
+        jobs += len.div_ceil(BLOCK_QUERIES) * heads;
+        if jobs >= JOBS_PER_THREAD * threads || i + 1 == lens.len() {
+            groups.push(start..i + 1);
+            (start, jobs) = (i + 1, 0);
+        }
+    }
+    groups
+}
+
+/// Bytes of each buffer of packed keys and values that [`attention`] takes, one after the other.
+pub(super) fn packing_bytes(table: &Table, threads: usize, args: &Attention<'_>) -> Vec<usize> {
+    let Some(first) = args.streams.first() else { return Vec::new() };
+    let (tile, work) = table.tile(first.q.dtype());
+    let block = block_bytes(tile, work, first.q.cols() / args.n_heads);
+    let tokens = |sequence: &Vec<Range<usize>>| sequence.iter().map(Range::len).sum::<usize>();
+    let sequences = args.sequences.iter().map(tokens).filter(|tokens| *tokens > 0);
+    let lens: Vec<usize> =
+        sequences.flat_map(|tokens| std::iter::repeat_n(tokens, args.n_kv_heads)).collect();
+    let groups = groups(&lens, args.n_heads / args.n_kv_heads, threads).into_iter();
+    groups.map(|group| lens[group].iter().map(|len| len.div_ceil(BLOCK_KEYS) * block).sum()).collect()
+}
+
+/// Bytes of scratch that a thread needs: packing has a panel of keys and a block of values, a block of queries its
+/// scores, weights and sums.
+pub(super) fn scratch_bytes(table: &Table, args: &Attention<'_>) -> usize {
+    let Some(first) = args.streams.first() else { return 0 };
+    let (tile, work) = table.tile(first.q.dtype());
+    let head_dim = first.q.cols() / args.n_heads;
+    let (dims, q_bytes) = (head_dim.next_multiple_of(tile.cols), words_of(head_dim, work) * 4);
+    let sizes = Sizes { q_bytes, sums_stride: dims, ..Sizes::new(work) };
+    let packing = tile.cols * q_bytes + (BLOCK_KEYS + 1) * dims * work.size_bytes();
+    let query = q_bytes + 4 * (sizes.scores_stride + dims) + sizes.weights_bytes;
+    packing.max(BLOCK_QUERIES * query)
+}
+
+/// Bytes of a block's keys and values: values are panels of `tile.cols` dimensions.
+fn block_bytes(tile: &Tile, work: DType, head_dim: usize) -> usize {
+    let dims = head_dim.next_multiple_of(tile.cols);
+    keys_bytes(tile, work, head_dim) + dims * words_of(BLOCK_KEYS, work) * 4
+}
+
+/// Bytes of a block's keys: panels of `tile.cols` keys.
+fn keys_bytes(tile: &Tile, work: DType, head_dim: usize) -> usize {
+    BLOCK_KEYS.next_multiple_of(tile.cols) * words_of(head_dim, work) * 4
 }
 
 /// A token of a sequence.
@@ -141,15 +184,12 @@ impl Flash<'_> {
         words_of(self.head_dim, self.work)
     }
 
-    /// Bytes of a block's keys: panels of `tile.cols` keys.
     fn keys_bytes(&self) -> usize {
-        BLOCK_KEYS.next_multiple_of(self.tile.cols) * self.head_words() * 4
+        keys_bytes(self.tile, self.work, self.head_dim)
     }
 
-    /// Bytes of a block's keys and values: values are panels of `tile.cols` dimensions.
     fn block_bytes(&self) -> usize {
-        let dims = self.head_dim.next_multiple_of(self.tile.cols);
-        self.keys_bytes() + dims * words_of(BLOCK_KEYS, self.work) * 4
+        block_bytes(self.tile, self.work, self.head_dim)
     }
 
     /// A head's part of a row of q, k or v.

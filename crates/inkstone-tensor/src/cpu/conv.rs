@@ -13,9 +13,9 @@ use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear};
 use crate::{DType, Tensor};
 
 /// Pixels of a line in a block at most: the padded copy stays in the L2 cache.
-const BLOCK_WIDTH: usize = 112;
+pub(super) const BLOCK_WIDTH: usize = 112;
 /// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
-const BLOCK_PIXELS: usize = 448;
+pub(super) const BLOCK_PIXELS: usize = 448;
 /// Jobs for each thread at least, where the picture is large enough.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.

@@ -17,11 +17,11 @@ use crate::ops::{Epilogue, Linear};
 use crate::{DType, Tensor};
 
 /// 32-bit words of k in a block: a panel of it fits the L1 cache beside the rows of A.
-const BLOCK_WORDS: usize = 256;
+pub(super) const BLOCK_WORDS: usize = 256;
 /// Rows in a block at most: A's block stays in the L2 cache.
-const BLOCK_ROWS: usize = 560;
+pub(super) const BLOCK_ROWS: usize = 560;
 /// Columns in a block at most.
-const BLOCK_COLS: usize = 512;
+pub(super) const BLOCK_COLS: usize = 512;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.

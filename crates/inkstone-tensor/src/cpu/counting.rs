@@ -1,0 +1,144 @@
+//! The processor without its work: takes memory as [`Cpu`](super::Cpu) does, but only in a ledger.
+
+use std::sync::Arc;
+
+use super::panel::words_of;
+use super::table::Table;
+use super::{attention, conv, gemm, row_stride};
+use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
+use crate::{Backend, DType, Error, Ledger, Products, Result, Storage, Tensor, Weight};
+
+/// A processor that counts.
+#[derive(Debug)]
+pub(super) struct Counting {
+    ledger: Arc<Ledger>,
+    table: &'static Table,
+    threads: usize,
+}
+
+impl Counting {
+    pub(super) fn new(ledger: Arc<Ledger>, table: &'static Table, threads: usize) -> Self {
+        Self { ledger, table, threads }
+    }
+
+    /// Each thread keeps the largest scratch that it ever needed.
+    fn scratch(&self, bytes: usize) {
+        self.ledger.scratch(self.threads * bytes);
+    }
+}
+
+/// An operation reads all of a tensor.
+fn read(tensor: &Tensor) {
+    if let (Storage::Counted(counted), span) = tensor.stored() {
+        counted.touch(span);
+    }
+}
+
+fn read_weight(weight: &Weight) {
+    weight.tensors().into_iter().for_each(read);
+}
+
+impl Backend for Counting {
+    fn name(&self) -> String {
+        format!("cpu ({}, {} threads, counting)", self.table.name, self.threads)
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Storage> {
+        let out_of_memory = || Error::OutOfMemory { device: self.name(), wanted_bytes: bytes };
+        self.ledger.take(bytes).map(Storage::Counted).ok_or_else(out_of_memory)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.ledger.now().pool_bytes
+    }
+
+    fn trim(&self) {
+        self.ledger.trim();
+    }
+
+    fn row_stride(&self, dtype: DType, cols: usize) -> usize {
+        row_stride(dtype, cols)
+    }
+
+    fn multiplies_bf16(&self) -> bool {
+        self.table.multiplies_bf16()
+    }
+
+    fn wait(&self) {}
+
+    fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) {
+        read_weight(args.weight);
+        args.bias.into_iter().for_each(read);
+        let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
+        self.ledger.add(Products { linear: product([rows, cols, k]), ..Products::default() });
+        let (tile, _) = self.table.tile(args.x.dtype());
+        let (high, wide) = (rows.min(gemm::BLOCK_ROWS) + tile.rows(), cols.min(gemm::BLOCK_COLS) + tile.cols);
+        let words = gemm::BLOCK_WORDS.min(k);
+        // Sums, a copy of the activations, a panel and the rows it is made of.
+        self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words));
+    }
+
+    fn attention(&self, args: &Attention<'_>, _out: &mut [Tensor]) {
+        for bytes in attention::packing_bytes(self.table, self.threads, args) {
+            drop(self.ledger.take(bytes));
+        }
+        let Some(first) = args.streams.first() else { return };
+        let pairs: f64 =
+            args.sequences.iter().map(|s| s.iter().map(|r| r.len() as f64).sum::<f64>().powi(2)).sum();
+        let products = 2.0 * pairs * first.q.cols() as f64;
+        self.ledger.add(Products { attention: products, ..Products::default() });
+        self.scratch(attention::scratch_bytes(self.table, args));
+    }
+
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
+        read_weight(&args.weight.matrix);
+        read(args.bias);
+        let (taps, c_in) = (args.weight.kernel * args.weight.kernel, args.x.cols());
+        self.ledger
+            .add(Products { conv: product([out.rows(), out.cols(), taps * c_in]), ..Products::default() });
+        let (tile, work) = self.table.tile(args.x.dtype());
+        let &[_, h, w, _] = out.shape().dims() else { return };
+        let wide = w.min(conv::BLOCK_WIDTH);
+        let high = conv::BLOCK_PIXELS.div_ceil(wide.max(1)).min(h);
+        let copied = (high * args.stride + args.weight.kernel) * (wide * args.stride + args.weight.kernel);
+        let words = words_of(c_in, work);
+        self.scratch(4 * (copied * words + (taps + 2) * tile.cols * words + wide * tile.cols));
+    }
+
+    fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) {}
+
+    fn rms_norm(&self, args: &RmsNorm<'_>, _out: &mut Tensor) {
+        read(args.weight);
+    }
+
+    fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) {
+        args.norm.into_iter().for_each(|(weight, _)| read(weight));
+    }
+
+    fn channel_norm(&self, args: &ChannelNorm<'_>, _out: &mut Tensor) {
+        read(args.gamma);
+    }
+
+    fn elementwise(&self, args: &Elementwise<'_>, _out: &mut Tensor) {
+        // Vectors are converted from where they lie; what the others read was computed.
+        if let Elementwise::Convert(x) = args {
+            read(x);
+        }
+    }
+
+    fn upsample_nearest(&self, _x: &Tensor, _out: &mut Tensor) {}
+
+    fn embedding(&self, table: &Tensor, ids: &[u32], _out: &mut Tensor) {
+        for id in ids {
+            if let Ok(row) = table.rows_range(*id as usize..*id as usize + 1) {
+                read(&row);
+            }
+        }
+    }
+
+    fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) {}
+}
+
+fn product(sizes: [usize; 3]) -> f64 {
+    sizes.iter().map(|size| *size as f64).product()
+}
