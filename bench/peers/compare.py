@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Ours and the peers in turns: ours, peer, ours, peer; every round beside what the processor could do just then.
 
-    compare.py --model FOLDER --torch VENV/bin/python [--inkstone PATH] [--cases block/256,..] [--rounds 7] [--json FILE]
-               [--sdcpp SD_CLI] [--quiet G/s]
+    compare.py --model FOLDER --torch VENV/bin/python [--inkstone PATH] [--cases block/256,..] [--rounds 7]
+               [--sdcpp SD_CLI] [--log ROUNDS.jsonl]
+    compare.py --summary ROUNDS.jsonl [--json ROWS.jsonl]
 
-FOLDER is a slice of Qwen-Image in the diffusers layout; ../../golden/make or make_model.py of the peers' folder make one.
+FOLDER is a slice of Qwen-Image in the diffusers layout; sd.cpp also needs FOLDER/sdcpp/vae_wan.safetensors, the VAE
+under the names that it reads. Its weights in other types are made in that folder when they are first needed.
 A round counts if the register-only rate before and after it was 90 % of the quiet value (the best seen, unless --quiet
 gives it). Peers run in each type they have; their own best setting is what a ratio should be read against.
+
+Rounds may be gathered in several short runs: --log appends each to a file, and the table is made of all rounds of its
+case in that file. With --pause a case waits, when everything is loaded and warm, for a line on standard input.
 """
 
 import argparse
@@ -103,29 +108,48 @@ class FirstStep:
 class SdCpp:
     """stable-diffusion.cpp, a process a round: its own progress tells the seconds of a step."""
 
+    STEPS = 2
+
     def __init__(self, args, wtype):
         self.name, self.args, self.wtype = f"sd.cpp {wtype}", args, wtype
 
     def prepare(self, case):
+        stored = f"{self.args.model}/transformer/diffusion_pytorch_model.safetensors"
+        self.weights = stored
+        if self.wtype != "bf16":
+            self.weights = f"{self.args.model}/sdcpp/transformer.{self.wtype}.gguf"
+            if not Path(self.weights).exists():
+                convert = [self.args.sdcpp, "-M", "convert", "-m", stored, "-o", self.weights, "--type", self.wtype]
+                subprocess.run(convert, check=True, capture_output=True)
         self.seconds(case)
 
     def seconds(self, case):
-        kind, size = case.split("/")
-        model, steps = self.args.model, 3
-        with tempfile.TemporaryDirectory() as folder:
-            command = [self.args.sdcpp, "--diffusion-model", f"{model}/transformer/diffusion_pytorch_model.safetensors"]
-            command += ["--vae", f"{model}/sdcpp/vae_wan.safetensors", "--llm", f"{model}/text_encoder/model.safetensors"]
-            command += ["--mmap", "--diffusion-fa", "-W", size, "-H", size, "-t", str(self.args.threads), "-v"]
-            command += ["--steps", str(steps), "--cfg-scale", "1", "--sampling-method", "euler", "-p", PROMPT]
-            command += ["-o", f"{folder}/out.png"] + ([] if self.wtype == "bf16" else ["--type", self.wtype])
-            text = subprocess.run(command, capture_output=True, text=True).stdout
-        if kind == "decode":
-            return float(re.search(r"computing vae decode graph completed, taking ([\d.]+)s", text)[1])
-        rates = re.findall(rf"\| (\d+)/{steps} - ([\d.]+)(s/it|it/s)", text)
-        _, value, unit = [rate for rate in rates if int(rate[0]) == steps][-1]
+        size = case.split("/")[1]
+        text = self.until("sampling completed", size)
+        rates = re.findall(rf"\| {self.STEPS}/{self.STEPS} - ([\d.]+)(s/it|it/s)", text)
+        if not rates:
+            sys.exit(f"{self.name} told no step: {text[-2000:]}")
+        value, unit = rates[-1]
         step = float(value) if unit == "s/it" else 1 / float(value)
-        blocks = json.loads(Path(model, "transformer/config.json").read_text())["num_layers"]
+        blocks = json.loads(Path(self.args.model, "transformer/config.json").read_text())["num_layers"]
         return step / blocks  # what is not in blocks is below 3 %
+
+    def until(self, done, size):
+        """What it prints until `done`; then it is ended."""
+        model = self.args.model
+        command = [self.args.sdcpp, "--diffusion-model", self.weights, "--vae", f"{model}/sdcpp/vae_wan.safetensors"]
+        command += ["--llm", f"{model}/text_encoder/model.safetensors", "--mmap", "--diffusion-fa", "-v"]
+        command += ["-W", size, "-H", size, "-t", str(self.args.threads), "--steps", str(self.STEPS)]
+        command += ["--cfg-scale", "1", "--sampling-method", "euler", "-p", PROMPT, "-o", os.devnull]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        text = ""
+        for line in process.stdout:  # the bar of progress is a single line
+            text += line.decode(errors="replace")
+            if done in text:
+                process.terminate()
+                break
+        process.communicate()
+        return text
 
     def close(self):
         pass
@@ -150,46 +174,70 @@ def contestants(args, case):
     for dtype in args.dtypes if args.torch else []:
         command = [args.torch, str(HERE / "torch_cases.py"), "--model", args.model, "--dtype", dtype]
         found.append(Warm(f"torch {dtype}", command + ["--threads", str(args.threads), "--clock", args.clock]))
-    if args.sdcpp and kind in ("block", "decode"):
+    if args.sdcpp and kind == "block":
         found += [SdCpp(args, wtype) for wtype in args.wtypes]
     return found
 
 
 def calibrate(meter):
     time.sleep(0.3)  # the threads of what just ran still spin
-    return meter.ask("peaks")["peak_gflops"]["f32"]
+    return max(meter.ask("peaks")["peak_gflops"]["f32"] for _ in range(2))  # 20 ms each: a hiccup says nothing
 
 
 def measure(args, case, meter):
-    """Rounds of all contestants: lists of (seconds, calibration) by name."""
+    """Rounds of all contestants, in turns."""
     players = contestants(args, case)
     for player in players:
         player.prepare(case)
-    rounds = {player.name: [] for player in players}
+    if args.pause:
+        print(f"ready: {case}", flush=True)
+        sys.stdin.readline()
+    rounds = []
     for _ in range(args.rounds):
         for player in players:
             before = calibrate(meter)
             seconds = player.seconds(case)
-            rounds[player.name].append((seconds, min(before, calibrate(meter))))
+            rate = min(before, calibrate(meter))
+            rounds.append({"case": case, "who": player.name, "seconds": seconds, "calibration": rate})
+    if args.pause:
+        print(f"done: {case}", flush=True)
     for player in players:
         player.close()
-    return rounds
+    return [{**round, "threads": args.threads, "clock": args.clock} for round in rounds]
 
 
-def summarise(args, case, rounds, quiet):
+def summarise(rounds, quiet):
     """Rows of a case: median, spread and ratio of each contestant, over its quiet rounds."""
     rows = []
-    for name, runs in rounds.items():
-        good = [seconds for seconds, rate in runs if rate >= QUIET * quiet]
-        row = {"case": case, "who": name, "rounds": len(runs), "quiet_rounds": len(good), "quiet": len(good) >= 3}
-        used = sorted(good or [seconds for seconds, _ in runs])
+    for name in dict.fromkeys(round["who"] for round in rounds):
+        runs = [round for round in rounds if round["who"] == name]
+        good = [round["seconds"] for round in runs if round["calibration"] >= QUIET * quiet]
+        row = {"case": runs[0]["case"], "who": name, "rounds": len(runs), "quiet_rounds": len(good)}
+        row["quiet"] = len(good) >= 3
+        used = sorted(good or [round["seconds"] for round in runs])
         row |= {"seconds": statistics.median(used), "min": used[0], "max": used[-1]}
-        row["calibration"] = statistics.median(rate for _, rate in runs)
-        rows.append(row)
+        row["calibration"] = statistics.median(round["calibration"] for round in runs)
+        rows.append({**row, "quiet_gflops": quiet, "threads": runs[0]["threads"], "clock": runs[0]["clock"]})
     ours = min((row for row in rows if row["who"].startswith("ours")), key=lambda row: row["seconds"])
     for row in rows:
         row["ratio"] = row["seconds"] / ours["seconds"]
     return rows
+
+
+def tables(args, rounds, cases):
+    """Prints the rows of some cases, and appends them to the file of rows."""
+    for case in cases:
+        alike = [round for round in rounds if round["case"] == case]
+        quiet = args.quiet or max(round["calibration"] for round in rounds)
+        rows = summarise(alike, quiet)
+        show(rows)
+        if args.json:
+            with open(args.json, "a") as out:
+                out.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def read_rounds(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
 
 
 def show(rows):
@@ -205,7 +253,7 @@ def show(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a slice of Qwen-Image in the diffusers layout")
+    parser.add_argument("--model", help="a slice of Qwen-Image in the diffusers layout")
     parser.add_argument("--inkstone", default=str(HERE / "../../target/release/inkstone"))
     parser.add_argument("--torch", help="a python with torch, diffusers and transformers")
     parser.add_argument("--sdcpp", help="sd-cli, built with GGML_LLAMAFILE=ON")
@@ -218,23 +266,28 @@ def main():
     )
     parser.add_argument("--ours", default="bf16,f32", type=lambda text: text.split(","))
     parser.add_argument("--dtypes", default="bf16,f32", type=lambda text: text.split(","), help="of torch")
-    parser.add_argument("--wtypes", default="bf16,q8_0", type=lambda text: text.split(","), help="of sd.cpp")
+    parser.add_argument("--wtypes", default="q8_0", type=lambda text: text.split(","), help="of sd.cpp")
     parser.add_argument("--quiet", type=float, help="f32 G/s of the quiet machine [the best seen]")
     parser.add_argument("--json", help="append rows to this file")
+    parser.add_argument("--log", help="append rounds to this file, and count those that it has")
+    parser.add_argument("--pause", action="store_true", help="before each case's rounds, wait for a line on standard input")
+    parser.add_argument("--summary", metavar="LOG", help="measure nothing, print the rows of such a file")
     args = parser.parse_args()
+    if args.summary:
+        rounds = read_rounds(args.summary)
+        return tables(args, rounds, dict.fromkeys(round["case"] for round in rounds))
+    if not args.model:
+        parser.error("--model is missing")
 
     meter = Warm("meter", [args.inkstone, "bench", "-", "--json", "--threads", str(args.threads), "--clock", args.clock])
-    quiet = args.quiet or max(calibrate(meter) for _ in range(5))
-    print(f"{platform.machine()}, {args.threads} threads, calibration {quiet:.0f} G/s, load {os.getloadavg()[0]:.1f}")
+    print(f"{platform.machine()}, {args.threads} threads, {calibrate(meter):.0f} G/s, load {os.getloadavg()[0]:.1f}")
+    earlier = read_rounds(args.log) if args.log else []
     for case in args.cases.split(","):
         rounds = measure(args, case, meter)
-        quiet = args.quiet or max(quiet, *(rate for runs in rounds.values() for _, rate in runs))
-        rows = summarise(args, case, rounds, quiet)
-        show(rows)
-        if args.json:
-            with open(args.json, "a") as out:
-                for row in rows:
-                    out.write(json.dumps({**row, "quiet_gflops": quiet, "threads": args.threads}) + "\n")
+        if args.log:
+            with open(args.log, "a") as out:
+                out.writelines(json.dumps(round) + "\n" for round in rounds)
+        tables(args, [round for round in earlier if round["case"] == case] + rounds, [case])
     meter.close()
 
 
