@@ -5,6 +5,7 @@ mod attention;
 mod conv;
 mod copy;
 mod counting;
+mod decode;
 mod elementwise;
 mod epilogue;
 mod gemm;
@@ -28,7 +29,7 @@ pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
-use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor};
+use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor, Weight};
 
 /// How to use the processor.
 #[derive(Clone, Debug, Default)]
@@ -151,7 +152,7 @@ impl Backend for Cpu {
     fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor) {
         copy::upsample_nearest(self, x, out);
     }
-    fn embedding(&self, table: &Tensor, ids: &[u32], out: &mut Tensor) {
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
         copy::embedding(self, table, ids, out);
     }
     fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
-use crate::{DType, Ledger, Result, Storage, Tensor, cpu};
+use crate::{DType, Ledger, Result, Storage, Tensor, Weight, cpu};
 
 /// What a device must do. Arguments were checked by [`crate::ops`]; outputs are allocated and unshared.
 ///
@@ -56,7 +56,7 @@ pub trait Backend: Debug + Send + Sync {
     /// See [`crate::ops::upsample_nearest`].
     fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor);
     /// See [`crate::ops::embedding`].
-    fn embedding(&self, table: &Tensor, ids: &[u32], out: &mut Tensor);
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor);
     /// See [`crate::ops::concat_rows`].
     fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor);
 }

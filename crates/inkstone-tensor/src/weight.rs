@@ -1,6 +1,6 @@
 //! The weight of a linear layer or a convolution, in whatever format it is stored.
 
-use crate::{DType, Shape, Tensor};
+use crate::{DType, Device, Quantized, Shape, Tensor};
 
 /// A matrix `[n_out, n_in]` as stored; kernels decode it panel by panel while they multiply.
 #[derive(Clone, Debug)]
@@ -8,6 +8,8 @@ use crate::{DType, Shape, Tensor};
 pub enum Weight {
     /// Plain f32, bf16 or f16 rows.
     Dense(Tensor),
+    /// Codes with scales.
+    Quantized(Box<Quantized>),
 }
 
 impl Weight {
@@ -23,11 +25,21 @@ impl Weight {
         self.shape().cols()
     }
 
-    /// The type in which the values are stored.
+    /// The type in which the values are stored; of a quantized one f32, in which its formula is computed.
     #[must_use]
     pub fn dtype(&self) -> DType {
         match self {
             Self::Dense(t) => t.dtype(),
+            Self::Quantized(_) => DType::F32,
+        }
+    }
+
+    /// The device that holds it.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::Dense(t) => t.device(),
+            Self::Quantized(m) => m.device(),
         }
     }
 
@@ -36,12 +48,20 @@ impl Weight {
     pub fn tensors(&self) -> Vec<&Tensor> {
         match self {
             Self::Dense(t) => vec![t],
+            Self::Quantized(m) => m.tensors(),
         }
     }
 
     fn shape(&self) -> Shape {
         match self {
             Self::Dense(t) => *t.shape(),
+            Self::Quantized(m) => m.shape(),
         }
+    }
+}
+
+impl From<Quantized> for Weight {
+    fn from(matrix: Quantized) -> Self {
+        Self::Quantized(Box::new(matrix))
     }
 }

@@ -1,19 +1,27 @@
 //! Operations that only move rows.
 
 use super::Cpu;
+use super::decode::QuantRow;
 use super::rows::{Matrix, MatrixMut, assert_cols};
-use crate::Tensor;
+use crate::{Tensor, Weight};
 
 /// Bytes a thread moves in about a nanosecond, on the slow side.
 const BYTES_PER_NS: usize = 4;
 
-pub(super) fn embedding(cpu: &Cpu, table: &Tensor, ids: &[u32], out: &mut Tensor) {
-    let (table, to) = (Matrix::of(table), MatrixMut::of(out));
-    let cols = table.cols();
+pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor) {
+    let (kernels, to) = (&cpu.table.rows, MatrixMut::of(out));
+    let cols = table.n_in();
     assert_cols(cols, &[to.cols()]);
     cpu.threads.rows(ids.len(), cols, |r| {
+        let id = ids[r] as usize;
         // SAFETY: each row is one job's; both rows are of `cols` elements.
-        unsafe { (cpu.table.rows.convert)(table.row(ids[r] as usize), to.part(r, 0..cols)) }
+        unsafe {
+            let to = to.part(r, 0..cols);
+            match table {
+                Weight::Dense(table) => (kernels.convert)(Matrix::of(table).row(id), to),
+                Weight::Quantized(table) => (kernels.decode)(&QuantRow::of(table, id), 0..cols, to),
+            }
+        }
     });
 }
 

@@ -29,6 +29,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn load(p: *const f32, n: usize) -> Self;
     unsafe fn load_bf16(p: *const u16, n: usize) -> Self;
     unsafe fn load_f16(p: *const u16, n: usize) -> Self;
+    /// Whole numbers from 0 to 255.
+    unsafe fn load_u8(p: *const u8, n: usize) -> Self;
     unsafe fn store(self, p: *mut f32, n: usize);
     /// Rounds to the nearest, ties to even; a NaN stays a NaN.
     unsafe fn store_bf16(self, p: *mut u16, n: usize);

@@ -2,32 +2,46 @@
 
 use std::ops::Range;
 
+use super::decode::QuantRow;
 use super::lanes::{Lanes, Scalar};
 use super::rows::{Matrix, Row, RowMut};
 use super::table::Table;
 use super::tile::Tile;
-use crate::{DType, Weight};
+use crate::{DType, Quantized, Weight};
 
 /// A weight as a source of panels. Each format needs only a way to get a part of a row; the rest is the same for all.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
-    matrix: Matrix<'a>,
+    stored: Stored<'a>,
     /// The type in which the tile wants its operands.
     work: DType,
     /// The type of the activations: operands have its precision, whatever the tile computes in.
     operands: DType,
 }
 
+#[derive(Clone, Copy)]
+enum Stored<'a> {
+    Dense(Matrix<'a>),
+    Quantized(&'a Quantized),
+}
+
+/// Rows on their way to a panel are this much longer than their elements, so that they do not fall into the same L1
+/// sets.
+const PADDING_BYTES: usize = 64;
+
 impl<'a> Source<'a> {
     pub(super) fn of(weight: &'a Weight, work: DType, operands: DType) -> Self {
-        let Weight::Dense(tensor) = weight;
-        Self { matrix: Matrix::of(tensor), work, operands }
+        let stored = match weight {
+            Weight::Dense(tensor) => Stored::Dense(Matrix::of(tensor)),
+            Weight::Quantized(matrix) => Stored::Quantized(matrix),
+        };
+        Self { stored, work, operands }
     }
 
     /// Bytes that [`Self::decode`] needs beside the panel to decode `words` words of k.
     pub(super) fn scratch_bytes(&self, tile: &Tile, words: usize) -> usize {
         // Whole rows where they cannot be read in place, and one row on its way through bf16.
-        tile.cols * words * 4 + words * 8
+        tile.cols * (words * 4 + PADDING_BYTES) + words * 8
     }
 
     /// Writes the panel of the rows `outs` of the matrix (columns of the product) and its columns `ks`.
@@ -43,27 +57,34 @@ impl<'a> Source<'a> {
         if let Some(words) = self.in_place(tile, &outs, &ks) {
             return words.transpose(table, panel);
         }
-        let row_bytes = words_of(ks.len(), self.work) * 4;
-        let (rows, through) = scratch.split_at_mut(tile.cols * row_bytes);
+        let (dtype, form) = self.row_form(ks.len());
+        let row_bytes = words_of(ks.len(), dtype) * 4;
+        let stride_bytes = row_bytes + PADDING_BYTES;
+        let (rows, through) = scratch.split_at_mut(tile.cols * stride_bytes);
         let count = outs.len();
-        for (row, out) in rows.chunks_exact_mut(row_bytes.max(1)).zip(outs) {
-            self.convert(table, self.matrix.part(out, ks.clone()), row, through);
+        for (row, out) in rows.chunks_exact_mut(stride_bytes).zip(outs) {
+            let (row, behind) = row[..row_bytes].split_at_mut(ks.len() * dtype.size_bytes());
+            behind.fill(0);
+            self.convert(table, out, ks.clone(), RowMut::new(row, dtype), through);
         }
-        Words::plain(rows, row_bytes, count, tile.cols).transpose(table, panel);
+        let (words, width) = (row_bytes / 4, tile.cols);
+        Words { bytes: rows, stride_bytes, rows: count, words, width, ahead_bytes: 0, form }
+            .transpose(table, panel);
     }
 
     /// The stored words themselves, if the panel can be made of them.
     fn in_place(&self, tile: &Tile, outs: &Range<usize>, ks: &Range<usize>) -> Option<Words<'a>> {
-        let stored = self.matrix.dtype();
+        let Stored::Dense(matrix) = &self.stored else { return None };
+        let stored = matrix.dtype();
         let row_bytes = ks.len() * stored.size_bytes();
         let widen = (stored, self.work) == (DType::Bf16, DType::F32);
         let fits = (stored == self.work && !self.rounds()) || widen;
         if !fits || row_bytes == 0 || !row_bytes.is_multiple_of(4) || outs.is_empty() {
             return None;
         }
-        let stride_bytes = self.matrix.stride_bytes();
+        let stride_bytes = matrix.stride_bytes();
         Some(Words {
-            bytes: self.matrix.bytes_from(outs.start, ks.start),
+            bytes: matrix.bytes_from(outs.start, ks.start),
             stride_bytes,
             rows: outs.len(),
             words: row_bytes / 4,
@@ -75,24 +96,43 @@ impl<'a> Source<'a> {
 
     /// Whether values lose precision on their way to a wider type, so that every table multiplies the same ones.
     fn rounds(&self) -> bool {
-        self.operands == DType::Bf16 && self.work == DType::F32 && self.matrix.dtype() != DType::Bf16
+        let stored = match &self.stored {
+            Stored::Dense(matrix) => matrix.dtype(),
+            Stored::Quantized(_) => DType::F32,
+        };
+        self.operands == DType::Bf16 && self.work == DType::F32 && stored != DType::Bf16
     }
 
-    /// Part of a row in the type of the tile, zeros behind its end up to a whole word.
-    fn convert(&self, table: &Table, stored: Row<'_>, to: &mut [u8], through: &mut [u8]) {
-        let len_bytes = stored.len() * self.work.size_bytes();
-        let (to, behind) = to.split_at_mut(len_bytes);
-        behind.fill(0);
-        // SAFETY: the rows are equally long.
-        unsafe {
-            if self.rounds() {
-                let bytes = &mut through[..stored.len() * 2];
-                (table.rows.convert)(stored, RowMut::new(bytes, DType::Bf16));
-                (table.rows.convert)(Row::new(bytes, DType::Bf16), RowMut::new(to, self.work));
-            } else {
-                (table.rows.convert)(stored, RowMut::new(to, self.work));
-            }
+    /// The type of a row of `len` elements in front of the transposition, and what its words are. Decoders write bf16
+    /// and the transposition widens it, as it does for stored bf16.
+    fn row_form(&self, len: usize) -> (DType, Form) {
+        match self.stored {
+            Stored::Quantized(_) if self.rounds() && len.is_multiple_of(2) => (DType::Bf16, Form::Widened),
+            _ => (self.work, Form::Plain),
         }
+    }
+
+    /// Part of a row in the type of `to`.
+    fn convert(&self, table: &Table, out: usize, ks: Range<usize>, to: RowMut<'_>, through: &mut [u8]) {
+        let through = &mut through[..ks.len() * 2];
+        let rounds = self.rounds() && to.dtype() == DType::F32;
+        let first = |to: RowMut<'_>| {
+            // SAFETY: the part of the row and `to` are equally long.
+            unsafe {
+                match self.stored {
+                    Stored::Dense(matrix) => (table.rows.convert)(matrix.part(out, ks.clone()), to),
+                    Stored::Quantized(matrix) => {
+                        (table.rows.decode)(&QuantRow::of(matrix, out), ks.clone(), to);
+                    }
+                }
+            }
+        };
+        if !rounds {
+            return first(to);
+        }
+        first(RowMut::new(through, DType::Bf16));
+        // SAFETY: the rows are equally long.
+        unsafe { (table.rows.convert)(Row::new(through, DType::Bf16), to) }
     }
 }
 

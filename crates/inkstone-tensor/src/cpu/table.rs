@@ -1,5 +1,8 @@
 //! The dispatch table: every kernel of one instruction set, chosen once when the device starts.
 
+use std::ops::Range;
+
+use super::decode::QuantRow;
 use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
@@ -9,7 +12,7 @@ use super::rope::Rotation;
 use super::rows::{Row, RowMut};
 use super::softmax::{Running, Scores};
 use super::tile::{self, Tile};
-use super::{elementwise, epilogue, norm, operand, panel, rope, softmax};
+use super::{decode, elementwise, epilogue, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
 use crate::{DType, Error, Result};
 
@@ -94,6 +97,7 @@ const NAMES: [&str; 5] = ["scalar", "avx2", "avx512", "avx512bf16", "neon"];
 /// For all of them: the rows are as long as the body of the same name (`elementwise`, `norm`, ..) says.
 pub(super) struct RowKernels {
     pub(super) convert: unsafe fn(Row<'_>, RowMut<'_>),
+    pub(super) decode: unsafe fn(&QuantRow<'_>, Range<usize>, RowMut<'_>),
     pub(super) convert_ahead: unsafe fn(Row<'_>, Ahead, RowMut<'_>),
     pub(super) activate: unsafe fn(Row<'_>, Activation, RowMut<'_>),
     pub(super) add: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
@@ -130,6 +134,8 @@ macro_rules! row_kernels {
     ($lanes:ty $(, $features:literal)?) => {{
         use {elementwise as e, epilogue as p, norm as n, softmax as s};
         kernel!([$lanes $(, $features)?] e::convert_row::<$lanes>, convert(x: Row<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] decode::decode_row::<$lanes>,
+            decode(row: &QuantRow<'_>, cols: Range<usize>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] operand::convert_ahead_row::<$lanes>,
             convert_ahead(x: Row<'_>, ahead: Ahead, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::activate_row::<$lanes>,
@@ -162,7 +168,7 @@ macro_rules! row_kernels {
             transpose(words: &panel::Words<'_>, to: &mut [u8]));
         kernel!([$lanes $(, $features)?] panel::pair_rows, pair_rows(a: &[u8], b: &[u8], to: &mut [u8]));
         RowKernels {
-            convert, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
+            convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
             rope_norm, store, add_to, softmax, scale, scale_to, transpose, pair_rows,
         }
     }};

@@ -1,7 +1,7 @@
 //! Operations on the rows of a matrix: norms, rotations, look-ups.
 
 use super::{RowTable, check};
-use crate::{DType, Result, Shape, Tensor};
+use crate::{DType, Result, Shape, Tensor, Weight};
 
 /// Layer norm without learned weights, then `* (1 + scale) + shift`.
 #[derive(Clone, Debug)]
@@ -122,25 +122,18 @@ pub fn rope_norm(x: &Tensor, norm: Option<(&Tensor, f32)>, rope: &Rope, out: DTy
 /// Rows of a table picked by id.
 ///
 /// # Shapes
-/// `table [vocabulary, d]` of any float type, result `[ids.len(), d]`.
+/// `table [vocabulary, d]` of any float type or quantized, result `[ids.len(), d]`.
 ///
 /// # Errors
 /// An id beyond the table, no memory.
-pub fn embedding(table: &Tensor, ids: &[u32], out: DType) -> Result<Tensor> {
+pub fn embedding(table: &Weight, ids: &[u32], out: DType) -> Result<Tensor> {
     const OP: &str = "embedding";
     check::out_dtype(OP, out)?;
-    if !table.dtype().is_float() {
-        return Err(crate::Error::DType {
-            op: OP,
-            what: "table",
-            expected: "a float type",
-            got: table.dtype(),
-        });
+    check::weight(OP, table)?;
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= table.n_out()) {
+        return check::range(OP, "ids", format!("below {}", table.n_out()), id);
     }
-    if let Some(id) = ids.iter().find(|&&id| id as usize >= table.rows()) {
-        return check::range(OP, "ids", format!("below {}", table.rows()), id);
-    }
-    let mut result = Tensor::empty(table.device(), out, Shape::matrix(ids.len(), table.cols()))?;
+    let mut result = Tensor::empty(table.device(), out, Shape::matrix(ids.len(), table.n_in()))?;
     table.device().backend().embedding(table, ids, &mut result);
     Ok(result)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Error, Pool, ops};
+use inkstone_tensor::{DType, Error, Pool, Weight, ops};
 
 use crate::host::{ACTIVATIONS, Host, LAYOUTS, Layout, device, devices};
 
@@ -12,7 +12,8 @@ fn embedding_picks_rows() {
         for stored in [DType::F32, DType::Bf16, DType::F16] {
             for layout in LAYOUTS {
                 let table = Host::random(1, 7, 19, stored);
-                let got = ops::embedding(&table.tensor(&device, layout), &[6, 0, 3, 3], DType::F32).unwrap();
+                let weight = Weight::Dense(table.tensor(&device, layout));
+                let got = ops::embedding(&weight, &[6, 0, 3, 3], DType::F32).unwrap();
                 let want: Vec<f32> =
                     [6, 0, 3, 3].iter().flat_map(|r| table.values[r * 19..][..19].to_vec()).collect();
                 assert_eq!(got.to_f32().unwrap(), want, "{}", device.name());
@@ -24,7 +25,7 @@ fn embedding_picks_rows() {
 #[test]
 fn embedding_refuses_an_id_beyond_the_table() {
     let device = devices().pop().unwrap();
-    let table = Host::random(1, 7, 4, DType::F32).tensor(&device, Layout::Plain);
+    let table = Weight::Dense(Host::random(1, 7, 4, DType::F32).tensor(&device, Layout::Plain));
     assert!(matches!(ops::embedding(&table, &[1, 7], DType::F32), Err(Error::Range { .. })));
 }
 

@@ -8,6 +8,7 @@ mod elementwise;
 mod host;
 mod images;
 mod matrix;
+mod quantized;
 mod refusals;
 mod rows;
 mod tolerance;

@@ -7,7 +7,7 @@ mod config;
 use std::ops::Range;
 
 use inkstone_tensor::ops::{self, Mask, Rope};
-use inkstone_tensor::{DType, Device, Tensor};
+use inkstone_tensor::{DType, Device, Tensor, Weight};
 
 use crate::Result;
 use crate::nn::attention::{Heads, Projections, joint};
@@ -30,7 +30,7 @@ const UNUSED: [&str; 3] = ["visual.", "model.visual.", "lm_head."];
 #[derive(Clone, Debug)]
 pub struct TextEncoder {
     /// `[vocab_size, dim]` as stored.
-    embed_tokens: Tensor,
+    embed_tokens: Weight,
     layers: Vec<Layer>,
     norm: RmsNorm,
     config: Config,
@@ -60,7 +60,7 @@ impl TextEncoder {
         let table = |prefix: &str| format!("{prefix}.embed_tokens.weight");
         let prefix = PREFIXES.into_iter().find(|p| loader.has(&table(p))).unwrap_or(PREFIXES[0]);
         Ok(Self {
-            embed_tokens: loader.tensor(&table(prefix), &[config.vocab_size, config.hidden_size]),
+            embed_tokens: loader.weight(&table(prefix), config.vocab_size, config.hidden_size),
             layers: (0..config.num_layers)
                 .map(|i| Layer::load(loader, &format!("{prefix}.layers.{i}"), config))
                 .collect(),

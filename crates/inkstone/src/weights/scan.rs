@@ -36,6 +36,6 @@ fn is_finite(tensor: &Tensor) -> bool {
         DType::F32 => {
             tensor.bytes().as_chunks::<4>().0.iter().all(|word| f32::from_le_bytes(*word).is_finite())
         }
-        DType::U8 | DType::I8 | DType::I64 => true,
+        DType::U8 | DType::I8 | DType::U32 | DType::F8E4m3 | DType::F8E5m2 | DType::I64 => true,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inkstone_tensor::ops::{
     Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm,
 };
-use inkstone_tensor::{Backend, DType, Device, Result, Storage, Tensor, cpu};
+use inkstone_tensor::{Backend, DType, Device, Result, Storage, Tensor, Weight, cpu};
 
 /// Elements behind each row.
 const PADDING: usize = 16;
@@ -76,7 +76,7 @@ impl Backend for Padded {
     fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor) {
         self.0.upsample_nearest(x, out);
     }
-    fn embedding(&self, table: &Tensor, ids: &[u32], out: &mut Tensor) {
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
         self.0.embedding(table, ids, out);
     }
     fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {

@@ -45,6 +45,20 @@ impl Lanes for Avx2 {
         Self(unsafe { _mm256_cvtph_ps(load_8(p, n)) })
     }
     #[inline(always)]
+    unsafe fn load_u8(p: *const u8, n: usize) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let eight = if n == 8 {
+                _mm_loadl_epi64(p.cast())
+            } else {
+                let mut bytes = [0; 8];
+                p.copy_to_nonoverlapping(bytes.as_mut_ptr(), n);
+                _mm_cvtsi64_si128(i64::from_le_bytes(bytes))
+            };
+            Self(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32, n: usize) {
         // SAFETY: see above.
         unsafe { if n == 8 { _mm256_storeu_ps(p, self.0) } else { _mm256_maskstore_ps(p, mask(n), self.0) } }

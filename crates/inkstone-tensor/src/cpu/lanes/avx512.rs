@@ -46,6 +46,15 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         Self(unsafe { _mm512_cvtph_ps(load_16(p, n)) })
     }
     #[inline(always)]
+    unsafe fn load_u8(p: *const u8, n: usize) -> Self {
+        // SAFETY: see above.
+        unsafe {
+            let bytes =
+                if n == 16 { _mm_loadu_si128(p.cast()) } else { _mm_maskz_loadu_epi8(mask(n), p.cast()) };
+            Self(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes)))
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32, n: usize) {
         // SAFETY: see above.
         unsafe {

@@ -38,6 +38,11 @@ impl Lanes for Scalar {
         Self(if n == 0 { 0.0 } else { f16::from_bits(unsafe { p.read_unaligned() }).to_f32() })
     }
     #[inline(always)]
+    unsafe fn load_u8(p: *const u8, n: usize) -> Self {
+        // SAFETY: the caller has `n` elements there.
+        Self(if n == 0 { 0.0 } else { f32::from(unsafe { p.read() }) })
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut f32, n: usize) {
         if n > 0 {
             // SAFETY: the caller has `n` elements there.

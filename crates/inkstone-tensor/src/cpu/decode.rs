@@ -1,0 +1,176 @@
+//! Quantized rows to f32 or bf16: one body for all formats that are a scale, a code and an offset, one for 8-bit
+//! floats.
+
+use std::ops::Range;
+
+use super::elementwise::for_lanes;
+use super::lanes::Lanes;
+use super::rows::RowMut;
+use crate::DType;
+use crate::quant::{
+    self, AffineRow, Block, BlockFormat, Codes, Float8Kind, MOST_CODES, Quantized, RUN, Unpack, k, legacy,
+};
+
+/// A row of a quantized matrix.
+#[derive(Clone, Copy)]
+pub(super) enum QuantRow<'a> {
+    Blocks(BlockFormat, &'a [u8]),
+    Affine(quant::AffineBits, AffineRow<'a>),
+    Float8(Float8Kind, &'a [u8], f32),
+}
+
+impl<'a> QuantRow<'a> {
+    pub(super) fn of(matrix: &'a Quantized, r: usize) -> Self {
+        match matrix {
+            Quantized::Blocks(m) => {
+                let data = m.data();
+                Self::Blocks(m.format(), &data.bytes()[r * data.row_stride()..][..data.cols()])
+            }
+            Quantized::Affine(m) => Self::Affine(m.bits(), m.row(r)),
+            Quantized::Float8(m) => {
+                let (values, factor) = m.row(r);
+                Self::Float8(m.kind(), values, factor)
+            }
+        }
+    }
+}
+
+/// Writes the elements `cols` of a row, in the type of `to`.
+///
+/// # Safety
+/// The processor has what `L` needs; `cols` lies in the row and is as long as `to`.
+#[inline(always)]
+pub(super) unsafe fn decode_row<L: Lanes>(row: &QuantRow<'_>, cols: Range<usize>, to: RowMut<'_>) {
+    // SAFETY: the caller's promise. The choice of the type is outside of all loops.
+    unsafe {
+        match to.dtype() {
+            DType::F32 => by_format::<L>(row, cols, to.known_as(DType::F32)),
+            _ => by_format::<L>(row, cols, to.known_as(DType::Bf16)),
+        }
+    }
+}
+
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn by_format<L: Lanes>(row: &QuantRow<'_>, cols: Range<usize>, to: RowMut<'_>) {
+    use BlockFormat::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+    // SAFETY: the caller's promise.
+    unsafe {
+        match *row {
+            QuantRow::Float8(kind, bytes, factor) => float8::<L>(kind, &bytes[cols], factor, to),
+            QuantRow::Affine(bits, row) => match bits.get() {
+                3 => codes::<L, _>(&row.known_as::<3>(), cols, to),
+                4 => codes::<L, _>(&row.known_as::<4>(), cols, to),
+                5 => codes::<L, _>(&row.known_as::<5>(), cols, to),
+                6 => codes::<L, _>(&row.known_as::<6>(), cols, to),
+                _ => codes::<L, _>(&row.known_as::<8>(), cols, to),
+            },
+            QuantRow::Blocks(format, bytes) => match format {
+                Q4_0 => blocks::<L, legacy::Q4_0, { legacy::Q4_0_BYTES }>(bytes, cols, to),
+                Q4_1 => blocks::<L, legacy::Q4_1, { legacy::Q4_1_BYTES }>(bytes, cols, to),
+                Q5_0 => blocks::<L, legacy::Q5_0, { legacy::Q5_0_BYTES }>(bytes, cols, to),
+                Q5_1 => blocks::<L, legacy::Q5_1, { legacy::Q5_1_BYTES }>(bytes, cols, to),
+                Q8_0 => blocks::<L, legacy::Q8_0, { legacy::Q8_0_BYTES }>(bytes, cols, to),
+                Q2K => blocks::<L, k::Q2K, { k::Q2_K_BYTES }>(bytes, cols, to),
+                Q3K => blocks::<L, k::Q3K, { k::Q3_K_BYTES }>(bytes, cols, to),
+                Q4K => blocks::<L, k::Q4K, { k::Q4_K_BYTES }>(bytes, cols, to),
+                Q5K => blocks::<L, k::Q5K, { k::Q5_K_BYTES }>(bytes, cols, to),
+                Q6K => blocks::<L, k::Q6K, { k::Q6_K_BYTES }>(bytes, cols, to),
+            },
+        }
+    }
+}
+
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn blocks<L: Lanes, F: Block<BYTES>, const BYTES: usize>(
+    bytes: &[u8],
+    cols: Range<usize>,
+    to: RowMut<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { codes::<L, _>(&quant::BlockRow::<F, BYTES>::new(bytes), cols, to) }
+}
+
+/// Takes block after block apart; of the first and last one perhaps only a part is wanted.
+///
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn codes<L: Lanes, U: Unpack>(row: &U, cols: Range<usize>, mut to: RowMut<'_>) {
+    let mut codes = Codes::NONE;
+    let mut at = cols.start;
+    while at < cols.end {
+        let (block, first) = (at / U::LEN, at % U::LEN);
+        let n = (U::LEN - first).min(cols.end - at);
+        row.unpack(block, &mut codes);
+        // SAFETY: `n` elements are left in `to`; the whole block fits `part`.
+        unsafe {
+            if n == U::LEN {
+                values::<L>(&codes, U::LEN, &mut to, at - cols.start);
+            } else {
+                let mut part = [0.0; MOST_CODES];
+                values::<L>(&codes, U::LEN, &mut RowMut::f32s(&mut part), 0);
+                let part = &part[first..first + n];
+                for_lanes!(L, n, |i, m| {
+                    to.store(at - cols.start + i, m, L::load(part.as_ptr().add(i), m));
+                });
+            }
+        }
+        at += n;
+    }
+}
+
+/// `scale * code + offset` of all codes, to the elements from `at` on.
+///
+/// # Safety
+/// As [`decode_row`]; `at + len` elements are in `to`.
+#[inline(always)]
+unsafe fn values<L: Lanes>(codes: &Codes, len: usize, to: &mut RowMut<'_>, at: usize) {
+    // SAFETY: the caller's promise; a run is a multiple of the lanes.
+    unsafe {
+        for run in 0..len / RUN {
+            let (scale, offset) = (L::splat(codes.scale[run]), L::splat(codes.offset[run]));
+            for i in (run * RUN..run * RUN + RUN).step_by(L::N) {
+                let v = L::load_u8(codes.codes.as_ptr().add(i), L::N).mul_add(scale, offset);
+                to.store(at + i, L::N, v);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn float8<L: Lanes>(kind: Float8Kind, bytes: &[u8], factor: f32, to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match kind {
+            Float8Kind::E4m3 => widened::<L>(|b| quant::widen(Float8Kind::E4m3, b), bytes, factor, to),
+            Float8Kind::E5m2 => widened::<L>(|b| quant::widen(Float8Kind::E5m2, b), bytes, factor, to),
+        }
+    }
+}
+
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32, mut to: RowMut<'_>) {
+    const AT_ONCE: usize = 32;
+    // SAFETY: the caller's promise; halves are as many as are loaded.
+    unsafe {
+        let factor = L::splat(factor);
+        for (chunk, bytes) in bytes.chunks(AT_ONCE).enumerate() {
+            let mut halves = [0; AT_ONCE];
+            for (half, byte) in halves.iter_mut().zip(bytes) {
+                *half = widen(*byte);
+            }
+            for_lanes!(L, bytes.len(), |i, n| {
+                let v = L::load_f16(halves.as_ptr().add(i), n).mul(factor);
+                to.store(chunk * AT_ONCE + i, n, v);
+            });
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Formats of 256 elements a block: a half scales the scales of 16 or 32 elements each.
+//!
+//! All values are `scale * code + offset` exactly as the reference computes them: a half (11 bits), a scale (up to 8)
+//! and a code (up to 6) multiply without rounding in f32, so one rounding at the end is all there is.
+
+use super::Block;
+use crate::quant::{Codes, RUN, f16_at};
+
+/// Elements of a block.
+pub(crate) const LEN: usize = 256;
+
+pub(crate) const Q2_K_BYTES: usize = LEN / 16 + LEN / 4 + 4;
+pub(crate) const Q3_K_BYTES: usize = LEN / 8 + LEN / 4 + 12 + 2;
+pub(crate) const Q4_K_BYTES: usize = 4 + 12 + LEN / 2;
+pub(crate) const Q5_K_BYTES: usize = 4 + 12 + LEN / 8 + LEN / 2;
+pub(crate) const Q6_K_BYTES: usize = LEN / 2 + LEN / 4 + LEN / 16 + 2;
+
+/// The 64 bytes from `at` as 256 codes of 2 bits: of 32 bytes the lowest two bits are elements 0 to 31, and so on.
+#[inline(always)]
+fn pairs<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
+    for half in 0..2 {
+        for part in 0..4 {
+            for l in 0..32 {
+                to.codes[128 * half + 32 * part + l] = (block[at + 32 * half + l] >> (2 * part)) & 3;
+            }
+        }
+    }
+}
+
+/// The 128 bytes from `at` as 256 codes of 4 bits: of 32 bytes the low halves, then the high ones.
+#[inline(always)]
+fn nibbles<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
+    for chunk in 0..4 {
+        for l in 0..32 {
+            let byte = block[at + 32 * chunk + l];
+            to.codes[64 * chunk + l] = byte & 0x0f;
+            to.codes[64 * chunk + 32 + l] = byte >> 4;
+        }
+    }
+}
+
+/// 16 bytes of scale (low half) and minimum, 64 bytes of codes, `d`, `dmin`.
+pub(crate) struct Q2K;
+
+impl Block<Q2_K_BYTES> for Q2K {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn unpack(block: &[u8; Q2_K_BYTES], to: &mut Codes) {
+        let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
+        for (run, byte) in block[..LEN / RUN].iter().enumerate() {
+            to.scale[run] = d * f32::from(byte & 0x0f);
+            to.offset[run] = -dmin * f32::from(byte >> 4);
+        }
+        pairs(block, 16, to);
+    }
+}
+
+/// 32 bytes of third bits, 64 bytes of codes, 16 scales of 6 bits in 12 bytes, `d`: `d * (scale - 32) * (code - 4)`.
+pub(crate) struct Q3K;
+
+impl Block<Q3_K_BYTES> for Q3K {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn unpack(block: &[u8; Q3_K_BYTES], to: &mut Codes) {
+        let d = f16_at(block, 108);
+        let packed: &[u8; 12] = block[96..].first_chunk().unwrap_or(&[0; 12]);
+        for run in 0..LEN / RUN {
+            // Low halves of 8 bytes, then their high halves; two more bits of each in the last 4 bytes.
+            let low = (packed[run % 8] >> (4 * (run / 8))) & 0x0f;
+            let high = (packed[8 + run % 4] >> (2 * (run / 4))) & 3;
+            let scale = d * (f32::from(low | (high << 4)) - 32.0);
+            to.scale[run] = scale;
+            to.offset[run] = -4.0 * scale;
+        }
+        pairs(block, 32, to);
+        for part in 0..8 {
+            for (code, bits) in to.codes[32 * part..].iter_mut().zip(&block[..32]) {
+                *code |= ((bits >> part) & 1) << 2;
+            }
+        }
+    }
+}
+
+/// Scales and minima of the eight 32-element runs, 6 bits each in 12 bytes, times `d` and `dmin`.
+#[inline(always)]
+fn scales_and_minima(d: f32, dmin: f32, packed: &[u8; 12], to: &mut Codes) {
+    for i in 0..8 {
+        let (scale, minimum) = if i < 4 {
+            (packed[i] & 63, packed[i + 4] & 63)
+        } else {
+            // Four low bits from the last 4 bytes, the two high ones of the first 8 bytes.
+            let low = packed[i + 4];
+            ((low & 0x0f) | ((packed[i - 4] >> 6) << 4), (low >> 4) | ((packed[i] >> 6) << 4))
+        };
+        let (scale, offset) = (d * f32::from(scale), -dmin * f32::from(minimum));
+        for run in 2 * i..2 * i + 2 {
+            to.scale[run] = scale;
+            to.offset[run] = offset;
+        }
+    }
+}
+
+/// `d`, `dmin`, scales and minima, 128 bytes of codes.
+pub(crate) struct Q4K;
+
+impl Block<Q4_K_BYTES> for Q4K {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn unpack(block: &[u8; Q4_K_BYTES], to: &mut Codes) {
+        let packed = block[4..].first_chunk().unwrap_or(&[0; 12]);
+        scales_and_minima(f16_at(block, 0), f16_at(block, 2), packed, to);
+        nibbles(block, 16, to);
+    }
+}
+
+/// As [`Q4K`] with 32 bytes of fifth bits before the codes: bit `i` of them for the run `i` of 32 elements.
+pub(crate) struct Q5K;
+
+impl Block<Q5_K_BYTES> for Q5K {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn unpack(block: &[u8; Q5_K_BYTES], to: &mut Codes) {
+        let packed = block[4..].first_chunk().unwrap_or(&[0; 12]);
+        scales_and_minima(f16_at(block, 0), f16_at(block, 2), packed, to);
+        nibbles(block, 48, to);
+        for part in 0..8 {
+            for (code, bits) in to.codes[32 * part..].iter_mut().zip(&block[16..48]) {
+                *code |= ((bits >> part) & 1) << 4;
+            }
+        }
+    }
+}
+
+/// 128 bytes of low halves, 64 bytes of the two high bits, 16 signed scales, `d`: `d * scale * (code - 32)`.
+pub(crate) struct Q6K;
+
+impl Block<Q6_K_BYTES> for Q6K {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn unpack(block: &[u8; Q6_K_BYTES], to: &mut Codes) {
+        let d = f16_at(block, 208);
+        for run in 0..LEN / RUN {
+            let scale = d * f32::from(block[192 + run].cast_signed());
+            to.scale[run] = scale;
+            to.offset[run] = -32.0 * scale;
+        }
+        for half in 0..2 {
+            for part in 0..4 {
+                for l in 0..32 {
+                    let low = block[64 * half + 32 * (part % 2) + l] >> (4 * (part / 2));
+                    let high = block[128 + 32 * half + l] >> (2 * part);
+                    to.codes[128 * half + 32 * part + l] = (low & 0x0f) | ((high & 3) << 4);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Quantized weights: every format's decoder against a plain definition of one element, alone and inside a product.
+
+use inkstone_tensor::ops::{self, Activation};
+use inkstone_tensor::{
+    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, DType, Device, Error, Float8, Quantized, Shape,
+    Storage, Tensor, Weight, bf16, f16,
+};
+
+use crate::host::{ACTIVATIONS, Host, Layout, devices};
+use crate::tolerance::{check, dot};
+
+/// Bytes that look random, the same for a seed.
+fn noise(seed: u64, n: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+fn tensor(device: &Device, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Tensor {
+    let mut buffer = AlignedBuffer::zeroed(bytes.len()).unwrap();
+    buffer.as_mut_slice().copy_from_slice(bytes);
+    Tensor::from_storage(device, Storage::Owned(buffer), dtype, Shape::matrix(rows, cols)).unwrap()
+}
+
+fn half(bytes: &[u8]) -> f64 {
+    f64::from(f16::from_le_bytes([bytes[0], bytes[1]]).to_f32())
+}
+
+/// Where a block's halves lie.
+fn halves(format: BlockFormat) -> &'static [usize] {
+    use BlockFormat::*;
+    match format {
+        Q4_0 | Q5_0 | Q8_0 => &[0],
+        Q4_1 | Q5_1 | Q4K | Q5K => &[0, 2],
+        Q2K => &[80, 82],
+        Q3K => &[108],
+        Q6K => &[208],
+    }
+}
+
+/// Scale and minimum of the 32 elements `j` of a q4_K or q5_K block.
+fn scale_and_minimum(packed: &[u8], j: usize) -> (f64, f64) {
+    let (scale, minimum) = if j < 4 {
+        (packed[j] % 64, packed[j + 4] % 64)
+    } else {
+        (packed[j + 4] % 16 + 16 * (packed[j - 4] / 64), packed[j + 4] / 16 + 16 * (packed[j] / 64))
+    };
+    (f64::from(scale), f64::from(minimum))
+}
+
+/// Element `e` of a block, as ggml's description of the format has it.
+fn element(format: BlockFormat, b: &[u8], e: usize) -> f64 {
+    use BlockFormat::*;
+    let nibble = |at: usize| f64::from(if e < 16 { b[at + e] % 16 } else { b[at + e - 16] / 16 });
+    let fifth = |at: usize| f64::from((b[at + e / 8] >> (e % 8)) & 1) * 16.0;
+    let d = half(&b[halves(format)[0]..]);
+    let second = || half(&b[halves(format)[1]..]);
+    // Of 256 elements: the half of 128, the quarter of 32 in it, the place in that.
+    let (h, part, l) = (e / 128, e % 128 / 32, e % 32);
+    let two_bits = |at: usize| f64::from((b[at + 32 * h + l] >> (2 * part)) & 3);
+    let four_bits = |at: usize| {
+        let byte = b[at + 32 * (e / 64) + l];
+        f64::from(if e % 64 < 32 { byte % 16 } else { byte / 16 })
+    };
+    match format {
+        Q4_0 => d * (nibble(2) - 8.0),
+        Q4_1 => d * nibble(4) + second(),
+        Q5_0 => d * (nibble(6) + fifth(2) - 16.0),
+        Q5_1 => d * (nibble(8) + fifth(4)) + second(),
+        Q8_0 => d * f64::from(b[2 + e].cast_signed()),
+        Q2K => {
+            let scale = b[e / 16];
+            d * f64::from(scale % 16) * two_bits(16) - second() * f64::from(scale / 16)
+        }
+        Q3K => {
+            let (packed, i) = (&b[96..108], e / 16);
+            let low = if i < 8 { packed[i] % 16 } else { packed[i - 8] / 16 };
+            let high = (packed[8 + i % 4] >> (2 * (i / 4))) % 4;
+            let bit = f64::from((b[l] >> (4 * h + part)) & 1);
+            d * (f64::from(low + 16 * high) - 32.0) * (two_bits(32) + 4.0 * bit - 4.0)
+        }
+        Q4K | Q5K => {
+            let (scale, minimum) = scale_and_minimum(&b[4..16], e / 32);
+            let code = if format == Q4K {
+                four_bits(16)
+            } else {
+                four_bits(48) + 16.0 * f64::from((b[16 + l] >> (e / 32)) & 1)
+            };
+            d * scale * code - second() * minimum
+        }
+        Q6K => {
+            let byte = b[64 * h + 32 * (part % 2) + l];
+            let low = if part < 2 { byte % 16 } else { byte / 16 };
+            let high = (b[128 + 32 * h + l] >> (2 * part)) % 4;
+            let scale = f64::from(b[192 + e / 16].cast_signed());
+            d * scale * (f64::from(low + 16 * high) - 32.0)
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "rounding is what is wanted")]
+fn nearest(v: f64) -> f32 {
+    v as f32
+}
+
+/// A quantized matrix and its values.
+struct Case {
+    name: String,
+    n_out: usize,
+    n_in: usize,
+    values: Vec<f64>,
+    make: Box<dyn Fn(&Device) -> Quantized>,
+}
+
+fn blocks(format: BlockFormat, n_out: usize, n_in: usize) -> Case {
+    let (len, size) = (format.block_len(), format.block_bytes());
+    let row_bytes = format.row_bytes(n_in).unwrap();
+    let mut bytes = noise(n_in as u64, n_out * row_bytes);
+    for (i, block) in bytes.chunks_mut(size).enumerate() {
+        for (k, at) in halves(format).iter().enumerate() {
+            // Scales of both signs over many powers of two, one of them below the normal halves.
+            let sign = if i % 3 == 0 { -1.0 } else { 1.0 };
+            let power = [-9, -4, -17, -1][(i + k) % 4];
+            let scale = f16::from_f32(sign * (1.0 + f32::from(block[3]) / 300.0) * 2f32.powi(power));
+            block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    let rows = bytes.chunks(row_bytes.max(1));
+    let values =
+        rows.flat_map(|row| (0..n_in).map(|i| element(format, &row[i / len * size..], i % len))).collect();
+    let make = move |device: &Device| {
+        let data = tensor(device, DType::U8, n_out, row_bytes, &bytes);
+        Quantized::Blocks(Blocks::new(format, data).unwrap())
+    };
+    Case { name: format.name().into(), n_out, n_in, values, make: Box::new(make) }
+}
+
+fn affine(bits: u8, group: usize, dtype: DType, n_out: usize, n_in: usize) -> Case {
+    let width = usize::from(bits);
+    let packed = noise(u64::from(bits), n_out * n_in * width / 8);
+    let scales = Host::random(5, n_out, n_in / group, dtype);
+    let biases = Host::random(6, n_out, n_in / group, dtype);
+    let value = |i: usize| {
+        let (row, col) = (i / n_in, i % n_in);
+        // The bits of a row follow each other, the lowest of each byte first.
+        let bit = |at: usize| (packed[row * n_in * width / 8 + at / 8] >> (at % 8)) & 1;
+        let code: u32 = (0..width).map(|b| u32::from(bit(col * width + b)) << b).sum();
+        scales.at(row, col / group) * f64::from(code) + biases.at(row, col / group)
+    };
+    let values = (0..n_out * n_in).map(value).collect();
+    let name = format!("affine {bits} bits, groups of {group}, {dtype}");
+    let make = move |device: &Device| {
+        let codes = tensor(device, DType::U32, n_out, n_in * width / 32, &packed);
+        let [scales, biases] = [&scales, &biases].map(|host| host.tensor(device, Layout::View));
+        let bits = AffineBits::new(bits).unwrap();
+        Quantized::Affine(Affine::new(bits, group, codes, scales, biases).unwrap())
+    };
+    Case { name, n_out, n_in, values, make: Box::new(make) }
+}
+
+fn float8(dtype: DType, scales: Option<Vec<f32>>, n_out: usize, n_in: usize) -> Case {
+    let (exponent_bits, bias) = if dtype == DType::F8E4m3 { (4, 7) } else { (5, 15) };
+    let mantissa_bits = 7 - exponent_bits;
+    let bytes: Vec<u8> = noise(8, n_out * n_in)
+        .into_iter()
+        // No NaN and no infinity here.
+        .map(|b| if b & 0x7f >= if exponent_bits == 4 { 0x7f } else { 0x7c } { b & 0x8f } else { b })
+        .collect();
+    let value = |(i, byte): (usize, &u8)| {
+        let (sign, magnitude) = (if byte & 0x80 == 0 { 1.0 } else { -1.0 }, i32::from(byte & 0x7f));
+        let (exponent, mantissa) = (magnitude >> mantissa_bits, magnitude & ((1 << mantissa_bits) - 1));
+        let fraction = f64::from(mantissa) / f64::from(1 << mantissa_bits);
+        let number = match exponent {
+            0 => fraction * 2f64.powi(1 - bias),
+            _ => (1.0 + fraction) * 2f64.powi(exponent - bias),
+        };
+        let scale = scales.as_ref().map_or(1.0, |s| if s.len() == 1 { s[0] } else { s[i / n_in.max(1)] });
+        sign * number * f64::from(scale)
+    };
+    let values = bytes.iter().enumerate().map(value).collect();
+    let name = format!("{dtype} with {:?} scales", scales.as_ref().map(Vec::len));
+    let make = move |device: &Device| {
+        let scales = scales.as_ref().map(|s| crate::host::vector(device, s));
+        Quantized::Float8(Float8::new(tensor(device, dtype, n_out, n_in, &bytes), scales).unwrap())
+    };
+    Case { name, n_out, n_in, values, make: Box::new(make) }
+}
+
+/// All formats, `n_in` about as wanted.
+fn cases(n_out: usize, n_in: usize) -> Vec<Case> {
+    let mut cases: Vec<Case> = BlockFormat::ALL
+        .into_iter()
+        .map(|format| blocks(format, n_out, n_in.next_multiple_of(format.block_len())))
+        .collect();
+    for (bits, group, dtype) in [
+        (3, 64, DType::Bf16),
+        (4, 32, DType::F16),
+        (4, 64, DType::F32),
+        (5, 64, DType::Bf16),
+        (6, 128, DType::F32),
+        (8, 64, DType::F32),
+    ] {
+        cases.push(affine(bits, group, dtype, n_out, n_in.next_multiple_of(group)));
+    }
+    cases.push(float8(DType::F8E4m3, None, n_out, n_in));
+    cases.push(float8(DType::F8E4m3, Some(vec![0.013]), n_out, n_in));
+    let by_row = (0..n_out).map(|r| 1.0 + f32::from(u8::try_from(r).unwrap()) / 7.0).collect();
+    cases.push(float8(DType::F8E5m2, Some(by_row), n_out, n_in));
+    cases
+}
+
+#[test]
+fn decoders_match_their_definitions() {
+    for device in devices() {
+        for (n_out, n_in) in [(1, 32), (3, 512), (2, 1024)] {
+            for case in cases(n_out, n_in) {
+                let weight = Weight::from((case.make)(&device));
+                assert_eq!((weight.n_out(), weight.n_in()), (case.n_out, case.n_in), "{}", case.name);
+                let ids: Vec<u32> = (0..u32::try_from(n_out).unwrap()).collect();
+                let what = format!("{} {} {n_out}x{n_in}", device.name(), case.name);
+                // One rounding at the end is all there is: a scale and a code multiply exactly, or fused.
+                let want = |v: &f64| nearest(*v);
+                let got = ops::embedding(&weight, &ids, DType::F32).unwrap().to_f32().unwrap();
+                assert!(got.iter().zip(&case.values).all(|(g, v)| *g == want(v)), "{what} f32");
+                let got = ops::embedding(&weight, &ids, DType::Bf16).unwrap().to_f32().unwrap();
+                let rounded = |v: &f64| bf16::from_f32(want(v)).to_f32();
+                assert!(got.iter().zip(&case.values).all(|(g, v)| *g == rounded(v)), "{what} bf16");
+            }
+        }
+    }
+}
+
+#[test]
+fn products_with_quantized_weights_match_their_definition() {
+    for device in devices() {
+        for (rows, n_out, n_in) in [(1, 1, 32), (15, 33, 96), (2, 31, 1300), (37, 70, 288)] {
+            for case in cases(n_out, n_in) {
+                let weight = Weight::from((case.make)(&device));
+                for dtype in ACTIVATIONS {
+                    let x = Host::random(1, rows, case.n_in, dtype);
+                    // Operands have the precision of the activations.
+                    let stored: Vec<f32> = case.values.iter().map(|v| nearest(*v)).collect();
+                    let w = Host::new(n_out, case.n_in, dtype, &stored);
+                    let terms = |i: usize| {
+                        (0..case.n_in)
+                            .map(move |k| (i / n_out, i % n_out, k))
+                            .map(|(r, c, k)| x.at(r, k) * w.at(c, k))
+                    };
+                    let want: Vec<f64> = (0..rows * n_out).map(|i| terms(i).sum()).collect();
+                    let got = ops::linear(
+                        &x.tensor(&device, Layout::View),
+                        &weight,
+                        None,
+                        Activation::None,
+                        DType::F32,
+                    );
+                    let what = format!("{} {} {dtype} {rows}x{n_out}x{n_in}", device.name(), case.name);
+                    check(&what, &got.unwrap().to_f32().unwrap(), &want, |i| {
+                        dot(case.n_in, terms(i).map(f64::abs).sum())
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_codes_of_8_bit_floats_stay_nan() {
+    for device in devices() {
+        let values = tensor(&device, DType::F8E4m3, 1, 3, &[0x7f, 0xff, 0x7e]);
+        let weight = Weight::from(Quantized::Float8(Float8::new(values, None).unwrap()));
+        let got = ops::embedding(&weight, &[0], DType::F32).unwrap().to_f32().unwrap();
+        assert!(got[0].is_nan() && got[1].is_nan(), "{}: {got:?}", device.name());
+        assert_eq!(got[2], 448.0);
+        let values = tensor(&device, DType::F8E5m2, 1, 3, &[0x7f, 0xfc, 0x7b]);
+        let weight = Weight::from(Quantized::Float8(Float8::new(values, None).unwrap()));
+        let got = ops::embedding(&weight, &[0], DType::F32).unwrap().to_f32().unwrap();
+        assert!(got[0].is_nan() && got[1] == f32::NEG_INFINITY && got[2] == 57344.0, "{got:?}");
+    }
+}
+
+#[test]
+fn parts_that_do_not_fit_are_refused() {
+    let device = devices().pop().unwrap();
+    let u8s = |cols| tensor(&device, DType::U8, 2, cols, &vec![0; 2 * cols]);
+    assert!(matches!(Blocks::new(BlockFormat::Q4_0, u8s(19)), Err(Error::Shape { .. })));
+    let floats = |rows, cols| Host::random(1, rows, cols, DType::F32).tensor(&device, Layout::Plain);
+    assert!(matches!(Blocks::new(BlockFormat::Q4_0, floats(2, 18)), Err(Error::DType { .. })));
+    let words = |cols| tensor(&device, DType::U32, 2, cols, &vec![0; 8 * cols]);
+    let four = AffineBits::new(4).unwrap();
+    assert!(Affine::new(four, 64, words(8), floats(2, 1), floats(2, 1)).is_ok());
+    assert!(Affine::new(four, 64, words(9), floats(2, 1), floats(2, 1)).is_err());
+    assert!(Affine::new(four, 64, words(8), floats(3, 1), floats(3, 1)).is_err());
+    assert!(Affine::new(four, 64, words(8), floats(2, 1), floats(2, 2)).is_err());
+    assert!(Affine::new(four, 48, words(8), floats(2, 1), floats(2, 1)).is_err());
+    assert!(Affine::new(four, 64, u8s(8), floats(2, 1), floats(2, 1)).is_err());
+    assert!([0, 1, 2, 7, 9, 16].map(AffineBits::new).iter().all(Option::is_none));
+    let eights = |cols| tensor(&device, DType::F8E4m3, 2, cols, &vec![0; 2 * cols]);
+    assert!(Float8::new(eights(5), Some(floats(1, 3))).is_err());
+    assert!(matches!(Float8::new(floats(2, 2), None), Err(Error::DType { .. })));
+}
