@@ -7,6 +7,9 @@ use std::path::Path;
 
 #[cfg(test)]
 mod tests;
+mod walk;
+
+pub use walk::Walk;
 
 /// Bytes that the process can still take without being killed: the least of what the machine has free, what its
 /// control groups leave and what its address space limit leaves. `None` if the system does not tell.

@@ -10,6 +10,7 @@ use inkstone_tensor::ops::{self, Mask, Rope};
 use inkstone_tensor::{DType, Device, Tensor, Weight};
 
 use crate::Result;
+use crate::memory::Walk;
 use crate::nn::attention::{Heads, Projections, joint};
 use crate::nn::linear::Linear;
 use crate::nn::mlp::SwigluMlp;
@@ -32,6 +33,7 @@ pub struct TextEncoder {
     /// `[vocab_size, dim]` as stored.
     embed_tokens: Weight,
     layers: Vec<Layer>,
+    walk: Walk,
     norm: RmsNorm,
     config: Config,
     device: Device,
@@ -59,11 +61,17 @@ impl TextEncoder {
         }
         let table = |prefix: &str| format!("{prefix}.embed_tokens.weight");
         let prefix = PREFIXES.into_iter().find(|p| loader.has(&table(p))).unwrap_or(PREFIXES[0]);
+        let embed_tokens = loader.weight(&table(prefix), config.vocab_size, config.hidden_size);
+        loader.pages(); // of what came before the layers
+        let layer = |i| {
+            let layer = Layer::load(loader, &format!("{prefix}.layers.{i}"), config);
+            (layer, loader.pages())
+        };
+        let (layers, pages) = (0..config.num_layers).map(layer).unzip();
         Ok(Self {
-            embed_tokens: loader.weight(&table(prefix), config.vocab_size, config.hidden_size),
-            layers: (0..config.num_layers)
-                .map(|i| Layer::load(loader, &format!("{prefix}.layers.{i}"), config))
-                .collect(),
+            embed_tokens,
+            layers,
+            walk: Walk::new(pages),
             norm: RmsNorm::load(loader, &format!("{prefix}.norm"), config.hidden_size, config.rms_norm_eps),
             config: config.clone(),
             device: loader.device().clone(),
@@ -74,6 +82,12 @@ impl TextEncoder {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Which layers stay in memory.
+    #[must_use]
+    pub fn walk(&self) -> &Walk {
+        &self.walk
     }
 
     /// Hidden states of all prompts one after another, without padding.
@@ -91,6 +105,7 @@ impl TextEncoder {
         let mut hidden = ops::embedding(&self.embed_tokens, &prompts.concat(), DType::F32)?;
         for (i, layer) in self.layers.iter().enumerate() {
             ctx.check_cancelled()?;
+            self.walk.enter(i);
             ctx.tap(format_args!("hidden.{i}"), &hidden);
             hidden = layer.forward(hidden, &rope, &sequences)?;
         }

@@ -14,6 +14,7 @@ mod modulation;
 use inkstone_tensor::{DType, Device, Tensor, ops};
 
 use crate::Result;
+use crate::memory::Walk;
 use crate::nn::linear::Linear;
 use crate::nn::modulate::LAYER_NORM_EPS;
 use crate::nn::norm::RmsNorm;
@@ -41,6 +42,7 @@ pub struct Transformer {
     txt_in: Linear,
     time_embed: TimestepEmbedding,
     blocks: Vec<Block>,
+    walk: Walk,
     norm_out: Linear,
     proj_out: Linear,
     rope: AxialRope,
@@ -69,12 +71,15 @@ impl Transformer {
     /// No memory. Missing and misshapen tensors are reported by the loader's end.
     pub fn load(config: &Config, loader: &mut Loader) -> Result<Self> {
         let dim = config.heads.width();
+        let blocks: Vec<Block> =
+            (0..config.num_layers).map(|i| Block::load(loader, i, config.heads)).collect();
         Ok(Self {
+            walk: Walk::new(blocks.iter().map(|block| block.pages.clone()).collect()),
             img_in: Linear::load(loader, "img_in", config.in_channels, dim),
             txt_norm: RmsNorm::load(loader, "txt_norm", config.joint_attention_dim, TXT_NORM_EPS),
             txt_in: Linear::load(loader, "txt_in", config.joint_attention_dim, dim),
             time_embed: TimestepEmbedding::load(loader, "time_text_embed.timestep_embedder", dim),
-            blocks: (0..config.num_layers).map(|i| Block::load(loader, i, config.heads)).collect(),
+            blocks,
             norm_out: Linear::load(loader, "norm_out.linear", dim, 2 * dim),
             proj_out: Linear::load(loader, "proj_out", dim, config.token_channels_out()),
             rope: AxialRope::new(config.axes_dims_rope, ROPE_THETA),
@@ -94,6 +99,12 @@ impl Transformer {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Which blocks stay in memory.
+    #[must_use]
+    pub fn walk(&self) -> &Walk {
+        &self.walk
     }
 
     /// What is the same in all steps for these prompts and pictures; `grids[0]` is the target, the others are
@@ -149,6 +160,7 @@ impl Transformer {
         let mut txt = cond.txt.clone();
         for (i, block) in self.blocks.iter().enumerate() {
             ctx.check_cancelled()?;
+            self.walk.enter(i);
             let modulation = modulations.block(i, &runs)?;
             (img, txt) = block.forward(img, txt, &modulation, cond, ctx)?;
             ctx.tap(format_args!("block.{i}.img"), &img);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, MappedFile, Shape, Storage, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Device, MappedFile, Pages, Shape, Storage, Tensor, Weight, ops};
 
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
@@ -33,6 +33,8 @@ pub struct Loader {
     /// Makes what is asked for, whatever its name.
     random: Option<RandomTensors>,
     foreign: BTreeMap<String, &'static str>,
+    /// Of the tensors taken since they were last asked for.
+    pages: Pages,
     /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
     mappings: Vec<Arc<MappedFile>>,
     strictness: Strictness,
@@ -56,6 +58,7 @@ impl Loader {
             tensors,
             random: None,
             foreign: BTreeMap::new(),
+            pages: Pages::default(),
             mappings: Vec::new(),
             strictness: Strictness::default(),
             report: TensorReport::default(),
@@ -147,6 +150,7 @@ impl Loader {
             self.report.missing.push(name.into());
             return self.nothing();
         };
+        self.pages.add(&tensor);
         if !tensor.dtype().is_float() {
             self.report.mistyped.push(mistyped(&tensor.dtype()));
             return self.nothing();
@@ -157,6 +161,11 @@ impl Loader {
             return self.nothing();
         }
         tensor
+    }
+
+    /// The pages of the tensors that were taken since the last call: those of a layer, if it is asked behind each.
+    pub fn pages(&mut self) -> Pages {
+        std::mem::take(&mut self.pages).merged()
     }
 
     /// Whether the files have a tensor of this name that was not taken yet.

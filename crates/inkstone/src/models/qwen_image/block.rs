@@ -1,7 +1,7 @@
 //! One block: modulated attention of both streams to each other, then a feed-forward network for each.
 
 use inkstone_tensor::ops::Mask;
-use inkstone_tensor::{DType, Tensor};
+use inkstone_tensor::{DType, Pages, Tensor};
 
 use super::conditioning::Conditioning;
 use super::modulation::BlockModulation;
@@ -24,6 +24,10 @@ const MODULATIONS: usize = 6;
 pub(super) struct Block {
     pub(super) img_mod: Linear,
     pub(super) txt_mod: Linear,
+    /// Of the two modulation layers, which only [`ModulationTable`](super::ModulationTable) reads.
+    pub(super) modulation_pages: Pages,
+    /// Of all other layers.
+    pub(super) pages: Pages,
     img: Stream,
     txt: Stream,
     heads: Heads,
@@ -94,11 +98,19 @@ impl Block {
     pub(super) fn load(loader: &mut Loader, index: usize, heads: Heads) -> Self {
         let name = format!("transformer_blocks.{index}");
         let dim = heads.width();
+        loader.pages(); // of what came before
+        let img_mod = Linear::load(loader, &format!("{name}.img_mod.1"), dim, MODULATIONS * dim);
+        let txt_mod = Linear::load(loader, &format!("{name}.txt_mod.1"), dim, MODULATIONS * dim);
+        let modulation_pages = loader.pages();
+        let img = Stream::load(loader, &name, &IMG, heads);
+        let txt = Stream::load(loader, &name, &TXT, heads);
         Self {
-            img_mod: Linear::load(loader, &format!("{name}.img_mod.1"), dim, MODULATIONS * dim),
-            txt_mod: Linear::load(loader, &format!("{name}.txt_mod.1"), dim, MODULATIONS * dim),
-            img: Stream::load(loader, &name, &IMG, heads),
-            txt: Stream::load(loader, &name, &TXT, heads),
+            img_mod,
+            txt_mod,
+            modulation_pages,
+            pages: loader.pages(),
+            img,
+            txt,
             heads,
             index,
             activations: loader.activations(),

@@ -1,7 +1,7 @@
 //! What the timesteps do to every block: shift, scale and gate vectors, computed for all steps before the first.
 //!
 //! A third of the model's parameters only map the timestep, which is the same for every token, prompt and picture.
-//! So they are read once a picture and not once a step.
+//! So they are read once a picture and not once a step, and their memory is given back at once.
 
 use std::sync::Arc;
 
@@ -57,6 +57,7 @@ impl ModulationTable {
         for block in &model.blocks {
             ctx.check_cancelled()?;
             blocks.push((block.img_mod.forward_f32(&vector)?, block.txt_mod.forward_f32(&vector)?));
+            block.modulation_pages.release(); // nothing else reads them
         }
         Ok(Self {
             blocks,
