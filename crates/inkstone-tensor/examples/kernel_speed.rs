@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
 
 use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv};
-use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
+use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
 
 const RUNS: usize = 9;
 
@@ -23,19 +23,22 @@ fn main() {
     }
 }
 
-/// Products that a call makes, and the call.
+/// Products that a call makes, and the call. The type is that of the operands: bytes are made of bf16 activations.
 type Case = (f64, Box<dyn FnMut()>);
 type Make = fn(&Device, DType) -> Case;
 
 fn cases() -> Vec<(&'static str, DType, Make)> {
     let mut cases: Vec<(&'static str, DType, Make)> = Vec::new();
-    for dtype in [DType::Bf16, DType::F32] {
+    for dtype in [DType::I8, DType::Bf16, DType::F32] {
         cases.push(("gemm 1088x3072x12288", dtype, |d, t| gemm(d, t, 1088, 3072, 12288)));
         cases.push(("gemm 1088x12288x3072", dtype, |d, t| gemm(d, t, 1088, 12288, 3072)));
         cases.push(("gemm 256x3072x3072", dtype, |d, t| gemm(d, t, 256, 3072, 3072)));
         cases.push(("gemm 40x3072x3072", dtype, |d, t| gemm(d, t, 40, 3072, 3072)));
         cases.push(("gemm 1x3072x3072", dtype, |d, t| gemm(d, t, 1, 3072, 3072)));
         cases.push(("gemm 16x192x768", dtype, |d, t| gemm(d, t, 16, 192, 768)));
+        if dtype == DType::I8 {
+            continue;
+        }
         cases.push(("attention 4136x24x128", dtype, |d, t| attention(d, t, 4136, 24, 128)));
         cases.push(("attention 1064x24x128", dtype, |d, t| attention(d, t, 1064, 24, 128)));
         cases.push(("attention 1024x1x384", dtype, |d, t| attention(d, t, 1024, 1, 384)));
@@ -62,8 +65,13 @@ fn products(sizes: &[usize]) -> f64 {
 }
 
 fn gemm(device: &Device, dtype: DType, m: usize, k: usize, n: usize) -> Case {
-    let x = matrix(device, m, k, dtype);
-    let weight = Weight::Dense(matrix(device, n, k, dtype));
+    let x = matrix(device, m, k, if dtype == DType::I8 { DType::Bf16 } else { dtype });
+    let weight = match dtype {
+        DType::I8 => Weight::Int8(
+            ops::quantize_int8(&matrix(device, n, k, DType::Bf16), Int8Weight::group_of(k)).unwrap().weight,
+        ),
+        _ => Weight::Dense(matrix(device, n, k, dtype)),
+    };
     let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
     (products(&[m, k, n]), Box::new(run))
 }
@@ -121,7 +129,7 @@ fn measure(title: &str, device: &Device, dtype: DType, (products, mut run): Case
         list.sort_by(f64::total_cmp);
     }
     println!(
-        "{title:30} {:8.1} GFLOP/s, peak {:7.1}, {:5.1} % ({:.1}..{:.1}), {:.3} ms",
+        "{title:30} {:8.1} G/s, peak {:7.1}, {:5.1} % ({:.1}..{:.1}), {:.3} ms",
         rates[RUNS / 2],
         peaks[RUNS / 2],
         ratios[RUNS / 2],

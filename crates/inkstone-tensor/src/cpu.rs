@@ -9,12 +9,14 @@ mod decode;
 mod elementwise;
 mod epilogue;
 mod gemm;
+mod int8;
 mod lanes;
 mod norm;
 mod operand;
 mod panel;
 mod peak;
 mod rope;
+mod rotate;
 mod rows;
 mod scratch;
 mod softmax;
@@ -28,7 +30,9 @@ use std::sync::Arc;
 pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
-use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
+use crate::ops::{
+    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+};
 use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor, Weight};
 
 /// How to use the processor.
@@ -127,6 +131,9 @@ impl Backend for Cpu {
 
     fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {
         gemm::linear(self, args, out);
+    }
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
+        int8::quantize(self, args, out);
     }
     fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
         attention::attention(self, args, out);

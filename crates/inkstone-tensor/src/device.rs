@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
+use crate::ops::{
+    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+};
 use crate::{DType, Ledger, Result, Storage, Tensor, Weight, cpu};
 
 /// What a device must do. Arguments were checked by [`crate::ops`]; outputs are allocated and unshared.
@@ -39,6 +41,8 @@ pub trait Backend: Debug + Send + Sync {
 
     /// See [`crate::ops::linear`].
     fn linear(&self, args: &Linear<'_>, out: &mut Tensor);
+    /// See [`crate::ops::quantize_int8`].
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>);
     /// See [`crate::ops::attention`]; one output a stream.
     fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]);
     /// See [`crate::ops::conv2d`].

@@ -32,6 +32,6 @@ pub use quant::{Affine, AffineBits, BlockFormat, Blocks, Float8, Float8Kind, Qua
 pub use shape::Shape;
 pub use storage::Storage;
 pub use tensor::Tensor;
-pub use weight::Weight;
+pub use weight::{Int8Weight, Weight};
 
 pub use half::{bf16, f16};

@@ -9,6 +9,7 @@ mod check;
 mod elementwise;
 mod image;
 mod matrix;
+mod quantize;
 mod row;
 
 pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scaled_add, silu_mul};
@@ -16,6 +17,7 @@ pub use image::{
     ChannelNorm, Conv2d, ConvWeight, Into, Padding, channel_norm, conv2d, conv2d_add, upsample_nearest,
 };
 pub use matrix::{Attention, Epilogue, Linear, Mask, Qkv, attention, linear, linear_add};
+pub use quantize::{Int8Rows, QuantizeInt8, RoundedWeight, quantize_int8};
 pub use row::{
     LayerNorm, RmsNorm, Rope, RopeLayout, RopeNorm, concat_rows, embedding, layer_norm, rms_norm, rope_norm,
 };

@@ -1,5 +1,9 @@
 //! The weight of a linear layer or a convolution, in whatever format it is stored.
 
+mod int8;
+
+pub use int8::Int8Weight;
+
 use crate::{DType, Device, Quantized, Shape, Tensor};
 
 /// A matrix `[n_out, n_in]` as stored; kernels decode it panel by panel while they multiply.
@@ -10,6 +14,8 @@ pub enum Weight {
     Dense(Tensor),
     /// Codes with scales.
     Quantized(Box<Quantized>),
+    /// Rotated rows, rounded to bytes, for products of bytes.
+    Int8(Int8Weight),
 }
 
 impl Weight {
@@ -31,6 +37,7 @@ impl Weight {
         match self {
             Self::Dense(t) => t.dtype(),
             Self::Quantized(_) => DType::F32,
+            Self::Int8(w) => w.values().dtype(),
         }
     }
 
@@ -40,6 +47,7 @@ impl Weight {
         match self {
             Self::Dense(t) => t.device(),
             Self::Quantized(m) => m.device(),
+            Self::Int8(w) => w.values().device(),
         }
     }
 
@@ -49,6 +57,7 @@ impl Weight {
         match self {
             Self::Dense(t) => vec![t],
             Self::Quantized(m) => m.tensors(),
+            Self::Int8(w) => vec![w.values(), w.scales()],
         }
     }
 
@@ -56,6 +65,7 @@ impl Weight {
         match self {
             Self::Dense(t) => *t.shape(),
             Self::Quantized(m) => m.shape(),
+            Self::Int8(w) => *w.values().shape(),
         }
     }
 }

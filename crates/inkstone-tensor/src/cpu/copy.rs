@@ -20,6 +20,7 @@ pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor
             match table {
                 Weight::Dense(table) => (kernels.convert)(Matrix::of(table).row(id), to),
                 Weight::Quantized(table) => (kernels.decode)(&QuantRow::of(table, id), 0..cols, to),
+                Weight::Int8(_) => unreachable!("ops refuses tables of rotated rows"),
             }
         }
     });

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::panel::words_of;
 use super::table::Table;
-use super::{attention, conv, gemm, row_stride};
-use crate::ops::{Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm};
+use super::{attention, conv, gemm, int8, row_stride};
+use crate::ops::{
+    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+};
 use crate::{Backend, DType, Error, Ledger, Products, Result, Storage, Tensor, Weight};
 
 /// A processor that counts.
@@ -66,11 +68,19 @@ impl Backend for Counting {
 
     fn wait(&self) {}
 
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, _out: Int8Rows<'_>) {
+        read(args.matrix);
+        self.scratch(args.matrix.cols() * DType::F32.size_bytes());
+    }
+
     fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) {
         read_weight(args.weight);
         args.bias.into_iter().for_each(read);
         let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
         self.ledger.add(Products { linear: product([rows, cols, k]), ..Products::default() });
+        if matches!(args.weight, Weight::Int8(_)) {
+            drop(self.ledger.take(int8::rounded_bytes(rows, k)));
+        }
         let (tile, _) = self.table.tile(args.x.dtype());
         let (high, wide) = (rows.min(gemm::BLOCK_ROWS) + tile.rows(), cols.min(gemm::BLOCK_COLS) + tile.cols);
         let words = gemm::BLOCK_WORDS.min(k);

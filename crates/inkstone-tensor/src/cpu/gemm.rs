@@ -14,7 +14,7 @@ use super::scratch;
 use super::table::Table;
 use super::tile::{Sums, Tile};
 use crate::ops::{Epilogue, Linear};
-use crate::{DType, Tensor};
+use crate::{DType, Tensor, Weight};
 
 /// 32-bit words of k in a block: a panel of it fits the L1 cache beside the rows of A.
 pub(super) const BLOCK_WORDS: usize = 256;
@@ -28,6 +28,9 @@ const JOBS_PER_THREAD: usize = 4;
 const PRODUCTS_PER_NS: usize = 64;
 
 pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
+    if let Weight::Int8(weight) = args.weight {
+        return super::int8::linear(cpu, args, weight, out);
+    }
     let (tile, work) = cpu.table.tile(args.x.dtype());
     let product = Product {
         table: cpu.table,

@@ -35,6 +35,9 @@ pub(super) trait Lanes: Copy {
     /// Rounds to the nearest, ties to even; a NaN stays a NaN.
     unsafe fn store_bf16(self, p: *mut u16, n: usize);
 
+    /// Writes the lowest byte of each lane, which holds an integer.
+    unsafe fn store_low_bytes(self, p: *mut u8, n: usize);
+
     unsafe fn add(self, b: Self) -> Self;
     unsafe fn sub(self, b: Self) -> Self;
     unsafe fn mul(self, b: Self) -> Self;

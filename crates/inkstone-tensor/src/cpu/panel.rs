@@ -34,6 +34,7 @@ impl<'a> Source<'a> {
         let stored = match weight {
             Weight::Dense(tensor) => Stored::Dense(Matrix::of(tensor)),
             Weight::Quantized(matrix) => Stored::Quantized(matrix),
+            Weight::Int8(_) => unreachable!("rotated rows are multiplied elsewhere"),
         };
         Self { stored, work, operands }
     }
@@ -169,6 +170,11 @@ impl<'a> Words<'a> {
     pub(super) fn plain(bytes: &'a [u8], row_bytes: usize, rows: usize, width: usize) -> Self {
         let words = row_bytes / 4;
         Self { bytes, stride_bytes: row_bytes, rows, words, width, ahead_bytes: 0, form: Form::Plain }
+    }
+
+    /// Stored rows that are words of the panel already, with more such rows behind them.
+    pub(super) fn stored(bytes: &'a [u8], stride_bytes: usize, [rows, words, width]: [usize; 3]) -> Self {
+        Self { bytes, stride_bytes, rows, words, width, ahead_bytes: width * stride_bytes, form: Form::Plain }
     }
 
     /// Writes word `w` of row `r` to place `w * width + r`; of a word of two, to `2 w * width + r` and a row below.

@@ -62,12 +62,12 @@ pub fn process_seconds() -> Option<f64> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn has_int8() -> bool {
+pub(super) fn has_int8() -> bool {
     std::arch::is_x86_feature_detected!("avx512vnni")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn has_int8() -> bool {
+pub(super) fn has_int8() -> bool {
     false
 }
 

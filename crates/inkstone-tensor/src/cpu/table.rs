@@ -9,8 +9,10 @@ use super::lanes::{Avx2, Avx512};
 use super::operand::Ahead;
 use super::peak::{self, Peak};
 use super::rope::Rotation;
+use super::rotate::{self, Rounded};
 use super::rows::{Row, RowMut};
 use super::softmax::{Running, Scores};
+use super::tile::int8::Int8Tile;
 use super::tile::{self, Tile};
 use super::{decode, elementwise, epilogue, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
@@ -23,6 +25,9 @@ pub(super) struct Table {
     f32_tile: &'static Tile,
     /// `None` where bf16 operands are widened to f32 first.
     bf16_tile: Option<&'static Tile>,
+    int8_tile: &'static Int8Tile,
+    /// Takes its place on a processor with AVX512_VNNI, `None` where there is no such tile.
+    vnni_tile: Option<&'static Int8Tile>,
     pub(super) rows: RowKernels,
     pub(super) peak: &'static Peak,
 }
@@ -40,6 +45,11 @@ impl Table {
             Some(tile) if operands == DType::Bf16 => (tile, DType::Bf16),
             _ => (self.f32_tile, DType::F32),
         }
+    }
+
+    /// The tile for operands of bytes.
+    pub(super) fn int8_tile(&self) -> &'static Int8Tile {
+        self.vnni_tile.filter(|_| peak::has_int8()).unwrap_or(self.int8_tile)
     }
 
     /// Whether there is a tile for bf16 operands.
@@ -113,6 +123,8 @@ pub(super) struct RowKernels {
     pub(super) softmax: unsafe fn(&Scores<'_>, &mut Running, RowMut<'_>) -> f32,
     pub(super) scale: unsafe fn(f32, RowMut<'_>),
     pub(super) scale_to: unsafe fn(Row<'_>, f32, RowMut<'_>),
+    pub(super) quantize: unsafe fn(Row<'_>, usize, &mut [f32], f32, &mut [u8]) -> Rounded,
+    pub(super) rounding_squares: unsafe fn(&[f32], usize, f32) -> [f32; 2],
     pub(super) transpose: unsafe fn(&panel::Words<'_>, &mut [u8]),
     pub(super) pair_rows: unsafe fn(&[u8], &[u8], &mut [u8]),
 }
@@ -164,12 +176,17 @@ macro_rules! row_kernels {
         kernel!([$lanes $(, $features)?] s::scale_row::<$lanes>, scale(factor: f32, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] s::scale_to_row::<$lanes>,
             scale_to(x: Row<'_>, factor: f32, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] rotate::quantize_row::<$lanes>,
+            quantize(x: Row<'_>, group: usize, rotated: &mut [f32], zero: f32, to: &mut [u8]) -> Rounded);
+        kernel!([$lanes $(, $features)?] rotate::rounding_squares::<$lanes>,
+            rounding_squares(rotated: &[f32], group: usize, scale: f32) -> [f32; 2]);
         kernel!([$lanes $(, $features)?] panel::transpose::<$lanes>,
             transpose(words: &panel::Words<'_>, to: &mut [u8]));
         kernel!([$lanes $(, $features)?] panel::pair_rows, pair_rows(a: &[u8], b: &[u8], to: &mut [u8]));
         RowKernels {
             convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, store, add_to, softmax, scale, scale_to, transpose, pair_rows,
+            rope_norm, store, add_to, softmax, scale, scale_to, quantize, rounding_squares,
+            transpose, pair_rows,
         }
     }};
 }
@@ -178,6 +195,8 @@ static SCALAR: Table = Table {
     name: "scalar",
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
+    int8_tile: &tile::int8::scalar::INT8,
+    vnni_tile: None,
     rows: row_kernels!(Scalar),
     peak: &peak::SCALAR,
 };
@@ -187,6 +206,8 @@ static NEON: Table = Table {
     name: "neon",
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
+    int8_tile: &tile::int8::scalar::INT8,
+    vnni_tile: None,
     rows: row_kernels!(Scalar),
     peak: &peak::SCALAR,
 };
@@ -196,6 +217,8 @@ static AVX2: Table = Table {
     name: "avx2",
     f32_tile: &tile::avx2::F32,
     bf16_tile: None,
+    int8_tile: &tile::int8::avx2::INT8,
+    vnni_tile: None,
     rows: row_kernels!(Avx2, "avx2,fma,f16c"),
     peak: &peak::AVX2,
 };
@@ -206,6 +229,8 @@ static AVX512: Table = Table {
     name: "avx512",
     f32_tile: &tile::avx512::F32,
     bf16_tile: None,
+    int8_tile: &tile::int8::avx2::INT8,
+    vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: row_kernels!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"),
     peak: &peak::AVX512,
 };
@@ -216,6 +241,8 @@ static AVX512_BF16: Table = Table {
     name: "avx512bf16",
     f32_tile: &tile::avx512::F32,
     bf16_tile: Some(&tile::avx512::BF16),
+    int8_tile: &tile::int8::avx2::INT8,
+    vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"),
     peak: &peak::AVX512_BF16,
 };

@@ -9,6 +9,7 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+pub(super) mod int8;
 pub(super) mod scalar;
 
 /// A register tile of one instruction set and element type.

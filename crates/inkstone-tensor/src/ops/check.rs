@@ -12,9 +12,18 @@ pub(super) fn activation(op: &'static str, what: &'static str, t: &Tensor) -> Re
 
 /// A weight whose values are floats.
 pub(super) fn weight(op: &'static str, weight: &Weight) -> Result<()> {
-    match weight.dtype() {
+    float_dtype(op, "weight", weight.dtype())
+}
+
+/// A tensor whose values are floats.
+pub(super) fn float(op: &'static str, what: &'static str, t: &Tensor) -> Result<()> {
+    float_dtype(op, what, t.dtype())
+}
+
+fn float_dtype(op: &'static str, what: &'static str, dtype: DType) -> Result<()> {
+    match dtype {
         dtype if dtype.is_float() => Ok(()),
-        got => Err(Error::DType { op, what: "weight", expected: "f32, bf16 or f16", got }),
+        got => Err(Error::DType { op, what, expected: "f32, bf16 or f16", got }),
     }
 }
 

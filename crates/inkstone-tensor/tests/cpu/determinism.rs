@@ -1,7 +1,7 @@
 //! The same bytes for any number of threads, and for a row alone or among others.
 
 use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv};
-use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
+use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
 
 use crate::host::{ACTIVATIONS, Host, Layout, device, make, random, vector};
 
@@ -18,6 +18,12 @@ fn same_for_all(devices: &[Device], run: impl Fn(&Device) -> Vec<u8>) {
     }
 }
 
+/// A random weight of 8 bits.
+fn int8(device: &Device, n_out: usize, n_in: usize) -> Weight {
+    let matrix = Host::random(2, n_out, n_in, DType::Bf16).tensor(device, Layout::Plain);
+    Weight::Int8(ops::quantize_int8(&matrix, Int8Weight::group_of(n_in)).unwrap().weight)
+}
+
 #[test]
 fn threads_change_no_byte() {
     for devices in by_threads() {
@@ -27,6 +33,11 @@ fn threads_change_no_byte() {
                 let weight = Weight::Dense(Host::random(2, 333, 700, dtype).tensor(device, Layout::Plain));
                 let bias = vector(device, &random(3, 333));
                 ops::linear(&x, &weight, Some(&bias), Activation::GeluTanh, dtype).unwrap().to_bytes()
+            });
+            same_for_all(&devices, |device| {
+                let x = Host::random(1, 97, 1400, dtype).tensor(device, Layout::Plain);
+                let weight = int8(device, 333, 1400);
+                ops::linear(&x, &weight, None, Activation::GeluTanh, dtype).unwrap().to_bytes()
             });
             same_for_all(&devices, |device| attention(device, dtype, &[300, 45]).to_bytes());
             same_for_all(&devices, |device| {
@@ -47,13 +58,17 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
         let device = &devices[1];
         for dtype in ACTIVATIONS {
             let x = Host::random(1, 600, 1111, dtype).tensor(device, Layout::Plain);
-            let weight = Weight::Dense(Host::random(2, 70, 1111, DType::Bf16).tensor(device, Layout::Plain));
-            let run =
-                |x: &Tensor| ops::linear(x, &weight, None, Activation::Silu, DType::F32).unwrap().to_bytes();
-            let all = run(&x);
-            for rows in [0..1, 13..14, 599..600, 5..18, 100..117, 300..600] {
-                let alone = run(&x.rows_range(rows.clone()).unwrap());
-                assert!(alone == all[rows.start * 280..rows.end * 280], "{} {dtype} {rows:?}", device.name());
+            let dense = Weight::Dense(Host::random(2, 70, 1111, DType::Bf16).tensor(device, Layout::Plain));
+            for weight in [dense, int8(device, 70, 1111)] {
+                let run = |x: &Tensor| {
+                    ops::linear(x, &weight, None, Activation::Silu, DType::F32).unwrap().to_bytes()
+                };
+                let all = run(&x);
+                for rows in [0..1, 13..14, 599..600, 5..18, 100..117, 300..600] {
+                    let alone = run(&x.rows_range(rows.clone()).unwrap());
+                    let among = &all[rows.start * 280..rows.end * 280];
+                    assert!(alone == among, "{} {dtype} {} {rows:?}", device.name(), weight.dtype());
+                }
             }
         }
     }

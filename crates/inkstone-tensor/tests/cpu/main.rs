@@ -7,6 +7,7 @@ mod determinism;
 mod elementwise;
 mod host;
 mod images;
+mod int8;
 mod matrix;
 mod quantized;
 mod refusals;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use inkstone_tensor::ops::{
-    Attention, ChannelNorm, Conv2d, Elementwise, LayerNorm, Linear, RmsNorm, RopeNorm,
+    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
 };
 use inkstone_tensor::{Backend, DType, Device, Result, Storage, Tensor, Weight, cpu};
 
@@ -51,6 +51,9 @@ impl Backend for Padded {
     }
     fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {
         self.0.linear(args, out);
+    }
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
+        self.0.quantize_int8(args, out);
     }
     fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
         self.0.attention(args, out);

@@ -86,6 +86,17 @@ impl Lanes for Avx2 {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, p: *mut u8, n: usize) {
+        // SAFETY: see above.
+        unsafe {
+            let whole = _mm256_and_si256(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(0xff));
+            let (low, high) = (_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            let bytes = _mm_packus_epi16(_mm_packus_epi32(low, high), _mm_setzero_si128());
+            let bytes = _mm_cvtsi128_si64(bytes).to_le_bytes();
+            p.copy_from_nonoverlapping(bytes.as_ptr(), n);
+        }
+    }
 
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {

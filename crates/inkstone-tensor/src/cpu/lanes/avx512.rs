@@ -73,6 +73,18 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             }
         }
     }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, p: *mut u8, n: usize) {
+        // SAFETY: see above.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+            if n == 16 {
+                _mm_storeu_si128(p.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(p.cast(), mask(n), bytes);
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {

@@ -56,6 +56,15 @@ impl Lanes for Scalar {
             unsafe { p.write_unaligned(bf16::from_f32(self.0).to_bits()) }
         }
     }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, p: *mut u8, n: usize) {
+        #[allow(clippy::cast_possible_truncation, reason = "an integer")]
+        let [low, ..] = (self.0 as i32).to_le_bytes();
+        if n > 0 {
+            // SAFETY: the caller has `n` elements there.
+            unsafe { p.write(low) }
+        }
+    }
 
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {

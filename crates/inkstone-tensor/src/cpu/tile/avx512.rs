@@ -60,7 +60,7 @@ macro_rules! tile {
 /// The same pointer, of unknown origin to the compiler.
 #[allow(clippy::pointers_in_nomem_asm_block, reason = "the pointer is passed through, not followed")]
 #[inline(always)]
-fn opaque(mut p: *const u8) -> *const u8 {
+pub(super) fn opaque(mut p: *const u8) -> *const u8 {
     // SAFETY: does nothing.
     unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, readonly, nostack, preserves_flags)) }
     p
@@ -103,6 +103,7 @@ macro_rules! kernels {
         ]
     };
 }
+pub(super) use kernels;
 
 /// f32 operands.
 pub(in crate::cpu) static F32: Tile = Tile { cols: COLS, kernels: kernels!(f32_rows) };
