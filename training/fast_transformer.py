@@ -20,13 +20,19 @@ def modulate(x, shift, scale):
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
+def attention(q, k, v, mask):
+    """[n, heads, tokens, head] each. Spelled out: for a hundred tokens on a CPU three times as fast, backward, as the fused kernel."""
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    return torch.softmax(scores.float().masked_fill(~mask, float("-inf")), -1).to(v.dtype) @ v
+
+
 def joint_attention(attn, image, text, mask, rope):
     heads = lambda y: y.unflatten(-1, (attn.heads, -1))
     q = torch.cat([attn.norm_added_q(heads(attn.add_q_proj(text))), attn.norm_q(heads(attn.to_q(image)))], 1)
     k = torch.cat([attn.norm_added_k(heads(attn.add_k_proj(text))), attn.norm_k(heads(attn.to_k(image)))], 1)
     v = torch.cat([heads(attn.add_v_proj(text)), heads(attn.to_v(image))], 1)
     q, k, v = (y.to(v.dtype).transpose(1, 2) for y in (rotate(q, rope), rotate(k, rope), v))
-    o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+    o = attention(q, k, v, mask).transpose(1, 2).flatten(2)
     t = text.shape[1]
     return attn.to_out[0](o[:, t:]), attn.to_add_out(o[:, :t])
 

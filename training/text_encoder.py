@@ -3,6 +3,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from fast_transformer import attention
+
 EPS = 1e-6
 
 
@@ -92,5 +94,5 @@ class TextEncoder(nn.Module):
             before = layer.after_attention(before, F.scaled_dot_product_attention(qp, kp, vp, is_causal=True))
             q, k, v = layer.self_attn.project(layer.input_layernorm(x), (cos[p:], sin[p:]))
             k, v = (torch.cat([shared.expand(len(ids), -1, -1, -1).to(own.dtype), own], 2) for shared, own in ((kp, k), (vp, v)))
-            x = layer.after_attention(x, F.scaled_dot_product_attention(q, k, v, attn_mask=visible))
+            x = layer.after_attention(x, attention(q, k, v, visible))
         return self.norm(x)

@@ -54,6 +54,7 @@ def arguments():
     p.add_argument("--lr", type=float, default=1e-3)
     p.add_argument("--text-tokens", type=int, default=16, help="longest caption with the template's end")
     p.add_argument("--compile", action="store_true", help="a third faster on a CPU, after a minute or two of compiling")
+    p.add_argument("--bf16", action="store_true", help="twice as fast on a GPU and on a CPU with AVX512-BF16 or AMX")
     p.add_argument("--minutes", type=float, default=120)
     p.add_argument("--save-minutes", type=float, default=8)
     p.add_argument("--threads", type=int, default=1)
@@ -99,7 +100,7 @@ class Trainer:
         self.latents = latents(self.scenes, self.drawings, vae, mean, std)
         self.rope = fast_transformer.rope_tables(self.transformer, self.models.side, args.text_tokens)
         self.params = [*self.transformer.parameters(), *self.text_encoder.parameters()]
-        self.optimizer = torch.optim.AdamW(self.params, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, foreach=True)
+        self.optimizer = torch.optim.AdamW(self.params, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
         self.compiled_loss = torch.compile(self.loss) if args.compile else self.loss
         self.step, self.minutes = 0, 0.0
         self.load()
@@ -138,7 +139,7 @@ class Trainer:
 
     def loss(self, z, noise, sigma, ids, mask):
         x = (1 - sigma)[:, None, None] * z + sigma[:, None, None] * noise
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.args.bf16):
             text = self.text_encoder(ids, self.models.tokens.prefix)
             v = fast_transformer.forward(self.transformer, x, text, mask, sigma, self.rope)
         return (v.float() - (noise - z)).square().mean()

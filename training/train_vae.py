@@ -2,6 +2,8 @@
 
     python train_vae.py --data data/emoji256.npz --minutes 40 --state vae.state --out vae.pt
 
+    python train_vae.py ... --init vae.pt --decoder --names concepts72.txt --styles noto     # sharper, with the same latents
+
 Resumable: run the same command again; --minutes is the processor time of all runs together, per thread.
 """
 import argparse
@@ -13,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from drawings import Drawings, over, place
+from drawings import STYLES, Drawings, over, place
 from layout import decode, encode, load_used_slices, new_vae, use_single_frame_convs, used_slices
+from scenes import picture, singles
 
 WHOLE_AFTER = 0.75      # share of the time after which whole pictures replace crops (the middle block's attention sees all of a picture)
+SCENE_SHARE = 0.75      # of what --decoder sees; the others are any drawings anywhere
 LATENT_NOISE = 0.15     # added to the latents before decoding, so that the decoder forgives small errors of the transformer
 
 
@@ -32,7 +36,13 @@ def arguments():
     p.add_argument("--kl", type=float, default=1e-4)
     p.add_argument("--save-minutes", type=float, default=2)
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--device", default="cpu", help="cuda trains in bf16 (not yet tried)")
+    p.add_argument("--device", default="cpu", help="cuda is not yet tried")
+    p.add_argument("--init", help="vae.pt to start from")
+    p.add_argument("--decoder", action="store_true", help="train the decoder alone, on the scenes of --names and --styles: a transformer trained on these latents stays usable")
+    p.add_argument("--names", help="as in train_dit.py")
+    p.add_argument("--styles", default=",".join(STYLES))
+    p.add_argument("--bf16", action="store_true", help="as in train_dit.py")
+    p.add_argument("--compile", action="store_true", help="as in train_dit.py, with --decoder")
     p.add_argument("--state", required=True)
     p.add_argument("--out", required=True)
     return p.parse_args()
@@ -58,17 +68,67 @@ def crops(x, size_px):
     return torch.stack([p[:, r:r + size_px, c:c + size_px] for p, (r, c) in zip(x, at.tolist())])
 
 
-def loss_of(vae, x, kl_weight):
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-        mean, log_var = (h.float() for h in encode(vae, x))
-        log_var = log_var.clamp(-12, 4)
-        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-        y = decode(vae, z + LATENT_NOISE * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(z)).float()
+def distance(y, x):
+    """What is made small, and the mean square."""
     d = y - x
     edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
     squared = (d * d).mean()
-    kl = 0.5 * (mean * mean + log_var.exp() - 1 - log_var).mean()
-    return d.abs().mean() + 2 * squared + 0.5 * edges + kl_weight * kl, squared.item(), kl.item()
+    return d.abs().mean() + 2 * squared + 0.5 * edges, squared
+
+
+def noisy(z):
+    return z + LATENT_NOISE * torch.rand(len(z), 1, 1, 1, device=z.device) * torch.randn_like(z)
+
+
+class Whole:
+    """Trains all of it: crops first, whole pictures at the end."""
+
+    def __init__(self, vae, drawings, args):
+        self.vae, self.drawings, self.args = vae, drawings, args
+        self.params = [p for name, p in vae.named_parameters() if "time_conv" not in name]
+
+    def loss(self, share):
+        args = self.args
+        whole = share > WHOLE_AFTER
+        x = pictures(self.drawings, args.batch * args.crop ** 2 // args.size ** 2 if whole else args.batch, args.size)
+        x = x if whole else crops(x, args.crop)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=args.bf16):
+            mean, log_var = (h.float() for h in encode(self.vae, x))
+            log_var = log_var.clamp(-12, 4)
+            y = decode(self.vae, noisy(mean + torch.exp(0.5 * log_var) * torch.randn_like(mean))).float()
+        loss, squared = distance(y, x)
+        kl = 0.5 * (mean * mean + log_var.exp() - 1 - log_var).mean()
+        return loss + args.kl * kl, squared
+
+
+class DecoderOnly:
+    """Trains the decoder on the scenes that the transformer learns, and on whole pictures of anything."""
+
+    def __init__(self, vae, drawings, args):
+        self.vae, self.drawings, self.args = vae.requires_grad_(False), drawings, args
+        names = set(open(args.names).read().split("\n")) if args.names else None
+        learnt = Drawings(args.data, args.size, args.styles.split(","), names)
+        self.scenes = torch.stack([picture(s, learnt).half() for s in singles(len(learnt), 0.5)])
+        self.latents = torch.cat([self.encoded(x.float().to(args.device)).cpu() for x in self.scenes.split(32)])
+        self.params = [p for part in (vae.decoder, vae.post_quant_conv) for name, p in part.named_parameters() if "time_conv" not in name]
+        for p in self.params:
+            p.requires_grad_(True)
+        self.decode = torch.compile(decode) if args.compile else decode
+
+    @torch.no_grad()
+    def encoded(self, x):
+        return encode(self.vae, x)[0]
+
+    def loss(self, share):
+        args = self.args
+        n = round(args.batch * SCENE_SHARE)
+        at = torch.randint(len(self.scenes), (n,))
+        other = pictures(self.drawings, args.batch - n, args.size)
+        x = torch.cat([self.scenes[at].float().to(args.device), other])
+        z = torch.cat([self.latents[at].to(args.device), self.encoded(other)])
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=args.bf16):
+            y = self.decode(self.vae, noisy(z)).float()
+        return distance(y, x)
 
 
 @torch.no_grad()
@@ -97,8 +157,10 @@ def main():
     drawings = Drawings(args.data, args.size)
     drawings.rgba = drawings.rgba.to(args.device)
     vae = new_vae(args.base).to(args.device)
-    params = [p for name, p in vae.named_parameters() if "time_conv" not in name]
-    optimizer = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, foreach=True)
+    if args.init:
+        load_used_slices(vae, torch.load(args.init)["state"])
+    work = (DecoderOnly if args.decoder else Whole)(vae, drawings, args)
+    optimizer = torch.optim.AdamW(work.params, lr=args.lr, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     step, done = 0, 0.0
     if os.path.exists(args.state):
         state = torch.load(args.state, map_location=args.device)
@@ -112,16 +174,14 @@ def main():
         lr = args.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimizer.param_groups:
             group["lr"] = lr
-        whole = share > WHOLE_AFTER
-        x = pictures(drawings, args.batch * args.crop ** 2 // args.size ** 2 if whole else args.batch, args.size)
-        loss, squared, kl = loss_of(vae, x if whole else crops(x, args.crop), args.kl)
+        loss, squared = work.loss(share)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(params, 1.0)
+        torch.nn.utils.clip_grad_norm_(work.params, 1.0)
         optimizer.step()
         step += 1
         if step % 100 == 0:
-            print(f"{step} {minutes:.1f} min psnr {10 * math.log10(4 / squared):.2f} kl {kl:.2f} lr {lr:.5f}", flush=True)
+            print(f"{step} {minutes:.1f} min psnr {10 * math.log10(4 / squared.item()):.2f} lr {lr:.5f}", flush=True)
         end = share >= 1
         if end or time.time() - saved > args.save_minutes * 60:
             saved = time.time()
