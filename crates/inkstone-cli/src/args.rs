@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 pub(crate) mod peers;
 mod values;
 
-pub(crate) use values::{InitArg, Seed, Threads};
+pub(crate) use values::{InitArg, Seed, Threads, Tiling};
 
 /// Draws pictures from text on the machine you have.
 #[derive(Debug, Parser)]
@@ -192,6 +192,9 @@ pub(crate) struct How {
     /// Arithmetic: f32 is closest to the reference, bf16 is faster where the processor has it
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<Dtype>,
+    /// Decode large pictures in strips, to the same byte: auto as memory asks, off, or the lines of a strip
+    #[arg(long, value_name = "auto|off|PX", allow_hyphen_values = true)]
+    pub(crate) vae_tiling: Option<Tiling>,
     /// Print what would be drawn and stop
     #[arg(long)]
     pub(crate) dry_run: bool,

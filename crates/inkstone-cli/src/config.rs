@@ -12,7 +12,7 @@ use inkstone::request::MIN_SIDE_PX;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::args::{Color, Common, Device, Dtype, Format, MetadataPlace, Seed, Threads};
+use crate::args::{Color, Common, Device, Dtype, Format, MetadataPlace, Seed, Threads, Tiling};
 use crate::failure::{Failure, Result};
 use crate::terminal::Terminal;
 
@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) device: Option<Device>,
     pub(crate) threads: Option<Threads>,
     pub(crate) dtype: Option<Dtype>,
+    pub(crate) vae_tiling: Option<Tiling>,
     pub(crate) no_progress: Option<bool>,
     pub(crate) quiet: Option<bool>,
     pub(crate) verbose: Option<bool>,
@@ -65,6 +66,7 @@ pub(crate) const KEYS: &[&str] = &[
     "device",
     "threads",
     "dtype",
+    "vae-tiling",
     "no-progress",
     "quiet",
     "verbose",

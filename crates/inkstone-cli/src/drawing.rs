@@ -11,7 +11,7 @@ use inkstone::weights::ModelSource;
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
-use crate::args::{Dtype, How, InitArg, MetadataPlace, Threads};
+use crate::args::{Dtype, How, InitArg, MetadataPlace, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
@@ -54,8 +54,10 @@ impl<'a> Drawing<'a> {
             }
             _ => ModelSource::Embedded,
         };
-        let pipeline =
-            Pipeline::open(&source, &OpenOptions { threads, precision, ..OpenOptions::default() })?;
+        let vae_tiling =
+            how.vae_tiling.or(settings.vae_tiling).map(|Tiling(tiling)| tiling).unwrap_or_default();
+        let options = OpenOptions { threads, precision, vae_tiling, ..OpenOptions::default() };
+        let pipeline = Pipeline::open(&source, &options)?;
         let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
         let bf16 = match precision {
             Precision::Auto => pipeline.device().multiplies_bf16(),

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
 
-use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv};
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv, Window};
 use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
 
 const RUNS: usize = 9;
@@ -98,7 +98,8 @@ fn conv(device: &Device, dtype: DType, c_in: usize, c_out: usize, side: usize) -
     let x = matrix(device, side * side, c_in, dtype).reshape(Shape::nhwc(1, side, side, c_in)).unwrap();
     let weight = ConvWeight { matrix: Weight::Dense(matrix(device, c_out, 9 * c_in, dtype)), kernel: 3 };
     let bias = Tensor::from_f32(device, &vec![0.0; c_out], Shape::vector(c_out)).unwrap();
-    let run = move || drop(ops::conv2d(&x, &weight, &bias, 1, Padding::all(1), x.dtype()).unwrap());
+    let run =
+        move || drop(ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), x.dtype()).unwrap());
     (products(&[side * side, 9 * c_in, c_out]), Box::new(run))
 }
 

@@ -14,7 +14,8 @@ mod row;
 
 pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scaled_add, silu_mul};
 pub use image::{
-    ChannelNorm, Conv2d, ConvWeight, Into, Padding, channel_norm, conv2d, conv2d_add, upsample_nearest,
+    ChannelNorm, Conv2d, ConvWeight, Into, Padding, Window, channel_norm, conv2d, conv2d_add,
+    upsample_nearest,
 };
 pub use matrix::{Attention, Epilogue, Linear, Mask, Qkv, attention, linear, linear_add};
 pub use quantize::{Int8Rows, QuantizeInt8, RoundedWeight, quantize_int8};

@@ -8,4 +8,5 @@ pub mod mlp;
 pub mod modulate;
 pub mod norm;
 pub mod rope;
+pub mod strips;
 pub mod timestep;

@@ -7,6 +7,7 @@ mod run;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod tiling;
 
 use std::collections::HashMap;
 
@@ -28,6 +29,8 @@ use crate::{Error, Pixels, Request, Result, memory};
 use networks::Networks;
 use run::Run;
 
+pub use tiling::VaeTiling;
+
 /// How to run a model.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
@@ -39,6 +42,8 @@ pub struct OpenOptions {
     pub read: ReadOptions,
     /// How many bytes the run may take; `None` for what the machine has free.
     pub max_memory_bytes: Option<u64>,
+    /// Whether the VAE takes a picture in strips.
+    pub vae_tiling: VaeTiling,
 }
 
 /// The type in which activations are multiplied. Sums are kept in f32 in every case.
@@ -128,6 +133,7 @@ pub struct Pipeline {
     /// Of all weights, on disk.
     weight_bytes: u64,
     max_memory_bytes: Option<u64>,
+    vae_tiling: VaeTiling,
     /// Built for the first prompt: a full vocabulary takes a quarter of a second.
     tokenizer: Option<PromptTokenizer>,
     scheduler: SchedulerConfig,
@@ -160,6 +166,7 @@ impl Pipeline {
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
             max_memory_bytes: options.max_memory_bytes,
+            vae_tiling: options.vae_tiling,
             files,
             device,
         })

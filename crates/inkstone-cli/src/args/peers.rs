@@ -19,6 +19,7 @@ const NOT_YET_PREVIEW: &str =
     "this version has no previews; progress goes to standard error, --json gives events";
 const NOT_YET_MEMORY: &str =
     "this version has no such setting; smaller pictures take less memory: --size WxH";
+const STRIPS: &str = "tiles are strips, exact without overlap: --vae-tiling PX chooses their lines";
 const NOT_YET_UPSCALE: &str = "this version does not enlarge; draw larger with --size WxH";
 const FIXED_SCHEDULE: &str = "the model's own schedule is used; choose the number of steps with --steps N";
 const ALWAYS_MAPPED: &str = "leave it out: weights are always read in place; see inkstone --help";
@@ -88,7 +89,7 @@ const CURES: &[(&[&str], &str)] = &[
         &["--upscale-model", "--upscale-repeats", "--upscale-tile-size", "--resolution", "--softness"],
         NOT_YET_UPSCALE,
     ),
-    (&["--vae-tiling", "--vae-tile-size", "--vae-relative-tile-size", "--vae-tile-overlap"], NOT_YET_MEMORY),
+    (&["--vae-tile-size", "--vae-relative-tile-size", "--vae-tile-overlap"], STRIPS),
     (&["--low-ram", "--offload-to-cpu", "--offload", "--max-memory", "--cache-dir"], NOT_YET_MEMORY),
     (
         &["--control-net-cpu", "--clip-on-cpu", "--vae-on-cpu"],

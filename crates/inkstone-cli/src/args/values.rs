@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use inkstone::pipeline::VaeTiling;
 use inkstone::request::{MAX_COUNT, MAX_GUIDANCE, MAX_SIDE_PX, MAX_STEPS, MIN_SIDE_PX, SIDE_STEP_PX};
 use serde::{Deserialize, Deserializer, de};
 
@@ -68,6 +69,47 @@ pub(super) fn scale(text: &str) -> Result<f32, Allowed> {
     text.parse().map_err(|_| Allowed(format!("a number, 0 to {MAX_GUIDANCE}")))
 }
 
+/// Whether the VAE takes a picture in strips: `auto`, `off` or a number of lines, which a config file may write as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub(crate) struct Tiling(pub(crate) VaeTiling);
+
+impl FromStr for Tiling {
+    type Err = Allowed;
+
+    fn from_str(text: &str) -> Result<Self, Allowed> {
+        text.parse().map(Self).map_err(|error| match error {
+            inkstone::Error::InvalidParam { allowed, .. } => Allowed(allowed),
+            other => Allowed(other.to_string()),
+        })
+    }
+}
+
+impl TryFrom<Written> for Tiling {
+    type Error = Allowed;
+
+    fn try_from(written: Written) -> Result<Self, Allowed> {
+        written.to_string().parse()
+    }
+}
+
+/// A value that a config file writes as a number or as text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(i64),
+    Text(String),
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
 /// A seed as typed: any `u64`, or -1 for a random one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seed {
@@ -92,16 +134,7 @@ impl FromStr for Seed {
 impl<'de> Deserialize<'de> for Seed {
     /// TOML's integers are `i64`; larger seeds are written as strings.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Number(i64),
-            Text(String),
-        }
-        let text = match Written::deserialize(deserializer)? {
-            Written::Number(n) => n.to_string(),
-            Written::Text(text) => text,
-        };
+        let text = Written::deserialize(deserializer)?.to_string();
         text.parse()
             .map_err(|allowed: Allowed| de::Error::custom(format!("seed is {text}; allowed is {allowed}")))
     }

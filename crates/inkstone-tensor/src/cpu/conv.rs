@@ -9,7 +9,7 @@ use super::rows::{Matrix, MatrixMut, Row, RowMut};
 use super::scratch;
 use super::table::Table;
 use super::tile::{Operand, Sums, Tile};
-use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear};
+use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear, Padding, Window};
 use crate::{DType, Tensor};
 
 /// Pixels of a line in a block at most: the padded copy stays in the L2 cache.
@@ -28,7 +28,8 @@ pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
     if n * h_out * w_out * c_out == 0 {
         return;
     }
-    if args.weight.kernel == 1 && args.stride == 1 && args.padding.before + args.padding.after == 0 {
+    let Window { above, stride, padding } = args.window;
+    if args.weight.kernel == 1 && stride == 1 && above.is_none() && padding == Padding::all(0) {
         return pointwise(cpu, args, out);
     }
     let (tile, work) = cpu.table.tile(args.x.dtype());
@@ -37,6 +38,8 @@ pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
         tile,
         work,
         x: Matrix::of(args.x),
+        above: above.map(Matrix::of),
+        lines_above: args.window.lines_above(),
         weight: Source::of(&args.weight.matrix, work, args.x.dtype()),
         args,
         h,
@@ -82,6 +85,8 @@ struct Convolution<'a> {
     /// The type in which the tile wants its operands.
     work: DType,
     x: Matrix<'a>,
+    above: Option<Matrix<'a>>,
+    lines_above: usize,
     weight: Source<'a>,
     args: &'a Conv2d<'a>,
     h: usize,
@@ -101,7 +106,7 @@ struct Block {
 
 impl Convolution<'_> {
     fn block(&self, block: &Block) {
-        let Conv2d { stride, weight, .. } = *self.args;
+        let Conv2d { window: Window { stride, .. }, weight, .. } = *self.args;
         let (kernel, c_in) = (weight.kernel, self.x.cols());
         let words = words_of(c_in, self.work);
         let pixel_bytes = words * 4;
@@ -145,43 +150,51 @@ impl Convolution<'_> {
     /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.
     fn copy(&self, block: &Block, high: usize, wide: usize, copy: &mut [u8]) {
         let pixel_bytes = words_of(self.x.cols(), self.work) * 4;
-        let (stride, before) = (self.args.stride, self.args.padding.before);
+        let Window { stride, padding, .. } = self.args.window;
         if pixel_bytes == 0 {
             return;
         }
         for (i, line) in copy.chunks_exact_mut(wide * pixel_bytes).enumerate().take(high) {
-            let y = (block.lines.start * stride + i).wrapping_sub(before);
-            if y >= self.h {
+            let y = (block.lines.start * stride + i).wrapping_sub(padding.above);
+            let Some((from, first)) = self.line(block.image, y) else {
                 line.fill(0);
                 continue;
-            }
+            };
             // Columns of the copy that lie in the picture.
-            let left = block.columns.start * stride;
-            let inside =
-                before.saturating_sub(left).min(wide)..(self.w + before).saturating_sub(left).min(wide);
+            let columns = block.columns.start * stride;
+            let reached = |column: usize| (column + padding.left).saturating_sub(columns).min(wide);
+            let inside = reached(0)..reached(self.w);
             line[..inside.start * pixel_bytes].fill(0);
             line[inside.end * pixel_bytes..].fill(0);
-            let first = (block.image * self.h + y) * self.w + (left + inside.start).saturating_sub(before);
+            let first = first + (columns + inside.start).saturating_sub(padding.left);
             let pixels = first..first + inside.len();
-            let line = &mut line[inside.start * pixel_bytes..];
-            self.copy_pixels(pixels, pixel_bytes, line);
+            self.copy_pixels(from, pixels, pixel_bytes, &mut line[inside.start * pixel_bytes..]);
         }
     }
 
-    fn copy_pixels(&self, pixels: Range<usize>, pixel_bytes: usize, to: &mut [u8]) {
-        let len_bytes = self.x.cols() * self.work.size_bytes();
-        if self.x.is_dense() && len_bytes == pixel_bytes {
+    /// Where line `y` of an image lies, and its first pixel there; `None` outside of the image.
+    fn line(&self, image: usize, y: usize) -> Option<(&Matrix<'_>, usize)> {
+        match &self.above {
+            Some(above) if y < self.lines_above => Some((above, (image * self.lines_above + y) * self.w)),
+            _ => {
+                let y = y.checked_sub(self.lines_above).filter(|y| *y < self.h)?;
+                Some((&self.x, (image * self.h + y) * self.w))
+            }
+        }
+    }
+
+    fn copy_pixels(&self, from: &Matrix<'_>, pixels: Range<usize>, pixel_bytes: usize, to: &mut [u8]) {
+        let len_bytes = from.cols() * self.work.size_bytes();
+        if from.is_dense() && len_bytes == pixel_bytes {
             let to = &mut to[..pixels.len() * pixel_bytes];
             // SAFETY: both rows have the elements of all pixels.
-            return unsafe {
-                (self.table.rows.convert)(self.x.dense_rows(pixels), RowMut::new(to, self.work))
-            };
+            return unsafe { (self.table.rows.convert)(from.dense_rows(pixels), RowMut::new(to, self.work)) };
         }
         for (pixel, to) in pixels.zip(to.chunks_exact_mut(pixel_bytes)) {
             let (to, behind) = to.split_at_mut(len_bytes);
             behind.fill(0);
             // SAFETY: both rows have the elements of a pixel.
-            unsafe { (self.table.rows.convert)(self.x.row(pixel), RowMut::new(to, self.work)) }
+            unsafe { (self.table.rows.convert)(from.row(pixel), RowMut::new(to, self.work)) }
         }
     }
 

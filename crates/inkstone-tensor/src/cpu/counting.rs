@@ -110,7 +110,8 @@ impl Backend for Counting {
         let &[_, h, w, _] = out.shape().dims() else { return };
         let wide = w.min(conv::BLOCK_WIDTH);
         let high = conv::BLOCK_PIXELS.div_ceil(wide.max(1)).min(h);
-        let copied = (high * args.stride + args.weight.kernel) * (wide * args.stride + args.weight.kernel);
+        let copied = (high * args.window.stride + args.weight.kernel)
+            * (wide * args.window.stride + args.weight.kernel);
         let words = words_of(c_in, work);
         self.scratch(4 * (copied * words + (taps + 2) * tile.cols * words + wide * tile.cols));
     }

@@ -24,17 +24,51 @@ impl ConvWeight {
 /// Zero pixels put around a picture before it is convolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Padding {
-    /// Rows above and columns on the left.
-    pub before: usize,
-    /// Rows below and columns on the right.
-    pub after: usize,
+    /// Lines on top.
+    pub above: usize,
+    /// Lines at the bottom.
+    pub below: usize,
+    /// Columns on the left.
+    pub left: usize,
+    /// Columns on the right.
+    pub right: usize,
 }
 
 impl Padding {
     /// The same on all sides.
     #[must_use]
     pub const fn all(n: usize) -> Self {
-        Self { before: n, after: n }
+        Self { above: n, below: n, left: n, right: n }
+    }
+
+    /// At the bottom and on the right only.
+    #[must_use]
+    pub const fn behind(n: usize) -> Self {
+        Self { above: 0, below: n, left: 0, right: n }
+    }
+}
+
+/// What a convolution sees of its input.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a> {
+    /// Lines `[n, h', w, c_in]` that lie above `x` in the same pictures: what is left of a strip that came before.
+    pub above: Option<&'a Tensor>,
+    /// Pixels from one output to the next: 1 or 2.
+    pub stride: usize,
+    /// Zeros around `above` and `x` together.
+    pub padding: Padding,
+}
+
+impl Window<'_> {
+    /// Every pixel of whole pictures, with this padding.
+    #[must_use]
+    pub const fn whole(padding: Padding) -> Self {
+        Self { above: None, stride: 1, padding }
+    }
+
+    /// Lines above `x`.
+    pub(crate) fn lines_above(&self) -> usize {
+        self.above.map_or(0, |above| above.shape().dims().get(1).copied().unwrap_or(0))
     }
 }
 
@@ -47,10 +81,8 @@ pub struct Conv2d<'a> {
     pub weight: &'a ConvWeight,
     /// `[c_out]`
     pub bias: &'a Tensor,
-    /// Pixels from one output to the next: 1 or 2.
-    pub stride: usize,
-    /// Zeros around the input.
-    pub padding: Padding,
+    /// What it sees of the input.
+    pub window: Window<'a>,
     /// Whether the sum replaces what the output holds or is added to it.
     pub into: Into,
 }
@@ -67,7 +99,7 @@ pub enum Into {
 /// A 2-D convolution with zero padding.
 ///
 /// # Shapes
-/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = (h + padding - kernel) / stride + 1`.
+/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = (h + above + padding - kernel) / stride + 1`.
 ///
 /// # Errors
 /// Shapes that do not fit, a stride that is not 1 or 2, no memory.
@@ -75,11 +107,10 @@ pub fn conv2d(
     x: &Tensor,
     weight: &ConvWeight,
     bias: &Tensor,
-    stride: usize,
-    padding: Padding,
+    window: Window<'_>,
     out: DType,
 ) -> Result<Tensor> {
-    let args = Conv2d { x, weight, bias, stride, padding, into: Into::Store };
+    let args = Conv2d { x, weight, bias, window, into: Into::Store };
     let shape = check_conv(&args)?;
     check::out_dtype("conv2d", out)?;
     let mut result = Tensor::empty(x.device(), out, shape)?;
@@ -87,7 +118,7 @@ pub fn conv2d(
     Ok(result)
 }
 
-/// A convolution with stride 1 added to a residual, in place where `residual` is not shared.
+/// A convolution added to a residual, in place where `residual` is not shared.
 ///
 /// # Errors
 /// Shapes that do not fit, no memory.
@@ -96,9 +127,9 @@ pub fn conv2d_add(
     x: &Tensor,
     weight: &ConvWeight,
     bias: &Tensor,
-    padding: Padding,
+    window: Window<'_>,
 ) -> Result<Tensor> {
-    let args = Conv2d { x, weight, bias, stride: 1, padding, into: Into::Add };
+    let args = Conv2d { x, weight, bias, window, into: Into::Add };
     let shape = check_conv(&args)?;
     if *residual.shape() != shape {
         return check::shape("conv2d_add", "residual", &residual, shape.to_string());
@@ -116,23 +147,30 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     let &[n, h, w, c] = args.x.shape().dims() else {
         return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
     };
-    let kernel = args.weight.kernel;
+    let (kernel, stride) = (args.weight.kernel, args.window.stride);
     if !matches!(kernel, 1 | 3) {
         return check::range(OP, "kernel", "1 or 3".into(), kernel);
     }
-    if !matches!(args.stride, 1 | 2) {
-        return check::range(OP, "stride", "1 or 2".into(), args.stride);
+    if !matches!(stride, 1 | 2) {
+        return check::range(OP, "stride", "1 or 2".into(), stride);
     }
     if kernel * kernel * c != args.weight.matrix.n_in() {
         return check::shape(OP, "x", args.x, format!("{} channels", args.weight.c_in()));
     }
     check::vector(OP, "bias", args.bias, args.weight.matrix.n_out())?;
-    let pad = args.padding.before + args.padding.after;
-    if h + pad < kernel || w + pad < kernel {
+    if let Some(above) = args.window.above {
+        let lines = args.window.lines_above();
+        if *above.shape() != Shape::nhwc(n, lines, w, c) || above.dtype() != args.x.dtype() {
+            return check::shape(OP, "above", above, format!("{} but for its lines", args.x.shape()));
+        }
+    }
+    let Padding { above, below, left, right } = args.window.padding;
+    let (high, wide) = (args.window.lines_above() + h + above + below, w + left + right);
+    if high < kernel || wide < kernel {
         return check::shape(OP, "x", args.x, format!("at least {kernel}x{kernel} with its padding"));
     }
-    let out = |side: usize| (side + pad - kernel) / args.stride + 1;
-    Ok(Shape::nhwc(n, out(h), out(w), args.weight.matrix.n_out()))
+    let out = |side: usize| (side - kernel) / stride + 1;
+    Ok(Shape::nhwc(n, out(high), out(wide), args.weight.matrix.n_out()))
 }
 
 /// The channel norm of the Qwen-Image VAE; see [`channel_norm`].

@@ -1,6 +1,6 @@
 //! Operations on pictures.
 
-use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding};
+use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, Window};
 use inkstone_tensor::{DType, Device, Shape, Weight};
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
@@ -17,8 +17,9 @@ struct Case {
 /// The output's side lengths, its values before anything is added, and the magnitude of their terms.
 fn convolved(case: &Case, x: &Host, w: &Host, bias: &[f32]) -> (Shape, Vec<f64>, Vec<f64>) {
     let Case { size: [n, h, width, c_in], c_out, kernel, stride, padding } = *case;
-    let side = |len: usize| (len + padding.before + padding.after - kernel) / stride + 1;
-    let (h_out, w_out) = (side(h), side(width));
+    let side = |padded: usize| (padded - kernel) / stride + 1;
+    let h_out = side(h + padding.above + padding.below);
+    let w_out = side(width + padding.left + padding.right);
     let (mut sums, mut magnitudes) = (Vec::new(), Vec::new());
     for (i, y, x_out, c) in (0..n * h_out * w_out * c_out)
         .map(|e| (e / c_out / w_out / h_out, e / c_out / w_out % h_out, e / c_out % w_out, e % c_out))
@@ -26,8 +27,7 @@ fn convolved(case: &Case, x: &Host, w: &Host, bias: &[f32]) -> (Shape, Vec<f64>,
         let (mut sum, mut magnitude) = (f64::from(bias[c]), f64::from(bias[c]).abs());
         for tap in 0..kernel * kernel {
             let (sy, sx) = (y * stride + tap / kernel, x_out * stride + tap % kernel);
-            let (Some(sy), Some(sx)) = (sy.checked_sub(padding.before), sx.checked_sub(padding.before))
-            else {
+            let (Some(sy), Some(sx)) = (sy.checked_sub(padding.above), sx.checked_sub(padding.left)) else {
                 continue;
             };
             if sy >= h || sx >= width {
@@ -59,16 +59,17 @@ fn conv_case(device: &Device, case: &Case, dtype: DType) {
         device.name(),
         case.size
     );
-    let got = ops::conv2d(&xt, &weight, &bt, stride, padding, DType::F32).unwrap();
+    let window = Window { above: None, stride, padding };
+    let got = ops::conv2d(&xt, &weight, &bt, window, DType::F32).unwrap();
     assert_eq!(got.shape(), &shape, "{what}");
     check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]));
-    let got = ops::conv2d(&xt, &weight, &bt, stride, padding, DType::Bf16).unwrap();
+    let got = ops::conv2d(&xt, &weight, &bt, window, DType::Bf16).unwrap();
     check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]) + store(DType::Bf16, sums[i]));
     if stride == 1 {
         let residual = Host::random(4, shape.rows(), c_out, dtype);
         let want: Vec<f64> = sums.iter().zip(&residual.values).map(|(s, r)| s + f64::from(*r)).collect();
-        let got = ops::conv2d_add(make(device, &residual.values, dtype, shape), &xt, &weight, &bt, padding)
-            .unwrap();
+        let got =
+            ops::conv2d_add(make(device, &residual.values, dtype, shape), &xt, &weight, &bt, window).unwrap();
         check(&what, &got.to_f32().unwrap(), &want, |i| dot(k, magnitudes[i] + 1.0) + store(dtype, want[i]));
     }
 }
@@ -84,9 +85,10 @@ fn conv2d_matches_its_definition() {
         case([1, 1, 1, 3], 2, 3, 1, Padding::all(1)),
         case([2, 5, 7, 3], 96, 3, 1, Padding::all(1)),
         case([1, 9, 15, 16], 3, 3, 1, Padding::all(1)),
-        case([1, 6, 7, 5], 31, 3, 2, Padding { before: 0, after: 1 }),
-        case([2, 8, 29, 8], 32, 3, 2, Padding { before: 0, after: 1 }),
-        case([1, 13, 113, 4], 17, 3, 1, Padding { before: 1, after: 0 }),
+        case([1, 6, 7, 5], 31, 3, 2, Padding::behind(1)),
+        case([2, 8, 29, 8], 32, 3, 2, Padding::behind(1)),
+        case([1, 13, 113, 4], 17, 3, 1, Padding { above: 1, below: 0, left: 2, right: 0 }),
+        case([1, 5, 11, 4], 17, 3, 2, Padding { above: 0, below: 1, left: 1, right: 3 }),
         case([1, 3, 3, 130], 65, 3, 1, none),
     ];
     for device in devices() {

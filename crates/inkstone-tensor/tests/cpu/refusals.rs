@@ -15,6 +15,26 @@ fn weights_that_are_no_floats_are_refused() {
     assert!(matches!(error, Error::DType { what: "weight", got: DType::U8, .. }), "{error}");
 }
 
+#[test]
+fn lines_of_another_picture_are_refused_above_a_strip() {
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let ones = |shape: Shape| Tensor::from_f32(&device, &vec![1.0; shape.count()], shape).unwrap();
+    let weight = ops::ConvWeight { matrix: Weight::Dense(ones(Shape::matrix(2, 27))), kernel: 3 };
+    let (x, bias) = (ones(Shape::nhwc(1, 4, 5, 3)), ones(Shape::vector(2)));
+    let run = |above: &Tensor| {
+        let window = ops::Window { above: Some(above), ..ops::Window::whole(ops::Padding::all(1)) };
+        ops::conv2d(&x, &weight, &bias, window, DType::F32)
+    };
+    assert_eq!(run(&ones(Shape::nhwc(1, 2, 5, 3))).unwrap().shape(), &Shape::nhwc(1, 6, 5, 2));
+    let bf16 = ops::convert(&ones(Shape::nhwc(1, 2, 5, 3)), DType::Bf16).unwrap();
+    for wrong in
+        [ones(Shape::nhwc(1, 2, 4, 3)), ones(Shape::nhwc(2, 1, 5, 3)), ones(Shape::matrix(10, 3)), bf16]
+    {
+        let error = run(&wrong).unwrap_err();
+        assert!(matches!(error, Error::Shape { what: "above", .. }), "{error}");
+    }
+}
+
 /// A device's methods are public: arguments that `ops` would refuse must not reach beyond a buffer.
 #[test]
 #[should_panic(expected = "a kernel counts on 4096")]

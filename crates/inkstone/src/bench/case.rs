@@ -56,6 +56,8 @@ pub enum Case {
     Decode {
         /// Side of the picture.
         side_px: usize,
+        /// Lines of the strips that it is decoded in; `None` for one piece.
+        strip_px: Option<usize>,
     },
     /// Text, [`Case::PICTURE_STEPS`] without guidance, pixels: as many blocks and layers as the model has.
     Picture {
@@ -102,7 +104,7 @@ impl Group {
                 Case::Layer { tokens: 128 },
                 Case::Block { side_px },
                 Case::Modulations { steps: 20 },
-                Case::Decode { side_px },
+                Case::Decode { side_px, strip_px: None },
             ],
             Self::Pictures => vec![Case::Picture { side_px }],
         }
@@ -138,7 +140,7 @@ impl Case {
                 let dim = width()?;
                 product(&[12, dim, dim, steps])
             }
-            Self::Decode { side_px } => decode_products(side_px / 8)?,
+            Self::Decode { side_px, .. } => decode_products(side_px / 8)?,
             Self::Picture { .. } => return None,
         })
     }
@@ -191,7 +193,8 @@ impl fmt::Display for Case {
             Self::Layer { tokens } => write!(f, "layer/{tokens}"),
             Self::Block { side_px } => write!(f, "block/{side_px}"),
             Self::Modulations { steps } => write!(f, "modulations/{steps}"),
-            Self::Decode { side_px } => write!(f, "decode/{side_px}"),
+            Self::Decode { side_px, strip_px: None } => write!(f, "decode/{side_px}"),
+            Self::Decode { side_px, strip_px: Some(strip_px) } => write!(f, "decode/{side_px}x{strip_px}"),
             Self::Picture { side_px } => write!(f, "picture/{side_px}"),
         }
     }
@@ -205,7 +208,7 @@ impl fmt::Display for ParseCaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "linear/ROWSxINxOUT, attention/TOKENSxHEADSxDIM, conv/SIDExINxOUT, layer/TOKENS, block/SIDE, \
-             modulations/STEPS, decode/SIDE or picture/SIDE; sides are multiples of 16",
+             modulations/STEPS, decode/SIDE, decode/SIDExSTRIP or picture/SIDE; sides are multiples of 16",
         )
     }
 }
@@ -227,9 +230,12 @@ impl FromStr for Case {
             ("conv", &[side_px, c_in, c_out]) => Self::Conv { side_px, c_in, c_out },
             ("layer", &[tokens]) => Self::Layer { tokens },
             ("modulations", &[steps]) => Self::Modulations { steps },
+            ("decode", &[side_px, strip_px]) if side_px.is_multiple_of(SIDE_STEP_PX) => {
+                Self::Decode { side_px, strip_px: Some(strip_px) }
+            }
             (_, &[side_px]) if !side_px.is_multiple_of(SIDE_STEP_PX) => return Err(ParseCaseError),
             ("block", &[side_px]) => Self::Block { side_px },
-            ("decode", &[side_px]) => Self::Decode { side_px },
+            ("decode", &[side_px]) => Self::Decode { side_px, strip_px: None },
             ("picture", &[side_px]) => Self::Picture { side_px },
             _ => return Err(ParseCaseError),
         };

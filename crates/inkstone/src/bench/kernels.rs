@@ -7,6 +7,7 @@ use super::{Bench, Case, Clock};
 use crate::Result;
 use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
+use crate::nn::strips::Walk;
 use crate::weights::Loader;
 
 /// A run lasts this long at least: short operations are repeated.
@@ -48,7 +49,7 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Re
             let x = x.reshape(shape)?;
             let conv = Conv::load(&mut loader, "conv", ConvShape { c_in, c_out, kernel: 3 });
             loader.finish()?;
-            repeated(clock, move || conv.forward(&x))
+            repeated(clock, move || conv.forward(&x, &mut Walk::whole()))
         }
         _ => unreachable!("stages are prepared elsewhere"),
     }

@@ -7,6 +7,7 @@ use crate::models::qwen_image::{Inputs, Prompts, Transformer};
 use crate::models::qwen_vae::Vae;
 use crate::models::qwen25_vl::TextEncoder;
 use crate::nn::rope::Grid;
+use crate::nn::strips::Strips;
 use crate::progress::{CancelToken, Context, Silent, Stage};
 use crate::request::SIDE_STEP_PX;
 use crate::weights::{Loader, ModelSource, RandomModel};
@@ -35,7 +36,7 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Run> {
         Case::Layer { tokens } => layer(bench, tokens)?,
         Case::Block { side_px } => block(bench, side_px)?,
         Case::Modulations { steps } => modulations(bench, steps)?,
-        Case::Decode { side_px } => decode(bench, side_px)?,
+        Case::Decode { side_px, strip_px } => decode(bench, side_px, strip_px)?,
         Case::Picture { side_px } => picture(bench, side_px)?,
         Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => {
             unreachable!("kernels are prepared elsewhere")
@@ -133,16 +134,17 @@ fn modulations(bench: &Bench, steps: usize) -> Result<Run> {
     }))
 }
 
-fn decode(bench: &Bench, side_px: usize) -> Result<Run> {
+fn decode(bench: &Bench, side_px: usize, strip_px: Option<usize>) -> Result<Run> {
     let clock = bench.options.clock;
     let config = bench.options.model.vae()?;
     let mut loader = loader(bench, "VAE");
     let vae = Vae::load(&config, &mut loader)?;
     loader.finish()?;
     let side = side_px / config.scale_factor();
+    let strips = strip_px.map_or(Strips::Whole, |px| Strips::Lines(px / config.scale_factor()));
     let latents = random(bench, side * side, config.z_dim, DType::F32)?;
     let latents = latents.reshape(Shape::nhwc(1, side, side, config.z_dim))?;
-    Ok(Box::new(move || seconds(clock, || vae.decode(&latents, &Context::default()))))
+    Ok(Box::new(move || seconds(clock, || vae.decode(&latents, strips, &Context::default()))))
 }
 
 fn picture(bench: &Bench, side_px: usize) -> Result<Run> {

@@ -11,6 +11,7 @@ mod encoder;
 use inkstone_tensor::{DType, Device, Shape, Tensor, ops};
 
 use crate::Result;
+use crate::nn::strips::Strips;
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -68,23 +69,28 @@ impl Vae {
     /// Latents to pictures. Values lie around -1..1 and may leave it; the reference cuts them off there.
     ///
     /// # Shapes
-    /// `latents [n, h, w, z_dim]` raw (see [`Config::denormalize`]), result f32 `[n, 8 h, 8 w, channels]`.
+    /// `latents [n, h, w, z_dim]` raw (see [`Config::denormalize`]), result f32 `[n, 8 h, 8 w, channels]`. `strips`
+    /// are of lines of latents.
+    ///
+    /// # Memory
+    /// See [`Config::decode_bytes`]. Strips change no byte of the result.
     ///
     /// # Errors
     /// Shapes that do not fit, no memory, an interruption.
-    pub fn decode(&self, latents: &Tensor, ctx: &Context<'_>) -> Result<Tensor> {
-        self.decoder.forward(&ops::convert(latents, self.activations)?, ctx)
+    pub fn decode(&self, latents: &Tensor, strips: Strips, ctx: &Context<'_>) -> Result<Tensor> {
+        self.decoder.forward(&ops::convert(latents, self.activations)?, strips, ctx)
     }
 
     /// Pictures to latents.
     ///
     /// # Shapes
-    /// `pictures [n, h, w, channels]` in -1..1.
+    /// `pictures [n, h, w, channels]` in -1..1. `strips` are of lines of latents.
     ///
     /// # Errors
     /// Shapes that do not fit, no memory, an interruption.
-    pub fn encode(&self, pictures: &Tensor, ctx: &Context<'_>) -> Result<Posterior> {
-        let moments = self.encoder.forward(&ops::convert(pictures, self.activations)?, ctx)?;
+    pub fn encode(&self, pictures: &Tensor, strips: Strips, ctx: &Context<'_>) -> Result<Posterior> {
+        let strips = strips.times(self.config.scale_factor());
+        let moments = self.encoder.forward(ops::convert(pictures, self.activations)?, strips, ctx)?;
         let z = self.config.z_dim;
         let half = |first: usize| -> Result<Tensor> {
             let mut dims = [1; 4];

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use inkstone_tensor::ops::{self, ConvWeight, Padding};
+use inkstone_tensor::ops::{self, ConvWeight, Padding, Window};
 use inkstone_tensor::{AlignedBuffer, DType, Shape, Storage, Tensor, Weight};
 
+use super::strips::{Walk, size};
 use crate::Result;
 use crate::weights::Loader;
 
@@ -51,7 +52,7 @@ impl Conv {
     #[must_use]
     pub fn halving(mut self) -> Self {
         self.stride = 2;
-        self.padding = Padding { before: 0, after: 1 };
+        self.padding = Padding::behind(1);
         self
     }
 
@@ -67,35 +68,53 @@ impl Conv {
         }
     }
 
-    /// The convolution, in the activations' type.
+    /// The convolution of a strip, in the activations' type.
     ///
     /// # Shapes
-    /// `x [n, h, w, c_in]`, result `[n, h', w', c_out]`.
+    /// `x [n, h, w, c_in]`, result `[n, h', w', c_out]`; in a walk of several strips a strip's last lines are answered
+    /// with the next one.
     ///
     /// # Errors
     /// Shapes that do not fit, no memory.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, self.activations)
+    pub fn forward(&self, x: &Tensor, walk: &mut Walk) -> Result<Tensor> {
+        self.run(x, walk, self.activations)
     }
 
     /// The convolution in f32: a model's result.
     ///
     /// # Errors
     /// As [`Conv::forward`].
-    pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, DType::F32)
+    pub fn forward_f32(&self, x: &Tensor, walk: &mut Walk) -> Result<Tensor> {
+        self.run(x, walk, DType::F32)
     }
 
     /// `residual + convolution`, in place where the residual is not shared.
     ///
     /// # Errors
     /// As [`Conv::forward`].
-    pub fn forward_add(&self, residual: Tensor, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::conv2d_add(residual, x, &self.weight, &self.bias, self.padding)?)
+    pub fn forward_add(&self, residual: Tensor, x: &Tensor, walk: &mut Walk) -> Result<Tensor> {
+        let mut turn = walk.turn(x, self.weight.kernel, &self.window())?;
+        let residual = turn.residual(residual)?;
+        if turn.lines == 0 {
+            return Ok(residual);
+        }
+        Ok(ops::conv2d_add(residual, x, &self.weight, &self.bias, turn.window())?)
     }
 
-    fn run(&self, x: &Tensor, out: DType) -> Result<Tensor> {
-        Ok(ops::conv2d(x, &self.weight, &self.bias, self.stride, self.padding, out)?)
+    fn run(&self, x: &Tensor, walk: &mut Walk, out: DType) -> Result<Tensor> {
+        let turn = walk.turn(x, self.weight.kernel, &self.window())?;
+        if turn.lines == 0 {
+            let ([n, _, w, _], pad) = (size(x), self.padding.left + self.padding.right);
+            let columns = (w + pad).saturating_sub(self.weight.kernel) / self.stride + 1;
+            let nothing = Shape::nhwc(n, 0, columns, self.weight.matrix.n_out());
+            return Ok(Tensor::empty(x.device(), out, nothing)?);
+        }
+        Ok(ops::conv2d(x, &self.weight, &self.bias, turn.window(), out)?)
+    }
+
+    /// What it sees of a whole picture.
+    fn window(&self) -> Window<'static> {
+        Window { above: None, stride: self.stride, padding: self.padding }
     }
 }
 

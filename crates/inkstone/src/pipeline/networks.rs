@@ -52,7 +52,7 @@ impl Configs {
 pub(super) struct Networks {
     pub(super) configs: Configs,
     pub(super) device: Device,
-    activations: DType,
+    pub(super) activations: DType,
     encoder: Option<TextEncoder>,
     transformer: Option<Transformer>,
     vae: Option<Vae>,

@@ -3,6 +3,7 @@
 use inkstone_tensor::{Shape, Tensor};
 
 use crate::models::qwen_vae::{Posterior, Vae};
+use crate::nn::strips::Strips;
 use crate::progress::Context;
 use crate::sample::latents;
 use crate::sample::noise::Generator;
@@ -26,11 +27,12 @@ pub(super) fn encode(
     values: &[f32],
     (width, height): (usize, usize),
     generator: &mut Generator,
+    strips: Strips,
     ctx: &Context<'_>,
 ) -> Result<Vec<f32>> {
     let values: Vec<f32> = values.iter().map(|value| 2.0 * value - 1.0).collect();
     let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, height, width, RGB))?;
-    let latents = sample(&vae.encode(&input, ctx)?, generator)?;
+    let latents = sample(&vae.encode(&input, strips, ctx)?, generator)?;
     Ok(vae.config().normalize(&latents))
 }
 
@@ -52,13 +54,14 @@ pub(super) fn decode(
     vae: &Vae,
     tokens: &[f32],
     latent_size: (usize, usize),
+    strips: Strips,
     ctx: &Context<'_>,
 ) -> Result<Pixels> {
     let (height, width) = latent_size;
     let channels = vae.config().z_dim;
     let raw = vae.config().denormalize(&latents::unpack(tokens, channels, height, width));
     let input = Tensor::from_f32(vae.device(), &raw, Shape::nhwc(1, height, width, channels))?;
-    let picture = vae.decode(&input, ctx)?;
+    let picture = vae.decode(&input, strips, ctx)?;
     let &[_, height_px, width_px, _] = picture.shape().dims() else {
         unreachable!("pictures are [n, h, w, c]")
     };

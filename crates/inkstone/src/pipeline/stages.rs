@@ -114,10 +114,18 @@ impl Pipeline {
         generator: &mut Generator,
         run: &mut Run<'_>,
     ) -> Result<Vec<f32>> {
+        let strips = self.strips((request.height_px, request.width_px));
         let vae = self.networks.vae(&self.files)?;
         let planes = run.stage(Stage::Encode, 1, |run| {
             let values = pixels::prepare(&init.pixels, request)?;
-            pixels::encode(vae, &values, (request.width_px, request.height_px), generator, run.context)
+            pixels::encode(
+                vae,
+                &values,
+                (request.width_px, request.height_px),
+                generator,
+                strips,
+                run.context,
+            )
         })?;
         self.files.check_intact()?;
         Ok(planes)
@@ -154,12 +162,15 @@ impl Pipeline {
     /// Latents as tokens to pictures.
     pub(super) fn decode(&mut self, tokens: &Tensor, plan: &Plan, run: &mut Run<'_>) -> Result<Vec<Pixels>> {
         let per_picture = self.latent_count(plan);
+        let factor = self.networks.configs.vae.scale_factor();
+        let (height, width) = plan.latent_size();
+        let strips = self.strips((height * factor, width * factor));
         let vae = self.networks.vae(&self.files)?;
         let tokens = tokens.to_f32()?;
         let pictures = run.stage(Stage::Decode, tokens.len() / per_picture, |run| {
             let mut pictures = Vec::new();
             for tokens in tokens.chunks_exact(per_picture) {
-                pictures.push(pixels::decode(vae, tokens, plan.latent_size(), run.context)?);
+                pictures.push(pixels::decode(vae, tokens, plan.latent_size(), strips, run.context)?);
                 run.observer.advance(Stage::Decode, pictures.len());
             }
             Ok(pictures)

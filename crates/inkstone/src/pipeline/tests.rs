@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use inkstone_tensor::{Device, Shape, Tensor, cpu};
 
 use super::run::Run;
-use super::{OpenOptions, Pipeline, Plan, Precision, native_side_px, pixels};
-use crate::progress::{Context, Silent};
+use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, native_side_px, pixels};
+use crate::nn::strips::Strips;
+use crate::progress::{CancelToken, Context, Silent};
 use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
-use crate::weights::{ModelSource, Residence, SafeTensors};
+use crate::weights::{ModelSource, RandomModel, Residence, SafeTensors};
 use crate::{Pixels, Result};
 
 /// Part of a tensor's largest magnitude that a value may be off in f32; the project's promise.
@@ -108,7 +109,8 @@ fn image_to_image_with_a_sampled_posterior() {
     let context = Context::default();
     let mut generator = Generator::new(SEED);
     let vae = pipeline.networks.vae(&pipeline.files).unwrap();
-    let clean = pixels::encode(vae, &init_image(&fixture), (96, 64), &mut generator, &context).unwrap();
+    let clean = pixels::encode(vae, &init_image(&fixture), (96, 64), &mut generator, Strips::Whole, &context)
+        .unwrap();
     fixture.assert_close("image_latents", &clean);
     let noise = generator.randn(clean.len());
     assert_eq!(noise, fixture.values("noise"));
@@ -126,7 +128,7 @@ fn image_to_image_with_the_posterior_s_mode() {
     let vae = pipeline.networks.vae(&pipeline.files).unwrap();
     let values: Vec<f32> = init_image(&fixture).iter().map(|v| 2.0 * v - 1.0).collect();
     let input = Tensor::from_f32(vae.device(), &values, Shape::nhwc(1, 64, 96, 3)).unwrap();
-    let mean = vae.encode(&input, &context).unwrap().mean.to_f32().unwrap();
+    let mean = vae.encode(&input, Strips::Whole, &context).unwrap().mean.to_f32().unwrap();
     let clean = vae.config().normalize(&mean);
     let noise = Generator::new(SEED).randn(clean.len());
     assert_eq!(noise, fixture.values("noise"));
@@ -145,4 +147,62 @@ fn a_model_may_tell_its_native_size() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny");
     let folder = Pipeline::open(&ModelSource::Folder(folder), &OpenOptions::default()).unwrap();
     assert_eq!(embedded.model().defaults, folder.model().defaults);
+}
+
+#[test]
+fn tiling_changes_no_byte_of_the_embedded_model_s_pictures() {
+    let init = InitImage {
+        pixels: Pixels {
+            width_px: 2,
+            height_px: 2,
+            rgb: vec![9, 200, 30, 0, 40, 90, 255, 255, 1, 80, 7, 99],
+        },
+        strength: 0.7,
+    };
+    let draw = |precision, vae_tiling, init: Option<&InitImage>| {
+        let options = OpenOptions { precision, vae_tiling, ..OpenOptions::default() };
+        let mut pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
+        let request = Request { steps: 2, width_px: 64, height_px: 80, init: init.cloned(), ..request(5) };
+        pipeline.draw(&[request], &CancelToken::default(), &mut Silent).unwrap().remove(0).pixels
+    };
+    for precision in [Precision::F32, Precision::Bf16] {
+        for init in [None, Some(&init)] {
+            let whole = draw(precision, VaeTiling::Off, init);
+            for lines in [8, 24, 32, 72, 80, 4096] {
+                let strips = draw(precision, VaeTiling::Strips(lines), init);
+                assert!(strips == whole, "{precision:?} in strips of {lines}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_highest_strips_that_fit_half_of_the_memory_are_taken() {
+    const GIB: u64 = 1 << 30;
+    let strips = |max_memory_bytes: u64, side_px: usize| {
+        let options = OpenOptions {
+            max_memory_bytes: Some(max_memory_bytes),
+            precision: Precision::Bf16,
+            ..OpenOptions::default()
+        };
+        let model = RandomModel { blocks: 1, layers: 1 };
+        Pipeline::open(&ModelSource::Random(model), &options).unwrap().strips((side_px, side_px))
+    };
+    // 4 tensors of 2048 x 2048 x 96 bf16 are 3 GiB; those of strips of 256 lines, with the 98 late ones, 0.5 GiB.
+    assert_eq!(strips(8 * GIB, 512), Strips::Whole);
+    assert_eq!(strips(4 * GIB, 2048), Strips::Lines(32));
+    assert_eq!(strips(GIB, 2048), Strips::Lines(4));
+    assert_eq!(strips(1, 64), Strips::Lines(4));
+}
+
+#[test]
+fn tilings_are_read_and_written() {
+    for (text, want) in [("auto", VaeTiling::Auto), ("off", VaeTiling::Off), ("64", VaeTiling::Strips(64))] {
+        assert_eq!(text.parse::<VaeTiling>().unwrap(), want);
+        assert_eq!(want.to_string(), text);
+    }
+    for wrong in ["", "0", "4", "60", "+64", "-8", "4104", "64px", "Auto", "99999999999999999999", "8.0"] {
+        let error = wrong.parse::<VaeTiling>().unwrap_err();
+        assert_eq!(error.code(), "INK-0201", "{wrong}: {error}");
+    }
 }

@@ -8,6 +8,7 @@ use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
 use crate::nn::linear::Linear;
 use crate::nn::norm::ChannelNorm;
+use crate::nn::strips::Walk;
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -57,15 +58,15 @@ impl ResidualBlock {
     }
 
     /// `x [n, h, w, c_in]`, result `[n, h, w, c_out]`.
-    pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: Tensor, walk: &mut Walk) -> Result<Tensor> {
         let h = self.norm1.forward(&x, Activation::Silu)?;
-        let h = self.conv1.forward(&h)?;
+        let h = self.conv1.forward(&h, walk)?;
         let h = self.norm2.forward(&h, Activation::Silu)?;
         let residual = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(&x)?,
+            Some(shortcut) => shortcut.forward(&x, walk)?,
             None => x,
         };
-        self.conv2.forward_add(residual, &h)
+        self.conv2.forward_add(residual, &h, walk)
     }
 }
 
@@ -129,9 +130,11 @@ impl MidBlock {
         }
     }
 
-    /// `x [n, h, w, c]`, result the same shape.
+    /// `x [n, h, w, c]`, whole pictures, as every pixel sees all; result the same shape.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
-        self.last.forward(self.attention.forward(self.first.forward(x)?)?)
+        let mut walk = Walk::whole();
+        let seen = self.attention.forward(self.first.forward(x, &mut walk)?)?;
+        self.last.forward(seen, &mut walk)
     }
 }
 
@@ -151,9 +154,9 @@ impl Head {
     }
 
     /// `x [n, h, w, c_in]`, result f32 `[n, h, w, c_out]`.
-    pub(super) fn forward(&self, x: &Tensor, ctx: &Context<'_>) -> Result<Tensor> {
-        let out = self.conv.forward_f32(&self.norm.forward(x, Activation::Silu)?)?;
-        ctx.tap(format_args!("conv_out"), &out);
+    pub(super) fn forward(&self, x: &Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
+        let out = self.conv.forward_f32(&self.norm.forward(x, Activation::Silu)?, walk)?;
+        walk.tap(ctx, format_args!("conv_out"), &out);
         Ok(out)
     }
 }

@@ -6,6 +6,7 @@ use super::Config;
 use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, resample_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
+use crate::nn::strips::{Strips, Walk};
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -54,24 +55,32 @@ impl Decoder {
         }
     }
 
-    /// `latents [n, h, w, z_dim]`, result f32 `[n, 8 h, 8 w, channels]`.
-    pub(super) fn forward(&self, latents: &Tensor, ctx: &Context<'_>) -> Result<Tensor> {
-        let mut x = self.conv_in.forward(&self.post_quant_conv.forward(latents)?)?;
+    /// `latents [n, h, w, z_dim]`, result f32 `[n, 8 h, 8 w, channels]`. The strips are of lines of latents.
+    pub(super) fn forward(&self, latents: &Tensor, strips: Strips, ctx: &Context<'_>) -> Result<Tensor> {
+        let mut walk = Walk::whole();
+        let x = self.conv_in.forward(&self.post_quant_conv.forward(latents, &mut walk)?, &mut walk)?;
         ctx.tap(format_args!("conv_in"), &x);
-        x = self.mid.forward(x)?;
+        let x = self.mid.forward(x)?;
         ctx.tap(format_args!("mid"), &x);
+        let image = strips.pass(x, |x, walk| self.enlarge(x, walk, ctx))?;
+        ctx.tap(format_args!("image"), &image);
+        Ok(image)
+    }
+
+    /// A strip `x [n, h, w, c]` through all levels; result f32 `[n, 8 h, 8 w, channels]`.
+    fn enlarge(&self, mut x: Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
         for (i, level) in self.up.iter().enumerate() {
             ctx.check_cancelled()?;
             for block in &level.blocks {
-                x = block.forward(x)?;
+                x = block.forward(x, walk)?;
             }
             if let Some(conv) = &level.upsample {
-                x = conv.forward(&ops::upsample_nearest(&x)?)?;
+                walk.change_size(&x);
+                x = conv.forward(&ops::upsample_nearest(&x)?, walk)?;
+                walk.change_size(&x);
             }
-            ctx.tap(format_args!("up.{i}"), &x);
+            walk.tap(ctx, format_args!("up.{i}"), &x);
         }
-        let image = self.head.forward(&x, ctx)?;
-        ctx.tap(format_args!("image"), &image);
-        Ok(image)
+        self.head.forward(&x, walk, ctx)
     }
 }

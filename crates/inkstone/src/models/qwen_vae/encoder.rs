@@ -6,6 +6,7 @@ use super::Config;
 use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, resample_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
+use crate::nn::strips::{Strips, Walk};
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -52,20 +53,33 @@ impl Encoder {
         }
     }
 
-    /// `pictures [n, h, w, channels]`, result f32 `[n, h / 8, w / 8, 2 * z_dim]`: means, then log variances.
-    pub(super) fn forward(&self, pictures: &Tensor, ctx: &Context<'_>) -> Result<Tensor> {
-        let mut x = self.conv_in.forward(pictures)?;
-        ctx.tap(format_args!("conv_in"), &x);
+    /// `pictures [n, h, w, channels]`, result f32 `[n, h / 8, w / 8, 2 * z_dim]`: means, then log variances. The strips
+    /// are of lines of the pictures.
+    pub(super) fn forward(&self, pictures: Tensor, strips: Strips, ctx: &Context<'_>) -> Result<Tensor> {
+        let x = strips.pass(pictures, |x, walk| self.shrink(&x, walk, ctx))?;
+        let x = self.mid.forward(x)?;
+        ctx.tap(format_args!("mid"), &x);
+        let mut walk = Walk::whole();
+        let moments = self.head.forward(&x, &mut walk, ctx)?;
+        self.quant_conv.forward_f32(&moments, &mut walk)
+    }
+
+    /// A strip `[n, h, w, channels]` through all levels; result `[n, h / 8, w / 8, c]`.
+    fn shrink(&self, strip: &Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
+        let mut x = self.conv_in.forward(strip, walk)?;
+        walk.tap(ctx, format_args!("conv_in"), &x);
         for (i, layer) in self.down.iter().enumerate() {
             ctx.check_cancelled()?;
             x = match layer {
-                Down::Block(block) => block.forward(x)?,
-                Down::Halve(conv) => conv.forward(&x)?,
+                Down::Block(block) => block.forward(x, walk)?,
+                Down::Halve(conv) => {
+                    let halved = conv.forward(&x, walk)?;
+                    walk.change_size(&halved);
+                    halved
+                }
             };
-            ctx.tap(format_args!("down.{i}"), &x);
+            walk.tap(ctx, format_args!("down.{i}"), &x);
         }
-        x = self.mid.forward(x)?;
-        ctx.tap(format_args!("mid"), &x);
-        self.quant_conv.forward_f32(&self.head.forward(&x, ctx)?)
+        Ok(x)
     }
 }
