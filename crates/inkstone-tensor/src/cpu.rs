@@ -8,6 +8,7 @@ mod counting;
 mod decode;
 mod elementwise;
 mod epilogue;
+mod fit;
 mod gemm;
 mod int8;
 mod lanes;
@@ -31,7 +32,8 @@ pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
 use crate::ops::{
-    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
+    QuantizeInt8, RmsNorm, RopeNorm,
 };
 use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor, Weight};
 
@@ -164,5 +166,8 @@ impl Backend for Cpu {
     }
     fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {
         copy::concat_rows(self, parts, out);
+    }
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) {
+        fit::quantize_affine(self, args, out);
     }
 }

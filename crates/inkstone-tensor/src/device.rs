@@ -4,7 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ops::{
-    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
+    QuantizeInt8, RmsNorm, RopeNorm,
 };
 use crate::{DType, Ledger, Result, Storage, Tensor, Weight, cpu};
 
@@ -63,6 +64,8 @@ pub trait Backend: Debug + Send + Sync {
     fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor);
     /// See [`crate::ops::concat_rows`].
     fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor);
+    /// See [`crate::ops::quantize_affine`].
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>);
 }
 
 /// A handle on a device; clones are the same device.

@@ -5,6 +5,7 @@
 //! Vectors (bias, norm weights, rotation tables) are f32; activations are f32 or bf16, chosen by the caller through
 //! the `out` argument; sums are always kept in f32.
 
+mod affine;
 mod check;
 mod elementwise;
 mod image;
@@ -12,6 +13,7 @@ mod matrix;
 mod quantize;
 mod row;
 
+pub use affine::{AffineParts, FittedMatrix, QuantizeAffine, quantize_affine};
 pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scaled_add, silu_mul};
 pub use image::{
     ChannelNorm, Conv2d, ConvWeight, Into, Padding, Window, channel_norm, conv2d, conv2d_add,

@@ -10,8 +10,8 @@ mod float8;
 
 use crate::{Device, Result, Shape, Tensor};
 
-pub(crate) use affine::AffineRow;
 pub use affine::{Affine, AffineBits};
+pub(crate) use affine::{AffineRow, FITTED_GROUP};
 pub(crate) use blocks::{Block, BlockRow, k, legacy};
 pub use blocks::{BlockFormat, Blocks};
 pub(crate) use float8::widen;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::decode::QuantRow;
+use super::fit::{self, FittedRow};
 use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
@@ -127,6 +128,7 @@ pub(super) struct RowKernels {
     pub(super) rounding_squares: unsafe fn(&[f32], usize, f32) -> [f32; 2],
     pub(super) transpose: unsafe fn(&panel::Words<'_>, &mut [u8]),
     pub(super) pair_rows: unsafe fn(&[u8], &[u8], &mut [u8]),
+    pub(super) fit: unsafe fn(Row<'_>, usize, FittedRow<'_>) -> [f64; 2],
 }
 
 /// A kernel: the body `$body`, compiled for `$lanes` with these target features.
@@ -183,10 +185,12 @@ macro_rules! row_kernels {
         kernel!([$lanes $(, $features)?] panel::transpose::<$lanes>,
             transpose(words: &panel::Words<'_>, to: &mut [u8]));
         kernel!([$lanes $(, $features)?] panel::pair_rows, pair_rows(a: &[u8], b: &[u8], to: &mut [u8]));
+        kernel!([$lanes $(, $features)?] fit::fit_row::<$lanes>,
+            fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
             convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
             rope_norm, store, add_to, softmax, scale, scale_to, quantize, rounding_squares,
-            transpose, pair_rows,
+            transpose, pair_rows, fit,
         }
     }};
 }

@@ -10,6 +10,8 @@ use crate::{DType, Error, Result, Shape, Tensor};
 
 /// Groups that may share a scale.
 const GROUPS: [usize; 3] = [32, 64, 128];
+/// The group of matrices that are quantized here.
+pub(crate) const FITTED_GROUP: usize = 64;
 /// Codes that are taken apart at once: a divisor of every group.
 const CHUNK: usize = 32;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
 
+mod affine;
 mod copies;
 mod determinism;
 mod elementwise;

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use inkstone_tensor::ops::{
-    Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
+    QuantizeInt8, RmsNorm, RopeNorm,
 };
 use inkstone_tensor::{Backend, DType, Device, Result, Storage, Tensor, Weight, cpu};
 
@@ -54,6 +55,9 @@ impl Backend for Padded {
     }
     fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
         self.0.quantize_int8(args, out);
+    }
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) {
+        self.0.quantize_affine(args, out);
     }
     fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
         self.0.attention(args, out);
