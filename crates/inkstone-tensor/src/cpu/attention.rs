@@ -11,7 +11,7 @@ use super::rows::{Matrix, MatrixMut, Row, RowMut};
 use super::scratch;
 use super::softmax::{Running, Scores};
 use super::table::Table;
-use super::tile::{Operand, Sums, Tile};
+use super::tile::{Operand, Panel, Sums, Tile};
 use crate::ops::{Attention, Mask};
 use crate::{DType, Tensor};
 
@@ -299,7 +299,7 @@ impl Flash<'_> {
         let a = Operand { bytes: q, stride_bytes: sizes.q_bytes, taps: &[0], words };
         let panels = k.chunks_exact(self.tile.panel_bytes(words));
         for (j, panel) in (0..keys).step_by(self.tile.cols).zip(panels) {
-            self.tile.run(rows, a, panel, &mut scores[j..], sizes.scores_stride, Sums::Start);
+            self.tile.run(rows, a, Panel::of(panel), &mut scores[j..], sizes.scores_stride, Sums::Start);
         }
     }
 
@@ -319,7 +319,7 @@ impl Flash<'_> {
         let a = Operand { bytes: weights, stride_bytes: sizes.weights_bytes, taps: &[0], words };
         let panels = v.chunks_exact(self.tile.panel_bytes(words_of(BLOCK_KEYS, self.work)));
         for (j, panel) in (0..sizes.sums_stride).step_by(self.tile.cols).zip(panels) {
-            self.tile.run(rows, a, panel, &mut sums[j..], sizes.sums_stride, mode);
+            self.tile.run(rows, a, Panel::of(panel), &mut sums[j..], sizes.sums_stride, mode);
         }
     }
 

@@ -8,7 +8,7 @@ use super::panel::{Source, words_of};
 use super::rows::{Matrix, MatrixMut, Row, RowMut};
 use super::scratch;
 use super::table::Table;
-use super::tile::{Operand, Sums, Tile};
+use super::tile::{Operand, Panel, Sums, Tile};
 use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear, Padding, Window};
 use crate::{DType, Tensor};
 
@@ -137,10 +137,13 @@ impl Convolution<'_> {
                     let panel = &mut panel[tap * tap_bytes..(tap + 1) * tap_bytes];
                     self.weight.decode(self.table, self.tile, channels.clone(), ks, decoding, panel);
                 }
-                for line in block.lines.clone() {
+                let after = channels.end..block.channels.end.min(channels.end + self.tile.cols);
+                let next = self.weight.lines(&after, &(0..taps.len() * c_in));
+                for (i, line) in block.lines.clone().enumerate() {
                     let bytes = &copy[(line - block.lines.start) * stride * line_bytes..];
                     let a = Operand { bytes, stride_bytes: stride * pixel_bytes, taps, words };
-                    self.tile.run(block.columns.len(), a, panel, sums, sums_stride, Sums::Start);
+                    let b = Panel { bytes: panel, next: next.part(i, block.lines.len()) };
+                    self.tile.run(block.columns.len(), a, b, sums, sums_stride, Sums::Start);
                     self.finish(block, line, &channels, sums);
                 }
             }

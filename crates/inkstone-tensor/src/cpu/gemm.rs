@@ -12,7 +12,7 @@ use super::panel::{Source, words_of};
 use super::rows::{Matrix, MatrixMut, Row};
 use super::scratch;
 use super::table::Table;
-use super::tile::{Sums, Tile};
+use super::tile::{Lines, Panel, Sums, Tile};
 use crate::ops::{Epilogue, Linear};
 use crate::{DType, Tensor, Weight};
 
@@ -20,8 +20,8 @@ use crate::{DType, Tensor, Weight};
 pub(super) const BLOCK_WORDS: usize = 256;
 /// Rows in a block at most: A's block stays in the L2 cache.
 pub(super) const BLOCK_ROWS: usize = 560;
-/// Columns in a block at most.
-pub(super) const BLOCK_COLS: usize = 512;
+/// Columns in a block at most: its sums fit the L2 cache beside A's block.
+pub(super) const BLOCK_COLS: usize = 256;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
@@ -63,7 +63,8 @@ pub(super) fn blocks(
     let across = cols.div_ceil(block_cols);
     let work_ns = rows * cols * k / PRODUCTS_PER_NS + rows * cols;
     cpu.threads.run(down * across, work_ns, |job| {
-        let (i, j) = (job / across * block_rows, job % across * block_cols);
+        // Jobs that follow each other share columns: what one reads of the weight, the next finds in a cache.
+        let (i, j) = (job % down * block_rows, job / down * block_cols);
         block(i..rows.min(i + block_rows), j..cols.min(j + block_cols));
     });
 }
@@ -110,13 +111,28 @@ impl Product<'_> {
                 for j in cols.clone().step_by(self.tile.cols) {
                     let outs = j..cols.end.min(j + self.tile.cols);
                     self.weight.decode(self.table, self.tile, outs, ks.clone(), decoding, panel);
-                    self.tile.run(rows.len(), a, panel, &mut sums[j - cols.start..], stride, mode);
+                    let next = self.next(&cols, j, &ks);
+                    let b = Panel { bytes: panel, next };
+                    self.tile.run(rows.len(), a, b, &mut sums[j - cols.start..], stride, mode);
                 }
             }
             let finished = Finished { sums, stride, rows, cols };
             // SAFETY: a block is one job's.
             unsafe { finished.store(self.table, self.args, &self.out) }
         });
+    }
+
+    /// What the panel behind that of column `j` and these `ks` is made of.
+    fn next(&self, cols: &Range<usize>, j: usize, ks: &Range<usize>) -> Lines {
+        let (width, k) = (self.tile.cols, self.args.x.cols());
+        let panel = |j: usize| j..cols.end.min(j + width);
+        if j + width < cols.end {
+            self.weight.lines(&panel(j + width), ks)
+        } else if ks.end < k {
+            self.weight.lines(&panel(cols.start), &(ks.end..k.min(ks.end + ks.len())))
+        } else {
+            Lines::NONE
+        }
     }
 }
 

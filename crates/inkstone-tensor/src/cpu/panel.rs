@@ -6,7 +6,7 @@ use super::decode::QuantRow;
 use super::lanes::{Lanes, Scalar};
 use super::rows::{Matrix, Row, RowMut};
 use super::table::Table;
-use super::tile::Tile;
+use super::tile::{Lines, Tile};
 use crate::{DType, Quantized, Weight};
 
 /// A weight as a source of panels. Each format needs only a way to get a part of a row; the rest is the same for all.
@@ -73,6 +73,16 @@ impl<'a> Source<'a> {
             .transpose(table, panel);
     }
 
+    /// The memory that [`Self::decode`] reads for this panel.
+    pub(super) fn lines(&self, outs: &Range<usize>, ks: &Range<usize>) -> Lines {
+        let Stored::Dense(matrix) = &self.stored else { return Lines::NONE };
+        if outs.is_empty() {
+            return Lines::NONE;
+        }
+        let row_bytes = ks.len() * matrix.dtype().size_bytes();
+        Lines::of(matrix.bytes_from(outs.start, ks.start), matrix.stride_bytes(), outs.len(), row_bytes)
+    }
+
     /// The stored words themselves, if the panel can be made of them.
     fn in_place(&self, tile: &Tile, outs: &Range<usize>, ks: &Range<usize>) -> Option<Words<'a>> {
         let Stored::Dense(matrix) = &self.stored else { return None };
@@ -90,7 +100,7 @@ impl<'a> Source<'a> {
             rows: outs.len(),
             words: row_bytes / 4,
             width: tile.cols,
-            ahead_bytes: tile.cols * stride_bytes,
+            ahead_bytes: 0,
             form: if widen { Form::Widened } else { Form::Plain },
         })
     }

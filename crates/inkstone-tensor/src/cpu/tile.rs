@@ -5,12 +5,16 @@
 //! over k in order, one product (or pair) after the other, whatever the number of rows: so a row's result does not
 //! depend on the rows around it, on blocking or on threads.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
 pub(super) mod int8;
 pub(super) mod scalar;
+
+use ahead::Ahead;
+pub(super) use ahead::Lines;
 
 /// A register tile of one instruction set and element type.
 pub(super) struct Tile {
@@ -37,6 +41,8 @@ pub(super) struct Args<'a> {
     c_stride: usize,
     /// Whether the sums go on from what C holds.
     go_on: bool,
+    /// What to ask for meanwhile.
+    ahead: Ahead,
 }
 
 /// Rows of A: the bytes from the first one's start, and the distance between them.
@@ -47,6 +53,19 @@ pub(super) struct Operand<'a> {
     pub(super) taps: &'a [usize],
     /// 32-bit words of k for each tap.
     pub(super) words: usize,
+}
+
+/// A panel, and memory that is wanted after it.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) next: Lines,
+}
+
+impl<'a> Panel<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, next: Lines::NONE }
+    }
 }
 
 /// Whether a tile's sums replace what C holds or go on from it.
@@ -72,28 +91,30 @@ impl Tile {
         &self,
         rows: usize,
         a: Operand<'_>,
-        b: &[u8],
+        b: Panel<'_>,
         c: &mut [f32],
         c_stride: usize,
         sums: Sums,
     ) {
         let reach = a.taps.iter().max().map_or(0, |tap| tap + a.words * 4);
-        assert!(b.len() >= self.panel_bytes(a.taps.len() * a.words));
+        assert!(b.bytes.len() >= self.panel_bytes(a.taps.len() * a.words));
         assert!(rows == 0 || a.bytes.len() >= (rows - 1) * a.stride_bytes + reach);
         assert!(rows == 0 || c.len() >= (rows - 1) * c_stride + self.cols);
         let mut first = 0;
         // Kernels of about the same height: one of a few rows waits for its sums.
-        for left in (1..=rows.div_ceil(self.rows())).rev() {
+        let turns = rows.div_ceil(self.rows());
+        for left in (1..=turns).rev() {
             let n = (rows - first).div_ceil(left);
             let args = Args {
                 a: a.bytes.as_ptr().wrapping_add(first * a.stride_bytes),
                 a_stride_bytes: a.stride_bytes,
                 taps: a.taps,
                 words: a.words,
-                b: b.as_ptr(),
+                b: b.bytes.as_ptr(),
                 c: c.as_mut_ptr().wrapping_add(first * c_stride),
                 c_stride,
                 go_on: sums == Sums::GoOn,
+                ahead: b.next.part(turns - left, turns).over(a.words * a.taps.len()),
             };
             // SAFETY: the slices reach as far as `n` rows need, as checked above; tiles are only in the tables of
             // instruction sets that the processor has.

@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::ahead::WORDS_BETWEEN;
 use super::{Args, Tile};
 
 const COLS: usize = 16;
@@ -21,18 +22,21 @@ unsafe fn run<const ROWS: usize>(args: &Args<'_>) {
                 *row = [_mm256_loadu_ps(c), _mm256_loadu_ps(c.add(8))];
             }
         }
-        let mut b = args.b;
+        let (mut b, mut ahead) = (args.b, args.ahead);
         for tap in args.taps {
             let mut a = args.a.add(*tap);
-            for _ in 0..args.words {
-                let (b0, b1) = (_mm256_loadu_ps(b.cast()), _mm256_loadu_ps(b.add(32).cast()));
-                for (r, row) in sums.iter_mut().enumerate() {
-                    let a = _mm256_set1_ps(a.add(r * args.a_stride_bytes).cast::<f32>().read_unaligned());
-                    row[0] = _mm256_fmadd_ps(a, b0, row[0]);
-                    row[1] = _mm256_fmadd_ps(a, b1, row[1]);
+            for word in (0..args.words).step_by(WORDS_BETWEEN) {
+                ahead.fetch();
+                for _ in 0..WORDS_BETWEEN.min(args.words - word) {
+                    let (b0, b1) = (_mm256_loadu_ps(b.cast()), _mm256_loadu_ps(b.add(32).cast()));
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        let a = _mm256_set1_ps(a.add(r * args.a_stride_bytes).cast::<f32>().read_unaligned());
+                        row[0] = _mm256_fmadd_ps(a, b0, row[0]);
+                        row[1] = _mm256_fmadd_ps(a, b1, row[1]);
+                    }
+                    a = a.add(4);
+                    b = b.add(COLS * 4);
                 }
-                a = a.add(4);
-                b = b.add(COLS * 4);
             }
         }
         for (r, row) in sums.iter().enumerate() {

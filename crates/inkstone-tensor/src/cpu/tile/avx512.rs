@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::ahead::WORDS_BETWEEN;
 use super::{Args, Tile};
 
 const COLS: usize = 32;
@@ -19,7 +20,7 @@ macro_rules! tile {
                         *row = [_mm512_loadu_ps(c), _mm512_loadu_ps(c.add(16))];
                     }
                 }
-                let mut b = args.b;
+                let (mut b, mut ahead) = (args.b, args.ahead);
                 for tap in args.taps {
                     // Address modes reach five rows from one pointer: sums of addresses would take turns with the
                     // multiplications.
@@ -27,24 +28,27 @@ macro_rules! tile {
                     let mut p0 = args.a.wrapping_add(*tap);
                     let mut p5 = p0.wrapping_add(5 * stride);
                     let mut p10 = p0.wrapping_add(10 * stride);
-                    for _ in 0..args.words {
-                        let (b0, b1) = (_mm512_loadu_ps(b.cast()), _mm512_loadu_ps(b.add(64).cast()));
-                        (p0, p5, p10) = (opaque(p0), opaque(p5), opaque(p10));
-                        for (r, row) in sums.iter_mut().enumerate() {
-                            let near = if r < 5 {
-                                p0
-                            } else if r < 10 {
-                                p5
-                            } else {
-                                p10
-                            };
-                            let word = near.wrapping_add(r % 5 * stride).cast::<f32>();
-                            let a = _mm512_set1_ps(word.read_unaligned());
-                            row[0] = $multiply_add(a, b0, row[0]);
-                            row[1] = $multiply_add(a, b1, row[1]);
+                    for word in (0..args.words).step_by(WORDS_BETWEEN) {
+                        ahead.fetch();
+                        for _ in 0..WORDS_BETWEEN.min(args.words - word) {
+                            let (b0, b1) = (_mm512_loadu_ps(b.cast()), _mm512_loadu_ps(b.add(64).cast()));
+                            (p0, p5, p10) = (opaque(p0), opaque(p5), opaque(p10));
+                            for (r, row) in sums.iter_mut().enumerate() {
+                                let near = if r < 5 {
+                                    p0
+                                } else if r < 10 {
+                                    p5
+                                } else {
+                                    p10
+                                };
+                                let word = near.wrapping_add(r % 5 * stride).cast::<f32>();
+                                let a = _mm512_set1_ps(word.read_unaligned());
+                                row[0] = $multiply_add(a, b0, row[0]);
+                                row[1] = $multiply_add(a, b1, row[1]);
+                            }
+                            (p0, p5, p10) = (p0.wrapping_add(4), p5.wrapping_add(4), p10.wrapping_add(4));
+                            b = b.add(COLS * 4);
                         }
-                        (p0, p5, p10) = (p0.wrapping_add(4), p5.wrapping_add(4), p10.wrapping_add(4));
-                        b = b.add(COLS * 4);
                     }
                 }
                 for (r, row) in sums.iter().enumerate() {
