@@ -1,6 +1,7 @@
 //! What can go wrong, with a stable code, an exit code and a cure for each: docs/errors.md lists them.
 
 mod facts;
+mod gguf;
 mod model;
 mod picture;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use facts::Facts;
+pub use gguf::GgufProblem;
 pub use model::{
     FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
@@ -141,6 +143,15 @@ pub enum Error {
         /// Which rule.
         #[source]
         problem: HeaderProblem,
+    },
+    /// A GGUF file breaks the rules of its format.
+    #[error("{} is not a sound GGUF file: {problem}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Which rule.
+        #[source]
+        problem: Box<GgufProblem>,
     },
     /// The weights of a component are not those that its config describes.
     #[error("the {component} does not fit its config: {report}")]

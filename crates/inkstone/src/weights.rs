@@ -6,19 +6,28 @@
 mod embedded;
 mod files;
 mod folder;
+mod gguf;
 mod identify;
 mod json;
 pub mod loader;
+mod names;
 mod random;
 pub mod safetensors;
 mod scan;
 mod shards;
+mod source;
 mod tokenizer;
 
-pub use files::{MODEL_INDEX, ModelFiles, ModelSource, ReadOptions, SCHEDULER, Scan};
+pub use files::{MODEL_INDEX, ModelFiles, ModelSource, Parts, ReadOptions, SCHEDULER, Scan};
 pub use loader::{Loader, Strictness};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};
+
+/// Whether a text may name a tensor: not empty, nothing that a terminal could mistake, never a path out of a folder.
+fn is_tensor_name(name: &str) -> bool {
+    let leaves_folder = name.split(['/', '\\']).any(|part| part == "..") || name.starts_with(['/', '\\']);
+    !name.is_empty() && !name.chars().any(char::is_control) && !leaves_folder
+}
 
 /// A part of a model that has weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -84,6 +84,18 @@ impl BlockFormat {
         }
     }
 
+    /// Where the halves lie in a block that scale its codes.
+    #[must_use]
+    pub const fn halves(self) -> &'static [usize] {
+        match self {
+            Self::Q4_0 | Self::Q5_0 | Self::Q8_0 => &[0],
+            Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K => &[0, 2],
+            Self::Q2K => const { &[k::Q2_K_BYTES - 4, k::Q2_K_BYTES - 2] },
+            Self::Q3K => const { &[k::Q3_K_BYTES - 2] },
+            Self::Q6K => const { &[k::Q6_K_BYTES - 2] },
+        }
+    }
+
     /// Bytes of a row of `n_in` elements; `None` if they are no whole blocks, or overflow.
     #[must_use]
     pub fn row_bytes(self, n_in: usize) -> Option<usize> {

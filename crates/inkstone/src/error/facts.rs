@@ -79,6 +79,7 @@ impl Error {
                 model("INK-0304", "download the model again, with all of its folders")
             }
             Self::Safetensors { .. } => model("INK-0305", DOWNLOAD_AGAIN),
+            Self::Gguf { .. } => model("INK-0311", DOWNLOAD_AGAIN),
             Self::ForeignFormat { format, .. } => model("INK-0306", foreign(*format)),
             Self::Tensors { .. } => model("INK-0307", "use a config.json and weights that belong together"),
             Self::Shards { .. } => {
@@ -107,7 +108,10 @@ impl Error {
 
 fn unsupported(found: &Found) -> &'static str {
     match found {
-        Found::Component { .. } | Found::LoneFile { .. } | Found::OtherFile => {
+        Found::LoneFile { .. } => {
+            "pair it with a whole model: --model FOLDER --transformer FILE, or --text-encoder, --vae"
+        }
+        Found::Component { .. } | Found::OtherFile => {
             "give the folder of a whole Qwen-Image model, the one with model_index.json in it"
         }
         _ => "give a folder of Qwen-Image (QwenImagePipeline or QwenImageImg2ImgPipeline)",
@@ -117,7 +121,6 @@ fn unsupported(found: &Found) -> &'static str {
 fn foreign(format: FileFormat) -> &'static str {
     match format {
         FileFormat::Pickle => "get the model as safetensors, or convert it with diffusers' save_pretrained",
-        FileFormat::Gguf => "get the model as a diffusers folder with safetensors",
         FileFormat::LfsPointer => "run `git lfs pull` in the model's folder",
         FileFormat::Html => "download the file again; the site may want you to log in",
     }

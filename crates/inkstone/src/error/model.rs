@@ -310,8 +310,6 @@ pub enum TokenizerProblem {
 pub enum FileFormat {
     /// A Python pickle, bare or in PyTorch's zip: reading it runs code.
     Pickle,
-    /// GGUF, of llama.cpp and its kin.
-    Gguf,
     /// The note that git leaves in place of a large file.
     LfsPointer,
     /// A web page.
@@ -324,7 +322,6 @@ impl fmt::Display for FileFormat {
             Self::Pickle => {
                 "a PyTorch checkpoint (pickle); pickle is not supported, for reading it runs code"
             }
-            Self::Gguf => "a GGUF file, which is not supported yet",
             Self::LfsPointer => "a git-lfs pointer; the weights themselves were not downloaded",
             Self::Html => "a web page, not weights; the download went wrong",
         })

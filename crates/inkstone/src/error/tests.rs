@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
-    Error, FileFormat, Found, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
-    TokenizerProblem,
+    Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, ShardProblem,
+    TensorReport, TokenizerProblem,
 };
 
 fn path() -> PathBuf {
@@ -31,6 +31,7 @@ fn examples() -> Vec<Error> {
         Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
         Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
+        Error::Gguf { path: path(), problem: Box::new(GgufProblem::NotGguf) },
         Error::Tensors { component: "VAE".into(), report: Box::new(report()) },
         Error::ModelConfig {
             component: "vae",
@@ -48,7 +49,7 @@ fn examples() -> Vec<Error> {
             got: Shape::vector(2),
         }),
     ];
-    let formats = [FileFormat::Pickle, FileFormat::Gguf, FileFormat::LfsPointer, FileFormat::Html];
+    let formats = [FileFormat::Pickle, FileFormat::LfsPointer, FileFormat::Html];
     all.extend(formats.map(|format| Error::ForeignFormat { path: path(), format }));
     let found = [
         Found::EmptyFolder,
@@ -90,9 +91,10 @@ fn variant(error: &Error) -> usize {
         Error::ModelConfig { .. } => 16,
         Error::Tensor(_) => 17,
         Error::Picture(_) => 18,
+        Error::Gguf { .. } => 19,
     }
 }
-const VARIANTS: usize = 19;
+const VARIANTS: usize = 20;
 
 #[test]
 fn every_variant_has_an_example() {

@@ -10,8 +10,8 @@ use inkstone_tensor::{DType, Device, MappedFile};
 use super::folder::Folder;
 use super::shards::Shards;
 use super::{
-    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, embedded, identify, json, loader,
-    scan, tokenizer,
+    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, embedded, gguf, identify, json,
+    loader, names, scan, tokenizer,
 };
 use crate::error::JsonProblem;
 use crate::models::qwen25_vl;
@@ -22,10 +22,38 @@ use crate::{Error, Result};
 pub enum ModelSource {
     /// A folder in the diffusers layout.
     Folder(PathBuf),
+    /// A folder in the diffusers layout whose weights come from other files in part.
+    Pieces {
+        /// The folder: configs, tokenizer, and the weights that `parts` does not name.
+        folder: PathBuf,
+        /// Where the other weights are.
+        parts: Parts,
+    },
     /// The small model inside the program.
     Embedded,
     /// Qwen-Image with random weights, for benchmarks: no files are read.
     Random(RandomModel),
+}
+
+/// Weights in place of those of a model's folder: single files (safetensors or GGUF) or folders with an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The text encoder's.
+    pub text_encoder: Option<PathBuf>,
+    /// The transformer's.
+    pub transformer: Option<PathBuf>,
+    /// The VAE's.
+    pub vae: Option<PathBuf>,
+}
+
+impl Parts {
+    fn of(&self, component: Component) -> Option<&Path> {
+        match component {
+            Component::TextEncoder => self.text_encoder.as_deref(),
+            Component::Transformer => self.transformer.as_deref(),
+            Component::Vae => self.vae.as_deref(),
+        }
+    }
 }
 
 /// Whether weights are looked at for NaN and infinity when they are loaded.
@@ -61,6 +89,7 @@ pub struct ModelFiles {
     name: String,
     /// `None` for the embedded and random models.
     folder: Option<Folder>,
+    parts: Parts,
     random: Option<RandomModel>,
     options: ReadOptions,
     /// Texts of the JSON files by relative name.
@@ -75,14 +104,17 @@ impl ModelFiles {
     /// # Errors
     /// What is there instead of a Qwen-Image folder, a file that is missing, a config out of range.
     pub fn open(source: &ModelSource, options: ReadOptions) -> Result<Self> {
-        let mut random = None;
+        let (mut random, mut parts) = (None, Parts::default());
         let (name, folder) = match source {
             ModelSource::Embedded => (embedded::NAME.to_owned(), None),
             ModelSource::Random(model) => {
                 random = Some(*model);
                 ("random".to_owned(), None)
             }
-            ModelSource::Folder(path) => {
+            ModelSource::Folder(path) | ModelSource::Pieces { folder: path, .. } => {
+                if let ModelSource::Pieces { parts: given, .. } = source {
+                    parts.clone_from(given);
+                }
                 if path.is_file() {
                     return Err(identify::lone_file(path));
                 }
@@ -91,23 +123,23 @@ impl ModelFiles {
             }
         };
         let mut files =
-            Self { name, folder, random, options, texts: BTreeMap::new(), mappings: Mutex::default() };
+            Self { name, folder, parts, random, options, texts: BTreeMap::new(), mappings: Mutex::default() };
         files.read_configs(source)?;
         Ok(files)
     }
 
     fn read_configs(&mut self, source: &ModelSource) -> Result<()> {
-        let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), source, &self.folder) {
-            (Err(Error::MissingFile { .. }), ModelSource::Folder(path), Some(folder)) => {
-                return Err(identify::folder_without_index(path, folder));
-            }
-            (index, ..) => index?,
-        };
-        let path = self.path(MODEL_INDEX);
         let root = match source {
-            ModelSource::Folder(root) => root,
+            ModelSource::Folder(root) | ModelSource::Pieces { folder: root, .. } => root,
             ModelSource::Embedded | ModelSource::Random(_) => Path::new(embedded::NAME),
         };
+        let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), &self.folder) {
+            (Err(Error::MissingFile { .. }), Some(folder)) => {
+                return Err(identify::folder_without_index(root, folder));
+            }
+            (index, _) => index?,
+        };
+        let path = self.path(MODEL_INDEX);
         identify::check_index(root, &json::parse(&path, &index)?)?;
         self.keep(MODEL_INDEX, &index)?;
         for component in Component::ALL {
@@ -188,11 +220,13 @@ impl ModelFiles {
         if self.random.is_some() {
             return Ok(Loader::random(component.name(), device, activations));
         }
-        let (file, mappings) = self.tensors(component, device)?;
+        let (mut file, mappings) = self.tensors(component, device)?;
         if self.options.scan == Scan::NotFinite {
-            scan::check(component.name(), &file.tensors)?;
+            scan::check(component.name(), &file)?;
         }
+        names::make_canonical(component, &mut file);
         Ok(Loader::new(component.name(), device, activations, file.tensors)
+            .with_quantized(file.quantized)
             .with_foreign(file.foreign)
             .with_mappings(mappings)
             .with_strictness(self.options.strictness))
@@ -208,17 +242,30 @@ impl ModelFiles {
             };
             return Ok((file, Vec::new()));
         };
-        let shards = Shards::find(folder, component)?;
+        let shards = self.shards(folder, component)?;
         let mut files = Vec::new();
         for path in &shards.files {
             identify::check_format(path)?;
-            files.push(SafeTensors::open(path, device, self.options.residence)?);
+            files.push(if identify::is_gguf(path) {
+                gguf::open(path, device, self.options.residence)?
+            } else {
+                SafeTensors::open(path, device, self.options.residence)?
+            });
         }
         let mapped: Vec<_> = files.iter_mut().filter_map(|file| file.mapping.take()).collect();
         let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
         mappings.retain(|mapping| mapping.strong_count() > 0);
         mappings.extend(mapped.iter().map(Arc::downgrade));
         Ok((shards.merge(files)?, mapped))
+    }
+
+    /// The files of a component's weights: those that were given for it, else those of the model's folder.
+    fn shards(&self, folder: &Folder, component: Component) -> Result<Shards> {
+        match self.parts.of(component) {
+            None => Shards::find(folder, component),
+            Some(path) if path.is_dir() => Shards::find_in(&Folder::open(path)?, ".", component),
+            Some(path) => Ok(Shards::one(path.to_owned())),
+        }
     }
 
     /// Bytes of all weights on disk; 0 for models that are not there.
@@ -229,7 +276,7 @@ impl ModelFiles {
         let Some(folder) = &self.folder else { return Ok(0) };
         let mut bytes = 0;
         for component in Component::ALL {
-            for path in Shards::find(folder, component)?.files {
+            for path in self.shards(folder, component)?.files {
                 let source = |source| Error::ModelRead { path: path.clone(), source };
                 bytes += std::fs::metadata(&path).map_err(source)?.len();
             }
@@ -270,16 +317,22 @@ impl ModelFiles {
     }
 }
 
-/// Refuses weights that another program quantized: their tensors mean something else than their names say.
+/// Refuses weights that another program quantized in a way that is not read: their tensors mean something else than
+/// their names say. MLX notes its own there too, which tensors' sizes say again.
 fn check_plain(component: Component, config: &serde_json::Value) -> Result<()> {
     const FIELD: &str = "quantization_config";
+    let is_mlx = |value: &serde_json::Value| {
+        let affine = value.get("mode").is_none_or(|mode| mode == "affine");
+        affine && value.get("quant_method").is_none() && value.get("bits").is_some()
+    };
     match config.get(FIELD).filter(|value| !value.is_null()) {
         None => Ok(()),
+        Some(value) if is_mlx(value) => Ok(()),
         Some(value) => Err(Error::ModelConfig {
             component: component.folder(),
             field: FIELD.into(),
             got: json::shown(&value.to_string()),
-            allowed: "nothing; weights must be f32, bf16 or f16".into(),
+            allowed: "nothing, or what MLX writes there".into(),
         }),
     }
 }

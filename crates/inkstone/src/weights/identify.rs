@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::folder::Folder;
 use super::json;
-use super::safetensors;
+use super::{gguf, safetensors};
 use crate::error::{FileFormat, Found};
 use crate::{Error, Result};
 
@@ -42,7 +42,7 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
-const TENSORS: [(&str, &str); 10] = [
+const TENSORS: [(&str, &str); 11] = [
     ("lora_", "a LoRA"),
     (".lora", "a LoRA"),
     ("txt_mod.1.weight", "the transformer of Qwen-Image"),
@@ -53,6 +53,7 @@ const TENSORS: [(&str, &str); 10] = [
     ("conditioner.embedders.1.", "Stable Diffusion XL"),
     ("diffusion_model.input_blocks.", "Stable Diffusion, a UNet"),
     ("model.layers.0.self_attn", "a language model"),
+    ("blk.0.attn_q.", "a language model"),
 ];
 
 /// Names of a folder's entries that a message shows.
@@ -108,15 +109,23 @@ pub(super) fn lone_file(path: &Path) -> Error {
     if let Err(error) = check_format(path) {
         return error;
     }
-    let found = match safetensors::names(path) {
+    let names = if is_gguf(path) { gguf::names(path) } else { safetensors::names(path) };
+    let found = match names {
         Ok(names) => Found::LoneFile { holds: holds(&names) },
         // A file that calls itself safetensors is told what is wrong with it.
+        Err(error @ Error::Gguf { .. }) => return error,
         Err(error) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) => {
             return error;
         }
         Err(_) => Found::OtherFile,
     };
     Error::UnsupportedModel { path: path.to_owned(), found }
+}
+
+/// Whether a file begins as GGUF files do.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    let mut start = [0; gguf::MAGIC.len()];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == gguf::MAGIC
 }
 
 fn holds(names: &[String]) -> &'static str {
@@ -151,9 +160,6 @@ fn format(start: &[u8]) -> Option<FileFormat> {
     }
     if let [PICKLE_PROTOCOL, 2..=5, ..] = start {
         return Some(FileFormat::Pickle);
-    }
-    if start.starts_with(b"GGUF") {
-        return Some(FileFormat::Gguf);
     }
     if start.starts_with(b"version https://git-lfs") {
         return Some(FileFormat::LfsPointer);

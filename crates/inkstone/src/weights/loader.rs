@@ -1,9 +1,11 @@
 //! Takes tensors out of a model's files by name and keeps account of what is missing, misshapen or left over.
 
+mod packed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, MappedFile, Pages, Shape, Storage, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Device, MappedFile, Pages, Quantized, Shape, Storage, Tensor, Weight, ops};
 
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
@@ -32,6 +34,7 @@ pub struct Loader {
     tensors: BTreeMap<String, Tensor>,
     /// Makes what is asked for, whatever its name.
     random: Option<RandomTensors>,
+    quantized: BTreeMap<String, Quantized>,
     foreign: BTreeMap<String, &'static str>,
     /// Of the tensors taken since they were last asked for.
     pages: Pages,
@@ -57,6 +60,7 @@ impl Loader {
             activations,
             tensors,
             random: None,
+            quantized: BTreeMap::new(),
             foreign: BTreeMap::new(),
             pages: Pages::default(),
             mappings: Vec::new(),
@@ -73,6 +77,13 @@ impl Loader {
         let mut loader = Self::new(component, device, activations, BTreeMap::new());
         loader.random = Some(RandomTensors::new());
         loader
+    }
+
+    /// Adds quantized matrices; only [`Loader::weight`] takes them.
+    #[must_use]
+    pub fn with_quantized(mut self, quantized: BTreeMap<String, Quantized>) -> Self {
+        self.quantized = quantized;
+        self
     }
 
     /// Adds tensors of types that the engine does not have: an error only where one of them is asked for.
@@ -110,7 +121,13 @@ impl Loader {
 
     /// A matrix `[n_out, n_in]` as stored.
     pub fn weight(&mut self, name: &str, n_out: usize, n_in: usize) -> Weight {
-        Weight::Dense(self.tensor(name, &[n_out, n_in]))
+        match self.quantized(name, n_out, n_in) {
+            Some(weight) => {
+                weight.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
+                weight
+            }
+            None => Weight::Dense(self.tensor(name, &[n_out, n_in])),
+        }
     }
 
     /// A vector, as f32.
@@ -142,7 +159,8 @@ impl Loader {
                 self.nothing()
             });
         }
-        if let Some(stored) = self.foreign.remove(name) {
+        let quantized = self.quantized.remove(name).map(|matrix| matrix.format());
+        if let Some(stored) = quantized.or_else(|| self.foreign.remove(name).map(String::from)) {
             self.report.mistyped.push(mistyped(&stored));
             return self.nothing();
         }
@@ -171,19 +189,23 @@ impl Loader {
     /// Whether the files have a tensor of this name that was not taken yet.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name) || self.foreign.contains_key(name)
+        self.tensors.contains_key(name)
+            || self.quantized.contains_key(name)
+            || self.foreign.contains_key(name)
     }
 
     /// Drops tensors that this engine has no use for, by prefix.
     pub fn ignore(&mut self, prefix: &str) {
         self.tensors.retain(|name, _| !name.starts_with(prefix));
+        self.quantized.retain(|name, _| !name.starts_with(prefix));
         self.foreign.retain(|name, _| !name.starts_with(prefix));
     }
 
     /// The names of the tensors that nothing asked for yet.
     #[must_use]
     pub fn left_over(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.tensors.keys().chain(self.foreign.keys()).cloned().collect();
+        let names = self.tensors.keys().chain(self.quantized.keys()).chain(self.foreign.keys());
+        let mut names: Vec<String> = names.filter(|name| *name != packed::MARKER).cloned().collect();
         names.sort();
         names
     }

@@ -4,15 +4,14 @@ mod header;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use inkstone_tensor::{AlignedBuffer, DType, Device, MappedFile, Storage, Tensor};
+use inkstone_tensor::{DType, Device, MappedFile, Quantized, Tensor};
 
+use super::source::Source;
 use crate::{Error, Result};
-use header::{Entry, Header, Stored};
+use header::{Header, Stored};
 
 /// Where the bytes of a file's tensors live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,11 +23,13 @@ pub enum Residence {
     Owned,
 }
 
-/// The tensors of a safetensors file.
+/// The tensors of a file of weights.
 #[derive(Debug, Default)]
 pub struct SafeTensors {
     /// Tensors by name. Those of a mapped file or of static bytes are used in place.
     pub tensors: BTreeMap<String, Tensor>,
+    /// Quantized matrices by name: those of a GGUF file.
+    pub quantized: BTreeMap<String, Quantized>,
     /// Tensors of a type that the engine does not have, and that type.
     pub foreign: BTreeMap<String, &'static str>,
     /// What the file's writer noted.
@@ -83,52 +84,6 @@ impl SafeTensors {
     }
 }
 
-/// Where a file's bytes are read from.
-enum Source<'a> {
-    Mapped(&'a Arc<MappedFile>),
-    File(&'a File, u64),
-    Static(&'static [u8]),
-    Bytes(&'a [u8]),
-}
-
-impl Source<'_> {
-    fn size_bytes(&self) -> u64 {
-        match self {
-            Self::Mapped(file) => file.bytes().len() as u64,
-            Self::File(_, size_bytes) => *size_bytes,
-            Self::Static(bytes) => bytes.len() as u64,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Fills `out` from `position` on.
-    fn copy(&self, position: usize, out: &mut [u8]) -> std::io::Result<()> {
-        let mut bytes: &[u8] = match self {
-            Self::File(file, _) => {
-                let mut file: &File = file;
-                file.seek(SeekFrom::Start(position as u64))?;
-                return file.read_exact(out);
-            }
-            Self::Mapped(file) => file.bytes(),
-            Self::Static(bytes) => bytes,
-            Self::Bytes(bytes) => bytes,
-        };
-        bytes = bytes.get(position..).unwrap_or_default();
-        bytes.read_exact(out)
-    }
-
-    /// The bytes of a range where they are, if they can stay there.
-    fn in_place(&self, range: &Range<usize>, align_bytes: usize) -> Option<Storage> {
-        let storage = match self {
-            Self::Mapped(file) => Storage::Mapped(Arc::clone(file), range.clone()),
-            Self::Static(bytes) => Storage::Static(bytes.get(range.clone())?),
-            Self::File(..) | Self::Bytes(_) => return None,
-        };
-        // The format does not promise that elements are aligned; operations ask for it.
-        storage.bytes().as_ptr().addr().is_multiple_of(align_bytes).then_some(storage)
-    }
-}
-
 /// The names of a file's tensors; nothing but its header is read.
 pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
@@ -160,7 +115,7 @@ fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors
     for entry in header.entries {
         match entry.stored {
             Stored::Known(dtype) => {
-                let storage = storage(source, &entry, dtype, path)?;
+                let storage = source.storage(&entry.range, dtype.size_bytes(), path)?;
                 tensors.insert(entry.name, Tensor::from_storage(device, storage, dtype, entry.shape)?);
             }
             Stored::Foreign(stored, _) => {
@@ -168,20 +123,7 @@ fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors
             }
         }
     }
-    Ok(SafeTensors { tensors, foreign, metadata: header.metadata, mapping: None })
-}
-
-fn storage(source: &Source<'_>, entry: &Entry, dtype: DType, path: &Path) -> Result<Storage> {
-    if let Some(storage) = source.in_place(&entry.range, dtype.size_bytes()) {
-        return Ok(storage);
-    }
-    let wanted_bytes = entry.range.len();
-    let mut buffer = AlignedBuffer::zeroed(wanted_bytes)
-        .ok_or_else(|| inkstone_tensor::Error::OutOfMemory { device: "host".into(), wanted_bytes })?;
-    source
-        .copy(entry.range.start, buffer.as_mut_slice())
-        .map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
-    Ok(Storage::Owned(buffer))
+    Ok(SafeTensors { tensors, foreign, metadata: header.metadata, ..SafeTensors::default() })
 }
 
 /// A file with these tensors, in the order of their names.

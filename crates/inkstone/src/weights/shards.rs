@@ -43,23 +43,33 @@ struct Index {
 }
 
 impl Shards {
-    /// Finds a component's files.
+    /// Finds a component's files in its folder of a model.
     pub(super) fn find(folder: &Folder, component: Component) -> Result<Self> {
-        let (dir, stem) = (component.folder(), component.weights_stem());
-        let index = format!("{dir}/{stem}.safetensors.index.json");
-        if let Some(path) = folder.find(&index)? {
-            return Self::from_index(folder, dir, &path);
+        Self::find_in(folder, component.folder(), component)
+    }
+
+    /// Finds a component's files in the folder `dir` of a folder.
+    pub(super) fn find_in(folder: &Folder, dir: &str, component: Component) -> Result<Self> {
+        let stem = component.weights_stem();
+        // mflux gives every component the name that transformers has for a text encoder.
+        for stem in [stem, Component::TextEncoder.weights_stem()] {
+            let index = format!("{dir}/{stem}.safetensors.index.json");
+            if let Some(path) = folder.find(&index)? {
+                return Self::from_index(folder, dir, &path);
+            }
         }
         let usual = format!("{dir}/{stem}.safetensors");
         let name = match folder.find(&usual)? {
-            Some(path) => return Ok(Self { files: vec![path], index: None }),
-            None => only_safetensors(folder, dir),
+            Some(path) => return Ok(Self::one(path)),
+            None => only(folder, dir, ".safetensors").or_else(|| only(folder, dir, ".gguf")),
         };
         let found = name.map_or(Ok(None), |name| folder.find(&format!("{dir}/{name}")))?;
-        match found {
-            Some(path) => Ok(Self { files: vec![path], index: None }),
-            None => Err(without_safetensors(folder, dir, &usual)),
-        }
+        found.map(Self::one).ok_or_else(|| without_safetensors(folder, dir, &usual))
+    }
+
+    /// A single file.
+    pub(super) fn one(path: PathBuf) -> Self {
+        Self { files: vec![path], index: None }
     }
 
     fn from_index(folder: &Folder, dir: &str, path: &Path) -> Result<Self> {
@@ -104,6 +114,8 @@ impl Shards {
         }
         let mut all = SafeTensors::default();
         for file in files {
+            all.metadata.extend(file.metadata);
+            all.quantized.extend(file.quantized);
             let twice = file.tensors.keys().chain(file.foreign.keys());
             let mut twice =
                 twice.filter(|name| all.tensors.contains_key(*name) || all.foreign.contains_key(*name));
@@ -122,10 +134,10 @@ fn first(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// The only safetensors file of a folder, in whatever case its ending is written.
-fn only_safetensors(folder: &Folder, dir: &str) -> Option<String> {
+/// The only file of a folder with an ending, in whatever case it is written.
+fn only(folder: &Folder, dir: &str, ending: &str) -> Option<String> {
     let names = folder.list(dir).into_iter();
-    let mut names = names.filter(|name| name.to_ascii_lowercase().ends_with(".safetensors"));
+    let mut names = names.filter(|name| name.to_ascii_lowercase().ends_with(ending));
     names.next().filter(|_| names.next().is_none())
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::error::HeaderProblem;
+use crate::weights::is_tensor_name;
 
 /// Bytes before the header that give its length.
 pub(super) const LENGTH_BYTES: usize = 8;
@@ -101,12 +102,7 @@ pub(super) fn parse(header: &[u8], file_bytes: u64) -> Result<Header, HeaderProb
 
 fn check_names(tensors: &mut [(String, RawTensor)]) -> Result<(), HeaderProblem> {
     for (name, _) in tensors.iter() {
-        let leaves_folder = name.split(['/', '\\']).any(|part| part == "..") || name.starts_with(['/', '\\']);
-        if name.is_empty()
-            || name.len() > NAME_LIMIT_BYTES
-            || name.chars().any(char::is_control)
-            || leaves_folder
-        {
+        if name.len() > NAME_LIMIT_BYTES || !is_tensor_name(name) {
             return Err(HeaderProblem::BadName { name: name.chars().take(NAME_SHOWN_CHARS).collect() });
         }
     }
@@ -161,16 +157,16 @@ impl Stored {
             "U8" => Self::Known(DType::U8),
             "I8" => Self::Known(DType::I8),
             "I64" => Self::Known(DType::I64),
+            "U32" => Self::Known(DType::U32),
+            "F8_E4M3" => Self::Known(DType::F8E4m3),
+            "F8_E5M2" => Self::Known(DType::F8E5m2),
             "F64" => Self::Foreign("f64", 8),
             "U64" => Self::Foreign("u64", 8),
             "C64" => Self::Foreign("c64", 8),
             "I32" => Self::Foreign("i32", 4),
-            "U32" => Self::Foreign("u32", 4),
             "I16" => Self::Foreign("i16", 2),
             "U16" => Self::Foreign("u16", 2),
             "BOOL" => Self::Foreign("bool", 1),
-            "F8_E4M3" => Self::Foreign("f8_e4m3", 1),
-            "F8_E5M2" => Self::Foreign("f8_e5m2", 1),
             "F8_E8M0" => Self::Foreign("f8_e8m0", 1),
             _ => return None,
         })

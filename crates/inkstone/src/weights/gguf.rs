@@ -1,0 +1,80 @@
+//! Reads GGUF files without copying: plain tensors and quantized matrices by name.
+
+mod header;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use inkstone_tensor::{Blocks, DType, Device, MappedFile, Quantized, Shape, Storage, Tensor};
+
+use super::source::Source;
+use super::{Residence, SafeTensors};
+use crate::{Error, Result};
+use header::{Entry, Stored};
+
+pub(super) use header::MAGIC;
+
+/// Opens a file.
+///
+/// # Errors
+/// [`Error::ModelRead`], [`Error::Gguf`]; [`Error::Tensor`] if there is no memory.
+pub(super) fn open(path: &Path, device: &Device, residence: Residence) -> Result<SafeTensors> {
+    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+    let file = Arc::new(MappedFile::open(path).map_err(failed)?);
+    match residence {
+        Residence::Mapped => {
+            let mut this = read(&Source::Mapped(&file), file.bytes(), path, device)?;
+            this.mapping = Some(file);
+            Ok(this)
+        }
+        Residence::Owned => from_bytes(path, file.bytes(), device),
+    }
+}
+
+/// Reads bytes; the tensors are copies of their own.
+///
+/// # Errors
+/// [`Error::Gguf`] under this name; [`Error::Tensor`] if there is no memory.
+pub(super) fn from_bytes(name: &Path, bytes: &[u8], device: &Device) -> Result<SafeTensors> {
+    read(&Source::Bytes(bytes), bytes, name, device)
+}
+
+/// The names of a file's tensors.
+pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+    let file = MappedFile::open(path).map_err(failed)?;
+    let header = header::parse(file.bytes())
+        .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
+    Ok(header.entries.into_iter().map(|entry| entry.name).collect())
+}
+
+fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Result<SafeTensors> {
+    let header = header::parse(bytes)
+        .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
+    let mut out = SafeTensors { metadata: header.metadata, ..SafeTensors::default() };
+    for entry in header.entries {
+        let storage = |align_bytes| source.storage(&entry.range, align_bytes, path);
+        match entry.stored {
+            Stored::Dense(dtype) => {
+                let tensor = Tensor::from_storage(device, storage(dtype.size_bytes())?, dtype, entry.shape)?;
+                out.tensors.insert(entry.name, tensor);
+            }
+            Stored::Blocks(format) => {
+                let data = rows_of_bytes(&entry, device, storage(1)?)?;
+                let matrix = Quantized::Blocks(Blocks::new(format, data)?);
+                out.quantized.insert(entry.name, matrix);
+            }
+            Stored::Foreign(stored, ..) => {
+                out.foreign.insert(entry.name, stored);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The blocks of a matrix as u8 `[rows, row bytes]`.
+fn rows_of_bytes(entry: &Entry, device: &Device, storage: Storage) -> Result<Tensor> {
+    let rows = entry.shape.rows();
+    let shape = Shape::matrix(rows, entry.range.len() / rows.max(1));
+    Ok(Tensor::from_storage(device, storage, DType::U8, shape)?)
+}
