@@ -1,4 +1,4 @@
-//! Rows 1 to 21 of the table of faults: weights, models, configs and tokenizers that are hostile or broken. A test
+//! Rows 1 to 22 of the table of faults: weights, models, configs and tokenizers that are hostile or broken. A test
 //! is named after its row.
 #![allow(clippy::unwrap_used)] // as in tests
 
@@ -8,8 +8,12 @@ mod config;
 mod dir;
 #[path = "faults/drawing.rs"]
 mod drawing;
+#[path = "faults/gguf.rs"]
+mod gguf;
 #[path = "faults/model.rs"]
 mod model;
+#[path = "faults/packed.rs"]
+mod packed;
 #[path = "faults/safetensors.rs"]
 mod safetensors;
 #[path = "faults/shards.rs"]

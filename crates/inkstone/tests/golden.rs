@@ -6,6 +6,8 @@
 #[path = "golden/taps.rs"]
 mod taps;
 
+#[path = "golden/formats.rs"]
+mod formats;
 #[path = "golden/loading.rs"]
 mod loading;
 #[path = "golden/padding.rs"]

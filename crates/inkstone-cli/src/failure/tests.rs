@@ -113,7 +113,7 @@ fn library_errors() -> Vec<Error> {
         Error::ModelNotFound { path: path() },
         Error::UnsupportedModel { path: path(), found: Found::EmptyFolder },
         Error::MissingFile { path: path() },
-        Error::ForeignFormat { path: path(), format: FileFormat::Gguf },
+        Error::ForeignFormat { path: path(), format: FileFormat::Html },
         Error::OutsideModel { path: path(), target: "/etc/passwd".into(), boundary: "model".into() },
         Error::Json { path: path(), problem: JsonProblem::ByteOrderMark },
         Error::Shards { path: path(), problem: ShardProblem::BadName { name: "../x".into() } },
