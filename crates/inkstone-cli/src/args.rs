@@ -168,6 +168,8 @@ pub(crate) struct How {
     /// A model's folder [default: the small model inside this program]
     #[arg(short, long, short_alias = 'd', alias = "dir", value_name = "FOLDER")]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) parts: Parts,
     /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
     #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
     pub(crate) image: Vec<InitArg>,
@@ -198,6 +200,29 @@ pub(crate) struct How {
     /// Print what would be drawn and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// Weights in place of the model's own.
+#[derive(Clone, Debug, Default, Args, PartialEq)]
+#[command(next_help_heading = "How to draw")]
+pub(crate) struct Parts {
+    /// The transformer's weights in place of the model's: a GGUF or safetensors file, or a folder of shards
+    #[arg(long, alias = "diffusion-model", value_name = "FILE")]
+    pub(crate) transformer: Option<PathBuf>,
+    /// The text encoder's weights in place of the model's
+    #[arg(long, aliases = ["llm", "qwen2vl"], value_name = "FILE")]
+    pub(crate) text_encoder: Option<PathBuf>,
+    /// The VAE's weights in place of the model's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vae: Option<PathBuf>,
+}
+
+impl Parts {
+    /// What the library calls them.
+    pub(crate) fn weights(&self) -> inkstone::weights::Parts {
+        let Self { transformer, text_encoder, vae } = self.clone();
+        inkstone::weights::Parts { text_encoder, transformer, vae }
+    }
 }
 
 impl How {

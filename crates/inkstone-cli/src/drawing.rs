@@ -11,7 +11,7 @@ use inkstone::weights::ModelSource;
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
-use crate::args::{Dtype, How, InitArg, MetadataPlace, Threads, Tiling};
+use crate::args::{Dtype, How, InitArg, MetadataPlace, Parts, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
@@ -50,7 +50,14 @@ impl<'a> Drawing<'a> {
         let threads = how.threads.or(settings.threads).map(|Threads(n)| n);
         let source = match how.model.as_ref().or(settings.model.as_ref()) {
             Some(path) if EMBEDDED_NAMES.iter().all(|name| path.as_os_str() != *name) => {
-                ModelSource::Folder(path.clone())
+                ModelSource::Pieces { folder: path.clone(), parts: how.parts.weights() }
+            }
+            _ if how.parts != Parts::default() => {
+                return Err(Failure::usage(
+                    "weights are given without the rest of their model",
+                    "they hold no configs and no tokenizer, and the model inside this program has other sizes",
+                    "name the folder of a Qwen-Image model too: --model FOLDER",
+                ));
             }
             _ => ModelSource::Embedded,
         };

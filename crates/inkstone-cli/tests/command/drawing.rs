@@ -53,6 +53,35 @@ fn the_folder_and_the_embedded_model_draw_the_same() {
 }
 
 #[test]
+fn weights_from_other_files_replace_the_models_own() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data");
+    let file = |name: &str| golden.join(name).to_str().unwrap().to_owned();
+    let dir = Dir::new();
+    let model = file("qwen_tiny");
+    let base = ["a cat", "-m", &model, "--size", "64x64", "-o"];
+    dir.ok(quick(&[&base[..], &["plain.png"]].concat()));
+    let (gguf, mlx) = (file("gguf/qwen_tiny_q4_K.gguf"), file("formats/text_encoder_mlx.safetensors"));
+    for (flags, name) in [
+        (&["--transformer", &gguf][..], "qwen_tiny+qwen_tiny_q4_K.gguf"),
+        (
+            &["--diffusion-model", &gguf, "--llm", &mlx],
+            "qwen_tiny+text_encoder_mlx.safetensors+qwen_tiny_q4_K.gguf",
+        ),
+    ] {
+        dir.ok(quick(&[&base[..], &["other.png", "--overwrite"], flags].concat()));
+        assert!(!same_pixels(&dir.path("plain.png"), &dir.path("other.png")));
+        // A replay of it by other weights would be another picture.
+        let bytes = fs::read(dir.path("other.png")).unwrap();
+        let (stored, _) = Metadata::read_png(&bytes).unwrap().unwrap();
+        assert_eq!(stored.model.unwrap(), name);
+    }
+    let alone = dir.refused(["a cat", "--transformer", &gguf], "INK-0250", 2);
+    assert!(alone.contains("--model FOLDER"), "{alone}");
+    let lone = dir.refused(["a cat", "-m", &gguf], "INK-0303", 3);
+    assert!(lone.contains("--transformer FILE"), "{lone}");
+}
+
+#[test]
 fn size_steps_and_several_seeds() {
     let dir = Dir::new();
     let out = dir.ok([

@@ -122,6 +122,9 @@ impl ModelFiles {
                 (folder.model_name(), Some(folder))
             }
         };
+        // Other weights draw other pictures: their files' names are part of the model's.
+        let given = Component::ALL.iter().filter_map(|component| parts.of(*component)?.file_name());
+        let name = given.fold(name, |name, file| format!("{name}+{}", file.to_string_lossy()));
         let mut files =
             Self { name, folder, parts, random, options, texts: BTreeMap::new(), mappings: Mutex::default() };
         files.read_configs(source)?;

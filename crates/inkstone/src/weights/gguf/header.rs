@@ -149,7 +149,7 @@ fn read_value(reader: &mut Reader<'_>, key: &str, kind: u32) -> Result<Option<St
             let (element, length) = (reader.u32("the type of a list")?, reader.u64("the length of a list")?);
             match (element, size_of(element)) {
                 (_, Some(size)) => {
-                    let bytes = length.checked_mul(size).unwrap_or(u64::MAX);
+                    let bytes = length.saturating_mul(size);
                     reader.take(bytes, "a list")?;
                 }
                 (kind::STRING, _) => {
