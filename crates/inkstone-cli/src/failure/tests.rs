@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use clap::Parser as _;
 use inkstone::error::{
-    FileFormat, Found, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
+    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
     TokenizerProblem,
 };
 use inkstone_tensor::Error as TensorError;
@@ -120,6 +120,7 @@ fn library_errors() -> Vec<Error> {
         Error::Tokenizer { path: path(), problem: TokenizerProblem::DuplicateId { id: 7 } },
         Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
         Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
+        Error::Gguf { path: path(), problem: Box::new(GgufProblem::NotGguf) },
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
         Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
