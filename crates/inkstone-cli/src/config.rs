@@ -12,7 +12,7 @@ use inkstone::request::MIN_SIDE_PX;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::args::{Color, Common, Device, Dtype, Format, MetadataPlace, Seed, Threads, Tiling};
+use crate::args::{Color, Common, Device, Dtype, Format, MetadataPlace, Quantize, Seed, Threads, Tiling};
 use crate::failure::{Failure, Result};
 use crate::terminal::Terminal;
 
@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) threads: Option<Threads>,
     pub(crate) dtype: Option<Dtype>,
     pub(crate) vae_tiling: Option<Tiling>,
+    pub(crate) quantize: Option<Quantize>,
     pub(crate) no_progress: Option<bool>,
     pub(crate) quiet: Option<bool>,
     pub(crate) verbose: Option<bool>,
@@ -67,6 +68,7 @@ pub(crate) const KEYS: &[&str] = &[
     "threads",
     "dtype",
     "vae-tiling",
+    "quantize",
     "no-progress",
     "quiet",
     "verbose",

@@ -7,11 +7,11 @@ use clap::ValueEnum as _;
 use inkstone::codec::{self, Metadata};
 use inkstone::pipeline::ModelInfo;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
-use inkstone::weights::ModelSource;
+use inkstone::weights::{Format, LayerFormat, ModelSource, Quantization};
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
-use crate::args::{Dtype, How, InitArg, MetadataPlace, Parts, Threads, Tiling};
+use crate::args::{Dtype, How, InitArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
@@ -30,14 +30,15 @@ pub(crate) struct Drawing<'a> {
     pipeline: Pipeline,
     /// The arithmetic in use.
     dtype: &'static str,
+    quantization: Option<Quantization>,
     metadata: MetadataPlace,
 }
 
 impl<'a> Drawing<'a> {
     /// Opens the model that the flags or settings name.
     ///
-    /// A stored request decides about the arithmetic, without which its pixels would be others, and about nothing
-    /// that is a path.
+    /// A stored request decides about the arithmetic and the format of weights, without which its pixels would be
+    /// others, and about nothing that is a path.
     pub(crate) fn open(session: &'a Session, how: &'a How, stored: Option<&Metadata>) -> Result<Self> {
         let settings = &session.config.settings;
         let stored_dtype =
@@ -63,7 +64,13 @@ impl<'a> Drawing<'a> {
         };
         let vae_tiling =
             how.vae_tiling.or(settings.vae_tiling).map(|Tiling(tiling)| tiling).unwrap_or_default();
-        let options = OpenOptions { threads, precision, vae_tiling, ..OpenOptions::default() };
+        // Settings say how new pictures are drawn; a stored one without a format was drawn without.
+        let quantize = how.quantize.or_else(|| match stored {
+            Some(stored) => stored.quantize.as_deref().and_then(|q| Quantize::from_str(q, false).ok()),
+            None => settings.quantize,
+        });
+        let quantization = quantize.map(Quantize::quantization);
+        let options = OpenOptions { threads, precision, quantization, vae_tiling, ..OpenOptions::default() };
         let pipeline = Pipeline::open(&source, &options)?;
         let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
         let bf16 = match precision {
@@ -71,7 +78,7 @@ impl<'a> Drawing<'a> {
             Precision::F32 => false,
             Precision::Bf16 => true,
         };
-        Ok(Self { session, how, pipeline, dtype: if bf16 { "bf16" } else { "f32" }, metadata })
+        Ok(Self { session, how, pipeline, dtype: if bf16 { "bf16" } else { "f32" }, quantization, metadata })
     }
 
     pub(crate) fn model(&self) -> &ModelInfo {
@@ -142,6 +149,7 @@ impl<'a> Drawing<'a> {
         let started = self.how.image.first().and_then(|arg| arg.path.file_name());
         Metadata {
             dtype: Some(self.dtype.to_owned()),
+            quantize: self.quantization.map(|q| q.name().to_owned()),
             image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),
             ..Metadata::of(request, &self.model().name)
         }
@@ -162,6 +170,7 @@ impl<'a> Drawing<'a> {
         if terminal.level >= Level::Verbose {
             terminal.note(&format!("device: {}", self.pipeline.device().name()));
             terminal.note(&progress::table(&progress.taken));
+            formats(self.pipeline.layer_formats()).iter().for_each(|line| terminal.note(line));
         }
         terminal.note(&format!("done in {}", duration(seconds)));
         if !terminal.json() {
@@ -176,6 +185,18 @@ impl<'a> Drawing<'a> {
             "seconds": seconds, "stages": stages,
         }))
     }
+}
+
+/// How many layers got a smaller format, and each that did not.
+fn formats(layers: &[LayerFormat]) -> Vec<String> {
+    let (smaller, kept): (Vec<_>, Vec<_>) =
+        layers.iter().partition(|layer| matches!(layer.format, Format::Int8(_)));
+    let mut lines = Vec::new();
+    if !layers.is_empty() {
+        lines.push(format!("int8: {} of {} linear layers", smaller.len(), layers.len()));
+    }
+    lines.extend(kept.iter().map(|layer| format!("  {}: {}", layer.name, layer.format)));
+    lines
 }
 
 /// The picture to start from.

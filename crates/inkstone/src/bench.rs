@@ -14,7 +14,7 @@ mod tests;
 use inkstone_tensor::{DType, Device, cpu};
 
 use crate::pipeline::Precision;
-use crate::weights::RandomModel;
+use crate::weights::{Int8Rule, Loader, Quantization, RandomModel};
 use crate::{Result, memory};
 
 pub use case::{Case, Group, ParseCaseError};
@@ -29,6 +29,8 @@ pub struct Options {
     pub isa: Option<String>,
     /// The type of activations.
     pub precision: Precision,
+    /// The format that linear layers are brought into.
+    pub quantization: Option<Quantization>,
     /// Which time counts.
     pub clock: Clock,
     /// How much of the model stages and pictures have.
@@ -66,10 +68,30 @@ impl Bench {
         self.device.name()
     }
 
-    /// The type of activations: `bf16` or `f32`.
+    /// The type of operands: `bf16`, `f32` or `int8`.
     #[must_use]
     pub fn dtype(&self) -> String {
-        self.activations.to_string()
+        match self.options.quantization {
+            Some(quantization) => quantization.name().to_owned(),
+            None => self.activations.to_string(),
+        }
+    }
+
+    /// The type of operands for which the device's own rate is measured.
+    fn operands(&self) -> DType {
+        match self.options.quantization {
+            Some(Quantization::Int8) => DType::I8,
+            None => self.activations,
+        }
+    }
+
+    /// A loader of random weights, in the format that is measured.
+    fn loader(&self, component: &str) -> Loader<'static> {
+        let loader = Loader::random(component, &self.device, self.activations);
+        match self.options.quantization {
+            Some(Quantization::Int8) => loader.with_int8(Int8Rule::default()),
+            None => loader,
+        }
     }
 
     /// What the processor multiplies and adds on registers alone right now, on all threads, in G/s (two operations
@@ -95,7 +117,7 @@ impl Bench {
             _ => stages::prepare(case, self)?,
         };
         let products = case.products();
-        let (device, activations, clock) = (self.device.clone(), self.activations, self.options.clock);
-        Ok(Prepared { case, device, activations, clock, products, run })
+        let (device, clock) = (self.device.clone(), self.options.clock);
+        Ok(Prepared { case, device, dtype: self.dtype(), operands: self.operands(), clock, products, run })
     }
 }

@@ -23,7 +23,9 @@ use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
-use crate::weights::{Component, MODEL_INDEX, ModelFiles, ModelSource, ReadOptions, SCHEDULER};
+use crate::weights::{
+    Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, Quantization, ReadOptions, SCHEDULER,
+};
 use crate::{Error, Pixels, Request, Result, memory};
 
 use networks::Networks;
@@ -38,6 +40,8 @@ pub struct OpenOptions {
     pub threads: Option<usize>,
     /// The arithmetic.
     pub precision: Precision,
+    /// A smaller format that linear layers are brought into while they are loaded; `None` keeps them as stored.
+    pub quantization: Option<Quantization>,
     /// How the model's files are read.
     pub read: ReadOptions,
     /// How many bytes the run may take; `None` for what the machine has free.
@@ -162,7 +166,7 @@ impl Pipeline {
             info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native_side_px) },
             tokenizer: None,
             scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
-            networks: Networks::new(configs, device.clone(), activations),
+            networks: Networks::new(configs, device.clone(), activations, options.quantization),
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
             max_memory_bytes: options.max_memory_bytes,
@@ -182,6 +186,13 @@ impl Pipeline {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What became of the linear layers of the networks that were opened so far, where [`OpenOptions::quantization`]
+    /// asks for a smaller format.
+    #[must_use]
+    pub fn layer_formats(&self) -> &[LayerFormat] {
+        self.networks.formats()
     }
 
     /// Draws pictures. Requests that differ in prompt, seed and starting picture only are drawn together when

@@ -8,6 +8,7 @@ mod files;
 mod folder;
 mod gguf;
 mod identify;
+mod int8;
 mod json;
 pub mod loader;
 mod names;
@@ -19,6 +20,7 @@ mod source;
 mod tokenizer;
 
 pub use files::{MODEL_INDEX, ModelFiles, ModelSource, Parts, ReadOptions, SCHEDULER, Scan};
+pub use int8::{Format, Int8Rule, LayerFormat, Quantization};
 pub use loader::{Loader, Strictness};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};

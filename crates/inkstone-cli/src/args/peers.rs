@@ -10,8 +10,7 @@ pub(crate) fn cure(flag: &str) -> Option<&'static str> {
 
 const ONE_FOLDER: &str = "give the whole model as one folder: --model FOLDER";
 const NOT_YET_LORA: &str = "this version has no LoRA; the prompt alone decides";
-const NOT_YET_QUANTIZE: &str =
-    "this version draws with the weights as stored; --dtype chooses the arithmetic";
+const ONE_QUANTIZE: &str = "write --quantize int8, or leave it out to draw with the weights as stored";
 const NOT_YET_REFERENCES: &str = "this version starts from one picture: --image PATH=STRENGTH";
 const NOT_YET_CONTROL: &str =
     "this version has no control images; --image PATH=STRENGTH starts from a picture";
@@ -35,7 +34,7 @@ const INVERTED_STRENGTH: &str =
 const CURES: &[(&[&str], &str)] = &[
     (&["-s"], "other programs disagree on -s: write --seed N or --steps N"),
     (&["-n"], "other programs disagree on -n: write --negative-prompt TEXT or --count N"),
-    (&["-q", "--quantize", "--type", "--tensor-type-rules"], NOT_YET_QUANTIZE),
+    (&["--type", "--tensor-type-rules"], ONE_QUANTIZE),
     (
         &["-r", "--ref-image", "--reference-image", "--redux-image-paths", "--redux-image-strengths"],
         NOT_YET_REFERENCES,

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use inkstone::Precision;
 use inkstone::bench::{self, Case, Clock, Group, Measurement, Options, ParseCaseError};
-use inkstone::weights::RandomModel;
+use inkstone::weights::{Quantization, RandomModel};
 use serde_json::json;
 
 use super::Session;
@@ -26,16 +26,21 @@ pub(super) fn run(args: &args::Bench, session: &Session) -> Result<()> {
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let isas = instruction_sets(&args.isa);
     if args.what == [REQUESTS] {
-        let options = options(args, session, isas.into_iter().next().flatten(), dtypes(args, false)[0]);
+        let options = options(args, session, isas.into_iter().next().flatten(), arithmetics(args, false)[0]);
         return requests::serve(&bench::Bench::new(options)?, session);
     }
     let cases = cases(args)?;
     let mut seen = HashSet::new();
     for isa in isas {
-        for dtype in dtypes(args, true) {
-            let bench = bench::Bench::new(options(args, session, isa.clone(), dtype))?;
-            let explicit = args.dtype.is_some();
-            let wanted = |case: &Case| is_kernel(*case) || explicit || dtype == Precision::Auto;
+        for arithmetic in arithmetics(args, true) {
+            let bench = bench::Bench::new(options(args, session, isa.clone(), arithmetic))?;
+            let explicit = args.dtype.is_some() || args.quantize.is_some();
+            let (precision, quantization) = arithmetic;
+            // Of the kernels, only matrix products have weights of a smaller format.
+            let wanted = |case: &Case| match quantization {
+                Some(_) => explicit && !is_kernel(*case) || matches!(case, Case::Linear { .. }),
+                None => is_kernel(*case) || explicit || precision == Precision::Auto,
+            };
             let wanted: Vec<Case> = cases.iter().copied().filter(wanted).collect();
             if seen.insert(bench.device()) {
                 heading(&bench, session)?;
@@ -84,24 +89,38 @@ fn instruction_sets(isas: &[String]) -> Vec<Option<String>> {
     }
 }
 
-/// Types of activations to measure with; kernels are measured with each.
-fn dtypes(args: &args::Bench, all: bool) -> Vec<Precision> {
-    match args.dtype {
-        Some(Dtype::Bf16) => vec![Precision::Bf16],
-        Some(Dtype::F32) => vec![Precision::F32],
-        None if all => vec![Precision::Auto, Precision::Bf16, Precision::F32],
-        Some(Dtype::Auto) | None => vec![Precision::Auto],
+/// Type of activations, and format of weights.
+type Arithmetic = (Precision, Option<Quantization>);
+
+/// What to measure with; kernels are measured with each.
+fn arithmetics(args: &args::Bench, all: bool) -> Vec<Arithmetic> {
+    let quantization = args.quantize.map(args::Quantize::quantization);
+    let precision = match args.dtype {
+        Some(Dtype::Bf16) => Some(Precision::Bf16),
+        Some(Dtype::F32) => Some(Precision::F32),
+        Some(Dtype::Auto) => Some(Precision::Auto),
+        None => None,
+    };
+    if all && precision.is_none() && quantization.is_none() {
+        let stored = [Precision::Auto, Precision::Bf16, Precision::F32].map(|precision| (precision, None));
+        return stored.into_iter().chain([(Precision::Auto, Some(Quantization::Int8))]).collect();
     }
+    vec![(precision.unwrap_or_default(), quantization)]
 }
 
-fn options(args: &args::Bench, session: &Session, isa: Option<String>, precision: Precision) -> Options {
+fn options(
+    args: &args::Bench,
+    session: &Session,
+    isa: Option<String>,
+    (precision, quantization): Arithmetic,
+) -> Options {
     let threads = args.threads.or(session.config.settings.threads).map(|Threads(n)| n);
     let model = RandomModel { blocks: usize::from(args.blocks), layers: usize::from(args.layers) };
     let clock = match args.clock {
         args::Clock::Wall => Clock::Wall,
         args::Clock::Cpu => Clock::Processor,
     };
-    Options { threads, isa, precision, clock, model }
+    Options { threads, isa, precision, quantization, clock, model }
 }
 
 /// What the processor does on registers alone.

@@ -143,6 +143,22 @@ fn replay_gives_the_same_pixels() {
 }
 
 #[test]
+fn a_picture_in_int8_says_so_and_is_drawn_again_so() {
+    let dir = Dir::new();
+    let run = dir.run(["a red apple", "--steps", "3", "--seed", "1", "-q", "int8", "-v", "-o", "a.png"]);
+    assert!(run.stderr.contains("int8: ") && run.stderr.contains("  img_in: as stored"), "{run:#?}");
+    assert!(dir.ok(["info", "a.png"]).contains("quantize: \"int8\""));
+    dir.ok(["info", "--replay", "a.png", "-o", "b.png"]);
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("b.png")));
+    // Another one is drawn as stored, whatever the settings of today say.
+    dir.ok(["a red apple", "--steps", "3", "--seed", "1", "-o", "c.png"]);
+    assert!(!same_pixels(&dir.path("a.png"), &dir.path("c.png")));
+    dir.write("inkstone.toml", "quantize = \"int8\"\n");
+    dir.ok(["info", "--replay", "c.png", "-o", "d.png"]);
+    assert!(same_pixels(&dir.path("c.png"), &dir.path("d.png")));
+}
+
+#[test]
 fn a_replay_that_comes_out_otherwise_fails() {
     let dir = Dir::new();
     dir.ok(quick(&["a red apple", "-o", "a.png"]));
@@ -330,7 +346,7 @@ fn help_completions_and_manual() {
     }
     let help = dir.ok(["generate", "--help"]);
     assert!(help.contains("{seed} {n} {model} {date}"), "{help}");
-    for later in ["serve", "--lora", "--quantize", "--mask"] {
+    for later in ["serve", "--lora", "--mask"] {
         assert!(!help.contains(later), "{later} is in the help");
     }
     for shell in ["bash", "zsh", "fish"] {

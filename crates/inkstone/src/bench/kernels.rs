@@ -8,20 +8,19 @@ use crate::Result;
 use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
 use crate::nn::strips::Walk;
-use crate::weights::Loader;
 
 /// A run lasts this long at least: short operations are repeated.
 const SHORTEST_S: f64 = 0.05;
 
 pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Result<f64>>> {
     let (activations, clock) = (bench.activations, bench.options.clock);
-    let mut loader = Loader::random("kernel", &bench.device, activations);
+    let mut loader = bench.loader("kernel");
     let mut operand =
         |rows, cols| -> Result<Tensor> { Ok(ops::convert(&loader.tensor("x", &[rows, cols]), activations)?) };
     match case {
         Case::Linear { rows, n_in, n_out } => {
             let x = operand(rows, n_in)?;
-            let weight = loader.weight("w", n_out, n_in);
+            let weight = loader.layer_weight("w", n_out, n_in);
             loader.finish()?;
             repeated(clock, move || Ok(ops::linear(&x, &weight, None, Activation::None, activations)?))
         }

@@ -45,7 +45,9 @@ pub(super) fn peak_gflops(device: &Device, operands: DType, clock: Clock) -> Opt
 pub struct Prepared {
     pub(super) case: Case,
     pub(super) device: Device,
-    pub(super) activations: DType,
+    /// What its type is called.
+    pub(super) dtype: String,
+    pub(super) operands: DType,
     pub(super) clock: Clock,
     pub(super) products: Option<f64>,
     /// Runs it; returns its seconds.
@@ -72,7 +74,7 @@ pub struct Round {
 pub struct Measurement {
     /// The case's name.
     pub case: String,
-    /// Type of the activations.
+    /// Type of the operands.
     pub dtype: String,
     /// Instruction set and threads.
     pub device: String,
@@ -98,7 +100,7 @@ impl Prepared {
     /// # Errors
     /// What the case's own code gives: no memory.
     pub fn round(&mut self) -> Result<Round> {
-        let peak = || peak_gflops(&self.device, self.activations, self.clock).unwrap_or(0.0);
+        let peak = || peak_gflops(&self.device, self.operands, self.clock).unwrap_or(0.0);
         let before = peak();
         let seconds = (self.run)()?;
         Ok(Round { seconds, peak_gflops: f64::midpoint(before, peak()) })
@@ -123,7 +125,7 @@ impl Prepared {
         let median_s = median(&seconds).unwrap_or(f64::NAN);
         Measurement {
             case: self.case.to_string(),
-            dtype: self.activations.to_string(),
+            dtype: self.dtype.clone(),
             device: self.device.name(),
             seconds: median_s,
             seconds_min: seconds.first().copied().unwrap_or(f64::NAN),

@@ -61,17 +61,13 @@ fn random(bench: &Bench, rows: usize, cols: usize, dtype: DType) -> Result<Tenso
     Ok(ops::convert(&loader.tensor("x", &[rows, cols]), dtype)?)
 }
 
-fn loader(bench: &Bench, component: &str) -> Loader {
-    Loader::random(component, &bench.device, bench.activations)
-}
-
 fn layer(bench: &Bench, tokens: usize) -> Result<Run> {
     let clock = bench.options.clock;
     let layers = bench.options.model.layers;
     let mut config = bench.options.model.text_encoder()?;
     let mut load = |num_layers: usize| -> Result<TextEncoder> {
         config.num_layers = num_layers;
-        let mut loader = loader(bench, "text encoder");
+        let mut loader = bench.loader("text encoder");
         let encoder = TextEncoder::load(&config, &mut loader)?;
         loader.finish()?;
         Ok(encoder)
@@ -89,7 +85,7 @@ fn layer(bench: &Bench, tokens: usize) -> Result<Run> {
 fn transformer(bench: &Bench, blocks: usize) -> Result<Transformer> {
     let mut config = bench.options.model.transformer()?;
     config.num_layers = blocks;
-    let mut loader = loader(bench, "transformer");
+    let mut loader = bench.loader("transformer");
     let transformer = Transformer::load(&config, &mut loader)?;
     loader.finish()?;
     Ok(transformer)
@@ -137,7 +133,7 @@ fn modulations(bench: &Bench, steps: usize) -> Result<Run> {
 fn decode(bench: &Bench, side_px: usize, strip_px: Option<usize>) -> Result<Run> {
     let clock = bench.options.clock;
     let config = bench.options.model.vae()?;
-    let mut loader = loader(bench, "VAE");
+    let mut loader = bench.loader("VAE");
     let vae = Vae::load(&config, &mut loader)?;
     loader.finish()?;
     let side = side_px / config.scale_factor();
@@ -151,6 +147,7 @@ fn picture(bench: &Bench, side_px: usize) -> Result<Run> {
     let options = OpenOptions {
         threads: bench.options.threads,
         precision: bench.options.precision,
+        quantization: bench.options.quantization,
         ..OpenOptions::default()
     };
     let mut pipeline = Pipeline::open(&ModelSource::Random(bench.options.model), &options)?;

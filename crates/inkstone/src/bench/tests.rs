@@ -2,7 +2,14 @@ use super::*;
 
 fn options() -> Options {
     let model = RandomModel { blocks: 1, layers: 1 };
-    Options { threads: Some(1), isa: None, precision: Precision::F32, clock: Clock::Wall, model }
+    Options {
+        threads: Some(1),
+        isa: None,
+        precision: Precision::F32,
+        quantization: None,
+        clock: Clock::Wall,
+        model,
+    }
 }
 
 #[test]
@@ -47,6 +54,14 @@ fn a_small_case_is_measured() {
     assert!(measured.seconds > 0.0 && measured.seconds_min <= measured.seconds);
     let gflops = 2e-9 * 8.0 * 64.0 * 32.0 / measured.seconds;
     assert!((measured.gflops.unwrap() / gflops - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn a_case_with_quantized_weights_has_their_type() {
+    let quantization = Some(Quantization::Int8);
+    let bench = Bench::new(Options { quantization, ..options() }).unwrap();
+    let measured = bench.prepare(Case::Linear { rows: 8, n_in: 64, n_out: 32 }).unwrap().measure(1).unwrap();
+    assert_eq!(measured.dtype, "int8");
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub struct Metadata {
     /// What the picture shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
+    /// The smaller format that weights were brought into: `int8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<String>,
     /// Seed of the noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -77,6 +80,7 @@ impl Metadata {
             model: Some(model.to_owned()),
             negative_prompt: request.negative_prompt.clone(),
             prompt: Some(request.prompt.clone()),
+            quantize: None,
             seed: Some(request.seed),
             steps: Some(request.steps),
             strength: request.init.as_ref().map(|init| init.strength),

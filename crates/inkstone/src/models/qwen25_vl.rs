@@ -65,7 +65,7 @@ impl TextEncoder {
         loader.pages(); // of what came before the layers
         let layer = |i| {
             let layer = Layer::load(loader, &format!("{prefix}.layers.{i}"), config);
-            (layer, loader.pages())
+            (layer, loader.end_layer())
         };
         let (layers, pages) = (0..config.num_layers).map(layer).unzip();
         Ok(Self {

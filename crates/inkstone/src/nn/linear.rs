@@ -24,7 +24,7 @@ impl Linear {
 
     /// `NAME.weight [n_out, n_in]` alone.
     pub fn load_without_bias(loader: &mut Loader, name: &str, n_in: usize, n_out: usize) -> Self {
-        let weight = loader.weight(&format!("{name}.weight"), n_out, n_in);
+        let weight = loader.layer_weight(name, n_out, n_in);
         Self { weight, bias: None, activations: loader.activations() }
     }
 

@@ -7,7 +7,7 @@ use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::Stage;
-use crate::weights::{Component, Loader, ModelFiles};
+use crate::weights::{Component, Int8Rule, LayerFormat, Loader, ModelFiles, Quantization};
 use crate::{Error, Result};
 
 /// Their sizes.
@@ -53,14 +53,37 @@ pub(super) struct Networks {
     pub(super) configs: Configs,
     pub(super) device: Device,
     pub(super) activations: DType,
+    quantization: Option<Quantization>,
+    /// What became of the layers of networks that were brought into a smaller format.
+    formats: Vec<LayerFormat>,
     encoder: Option<TextEncoder>,
     transformer: Option<Transformer>,
     vae: Option<Vae>,
 }
 
 impl Networks {
-    pub(super) fn new(configs: Configs, device: Device, activations: DType) -> Self {
-        Self { configs, device, activations, encoder: None, transformer: None, vae: None }
+    pub(super) fn new(
+        configs: Configs,
+        device: Device,
+        activations: DType,
+        quantization: Option<Quantization>,
+    ) -> Self {
+        let formats = Vec::new();
+        Self {
+            configs,
+            device,
+            activations,
+            quantization,
+            formats,
+            encoder: None,
+            transformer: None,
+            vae: None,
+        }
+    }
+
+    /// What became of the linear layers of the networks that were opened, if they were to be quantized.
+    pub(super) fn formats(&self) -> &[LayerFormat] {
+        &self.formats
     }
 
     /// Opens what is not open yet of what a drawing needs, so that a damaged file is found before any work is done.
@@ -74,32 +97,68 @@ impl Networks {
         if closed.is_empty() {
             return Ok(());
         }
-        run.stage(Stage::Load, closed.len(), |run| {
-            for (i, component) in closed.into_iter().enumerate() {
+        let total = closed.iter().map(|component| self.parts(*component)).sum();
+        run.stage(Stage::Load, total, |run| {
+            let mut done = 0;
+            let mut advance = || {
+                run.context.check_cancelled()?;
+                done += 1;
+                run.observer.advance(Stage::Load, done);
+                Ok(())
+            };
+            for component in closed {
                 match component {
-                    Component::TextEncoder => drop(self.encoder(files)?),
-                    Component::Transformer => drop(self.transformer(files)?),
+                    Component::TextEncoder => drop(self.load_encoder(files, &mut advance)?),
+                    Component::Transformer => drop(self.load_transformer(files, &mut advance)?),
                     Component::Vae => drop(self.vae(files)?),
                 }
-                run.observer.advance(Stage::Load, i + 1);
+                advance()?;
             }
             Ok(())
         })
     }
 
+    /// Parts of a component's loading: its layers, and the rest.
+    fn parts(&self, component: Component) -> usize {
+        1 + match component {
+            Component::TextEncoder => self.configs.encoder.num_layers,
+            Component::Transformer => self.configs.transformer.num_layers,
+            Component::Vae => 0,
+        }
+    }
+
     pub(super) fn encoder(&mut self, files: &ModelFiles) -> Result<&TextEncoder> {
-        let loader = || files.loader(Component::TextEncoder, &self.device, self.activations);
-        opened(&mut self.encoder, loader, |l| TextEncoder::load(&self.configs.encoder, l))
+        self.load_encoder(files, || Ok(()))
     }
 
     pub(super) fn transformer(&mut self, files: &ModelFiles) -> Result<&Transformer> {
+        self.load_transformer(files, || Ok(()))
+    }
+
+    fn load_encoder(
+        &mut self,
+        files: &ModelFiles,
+        on_layer: impl FnMut() -> Result<()>,
+    ) -> Result<&TextEncoder> {
+        let loader = || files.loader(Component::TextEncoder, &self.device, self.activations);
+        let loader = || Ok(quantizing(loader()?, self.quantization).on_layer(on_layer));
+        opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(&self.configs.encoder, l))
+    }
+
+    fn load_transformer(
+        &mut self,
+        files: &ModelFiles,
+        on_layer: impl FnMut() -> Result<()>,
+    ) -> Result<&Transformer> {
         let loader = || files.loader(Component::Transformer, &self.device, self.activations);
-        opened(&mut self.transformer, loader, |l| Transformer::load(&self.configs.transformer, l))
+        let loader = || Ok(quantizing(loader()?, self.quantization).on_layer(on_layer));
+        let config = &self.configs.transformer;
+        opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))
     }
 
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
         let loader = || files.loader(Component::Vae, &self.device, self.activations);
-        opened(&mut self.vae, loader, |l| Vae::load(&self.configs.vae, l))
+        opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
     }
 
     /// Lets the text encoder go; it is opened again when a new prompt comes.
@@ -122,18 +181,31 @@ impl Networks {
     }
 }
 
+/// The loader, told to quantize.
+fn quantizing(loader: Loader<'_>, quantization: Option<Quantization>) -> Loader<'_> {
+    match quantization {
+        Some(Quantization::Int8) => loader.with_int8(Int8Rule::default()),
+        None => loader,
+    }
+}
+
 /// The network, opened if it is not.
-fn opened<N>(
-    network: &mut Option<N>,
-    loader: impl FnOnce() -> Result<Loader>,
+fn opened<'n, 'l, N>(
+    network: &'n mut Option<N>,
+    formats: &mut Vec<LayerFormat>,
+    loader: impl FnOnce() -> Result<Loader<'l>>,
     load: impl FnOnce(&mut Loader) -> Result<N>,
-) -> Result<&N> {
+) -> Result<&'n N> {
     let opened = match network.take() {
         Some(open) => open,
         None => {
             let mut loader = loader()?;
             let loaded = load(&mut loader)?;
+            let new = loader.formats().to_vec();
             loader.finish()?;
+            // A network that was let go and comes back tells the same again.
+            formats.retain(|old| new.iter().all(|new| new.name != old.name));
+            formats.extend(new);
             loaded
         }
     };

@@ -219,7 +219,12 @@ impl ModelFiles {
     /// # Errors
     /// Files that are missing, unsound, of another format or outside of the folder; with [`Scan::NotFinite`]
     /// [`Error::WeightsNotFinite`].
-    pub fn loader(&self, component: Component, device: &Device, activations: DType) -> Result<Loader> {
+    pub fn loader(
+        &self,
+        component: Component,
+        device: &Device,
+        activations: DType,
+    ) -> Result<Loader<'static>> {
         if self.random.is_some() {
             return Ok(Loader::random(component.name(), device, activations));
         }

@@ -3,10 +3,12 @@
 mod packed;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use inkstone_tensor::{DType, Device, MappedFile, Pages, Quantized, Shape, Storage, Tensor, Weight, ops};
 
+use super::int8::{Int8Rule, LayerFormat};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
@@ -21,12 +23,21 @@ pub enum Strictness {
     RefuseExtra,
 }
 
+/// Called behind each layer.
+struct OnLayer<'a>(Box<dyn FnMut() -> Result<()> + 'a>);
+
+impl fmt::Debug for OnLayer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnLayer")
+    }
+}
+
 /// The tensors of one component (transformer, text encoder, VAE), to be taken by name.
 ///
 /// A missing or misshapen tensor is noted and replaced by an empty one, so that [`Loader::finish`] can name all of
 /// them in one error.
 #[derive(Debug)]
-pub struct Loader {
+pub struct Loader<'a> {
     component: String,
     device: Device,
     /// The type in which activations travel between layers: f32, or bf16 with f32 sums.
@@ -41,11 +52,15 @@ pub struct Loader {
     /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
     mappings: Vec<Arc<MappedFile>>,
     strictness: Strictness,
+    /// Brings linear layers into 8 bits.
+    int8: Option<Int8Rule>,
+    formats: Vec<LayerFormat>,
+    on_layer: Option<OnLayer<'a>>,
     report: TensorReport,
     failure: Option<Error>,
 }
 
-impl Loader {
+impl<'a> Loader<'a> {
     /// A loader over tensors that are already there; component is its name in messages.
     #[must_use]
     pub fn new(
@@ -65,6 +80,9 @@ impl Loader {
             pages: Pages::default(),
             mappings: Vec::new(),
             strictness: Strictness::default(),
+            int8: None,
+            formats: Vec::new(),
+            on_layer: None,
             report: TensorReport::default(),
             failure: None,
         }
@@ -107,6 +125,20 @@ impl Loader {
         self
     }
 
+    /// Brings the weights of linear layers into 8 bits where the rule allows it.
+    #[must_use]
+    pub fn with_int8(mut self, rule: Int8Rule) -> Self {
+        self.int8 = Some(rule);
+        self
+    }
+
+    /// Calls `hook` behind each layer; its error ends the loading.
+    #[must_use]
+    pub fn on_layer(mut self, hook: impl FnMut() -> Result<()> + 'a) -> Self {
+        self.on_layer = Some(OnLayer(Box::new(hook)));
+        self
+    }
+
     /// The device that holds the tensors.
     #[must_use]
     pub fn device(&self) -> &Device {
@@ -128,6 +160,39 @@ impl Loader {
             }
             None => Weight::Dense(self.tensor(name, &[n_out, n_in])),
         }
+    }
+
+    /// The matrix of the linear layer `name`, `NAME.weight [n_out, n_in]`, as stored or in 8 bits.
+    pub fn layer_weight(&mut self, name: &str, n_out: usize, n_in: usize) -> Weight {
+        let before = self.pages.clone();
+        let weight = self.weight(&format!("{name}.weight"), n_out, n_in);
+        let (Some(rule), Weight::Dense(stored)) = (self.int8, &weight) else { return weight };
+        if self.failure.is_some() || stored.shape().count() == 0 {
+            return weight;
+        }
+        match rule.apply(name, stored) {
+            Ok((weight, format)) => {
+                self.formats.push(LayerFormat { name: name.to_owned(), format });
+                if matches!(weight, Weight::Int8(_)) {
+                    // What lies in the file is not read again.
+                    let mut own = Pages::default();
+                    own.add(stored);
+                    own.release();
+                    self.pages = before;
+                }
+                weight
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                weight
+            }
+        }
+    }
+
+    /// What became of the linear layers, in the order of their loading, if any were to be brought into 8 bits.
+    #[must_use]
+    pub fn formats(&self) -> &[LayerFormat] {
+        &self.formats
     }
 
     /// A vector, as f32.
@@ -184,6 +249,16 @@ impl Loader {
     /// The pages of the tensors that were taken since the last call: those of a layer, if it is asked behind each.
     pub fn pages(&mut self) -> Pages {
         std::mem::take(&mut self.pages).merged()
+    }
+
+    /// Ends a layer; returns its pages.
+    pub fn end_layer(&mut self) -> Pages {
+        if let Some(OnLayer(hook)) = &mut self.on_layer
+            && self.failure.is_none()
+        {
+            self.failure = hook().err();
+        }
+        self.pages()
     }
 
     /// Whether the files have a tensor of this name that was not taken yet.

@@ -85,7 +85,7 @@ pub(crate) fn open(path: &Path) -> Result<ModelFiles, Error> {
     ModelFiles::open(&ModelSource::Folder(path.to_owned()), ReadOptions::default())
 }
 
-pub(crate) fn transformer(files: &ModelFiles) -> Loader {
+pub(crate) fn transformer(files: &ModelFiles) -> Loader<'static> {
     files.loader(Component::Transformer, &device(), DType::F32).unwrap()
 }
 

@@ -50,7 +50,7 @@ const TEXT: u32 = 8;
 const LIST: u32 = 9;
 
 /// Opens a transformer with these bytes as its weights.
-fn read(bytes: &[u8]) -> Result<Loader, Error> {
+fn read(bytes: &[u8]) -> Result<Loader<'static>, Error> {
     // One folder a thread: tests run side by side.
     let dir = Dir::model(&format!("gguf-{:?}", std::thread::current().id()));
     fs::remove_file(dir.0.join(WEIGHTS)).unwrap();

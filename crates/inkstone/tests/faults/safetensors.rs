@@ -152,7 +152,7 @@ fn row_07_offsets_outside_the_file() {
     assert_eq!(problem(&file(&header, 4)), want);
 }
 
-fn loader(header: &str, data_bytes: usize) -> Loader {
+fn loader(header: &str, data_bytes: usize) -> Loader<'static> {
     let file = read(&file(header, data_bytes)).unwrap();
     Loader::new("transformer", &device(), DType::F32, file.tensors).with_foreign(file.foreign)
 }

@@ -102,7 +102,7 @@ fn eight_bit_floats_decode_to_the_references_values() {
 }
 
 /// The loader of a component of the tiny model whose weights come from another file.
-fn loader(component: Component, weights: PathBuf) -> Loader {
+fn loader(component: Component, weights: PathBuf) -> Loader<'static> {
     let mut parts = Parts::default();
     match component {
         Component::Transformer => parts.transformer = Some(weights),

@@ -33,7 +33,7 @@ pub(crate) fn device(threads: usize) -> Device {
 }
 
 /// The tensors of a component of a model folder; a tensor that the model does not take is an error.
-pub(crate) fn loader(file: &str, device: &Device, activations: DType) -> Loader {
+pub(crate) fn loader(file: &str, device: &Device, activations: DType) -> Loader<'static> {
     let file = SafeTensors::open(&path(file), device, Residence::Mapped).unwrap();
     Loader::new("golden", device, activations, file.tensors).with_strictness(Strictness::RefuseExtra)
 }

@@ -108,7 +108,7 @@ impl Block {
             img_mod,
             txt_mod,
             modulation_pages,
-            pages: loader.pages(),
+            pages: loader.end_layer(),
             img,
             txt,
             heads,

@@ -18,7 +18,7 @@ const UNUSED: [&str; 3] = ["scale_input", "input_scale", "comfy_quant"];
 /// A tensor that says that a file is of 8-bit floats.
 pub(super) const MARKER: &str = "scaled_fp8";
 
-impl Loader {
+impl Loader<'_> {
     /// The weight of this name if it is quantized: from a format of blocks, or together from its parts. What does not
     /// fit is noted, as for plain tensors.
     pub(super) fn quantized(&mut self, name: &str, n_out: usize, n_in: usize) -> Option<Weight> {

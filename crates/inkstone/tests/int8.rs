@@ -1,0 +1,10 @@
+//! What products of bytes may cost: gates on blocks with outlier channels and on whole pictures.
+
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
+
+#[path = "int8/blocks.rs"]
+mod blocks;
+#[path = "int8/pictures.rs"]
+mod pictures;
+#[path = "int8/similarity.rs"]
+mod similarity;

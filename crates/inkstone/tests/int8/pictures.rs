@@ -1,0 +1,60 @@
+//! Pictures of the embedded model.
+
+use inkstone::progress::{CancelToken, Silent};
+use inkstone::weights::{Format, ModelSource, Quantization};
+use inkstone::{OpenOptions, Pipeline, Pixels, Precision, Request};
+
+use crate::similarity::{psnr_db, ssim};
+
+/// What a picture may differ from the one in f32.
+const LEAST_PSNR_DB: f64 = 30.0;
+const LEAST_SSIM: f64 = 0.97;
+
+const PROMPTS: [&str; 6] = [
+    "a red apple",
+    "a blue cup on a yellow background",
+    "a green tree",
+    "a cat",
+    "an orange fish",
+    "a house",
+];
+
+fn open(quantization: Option<Quantization>) -> Pipeline {
+    let options =
+        OpenOptions { threads: Some(2), precision: Precision::F32, quantization, ..OpenOptions::default() };
+    Pipeline::open(&ModelSource::Embedded, &options).unwrap()
+}
+
+fn draw(pipeline: &mut Pipeline) -> Vec<Pixels> {
+    let defaults = pipeline.model().defaults.clone();
+    let request = |(seed, prompt): (u64, &&str)| Request {
+        prompt: (*prompt).to_owned(),
+        negative_prompt: Some(defaults.negative_prompt.clone()),
+        width_px: defaults.width_px,
+        height_px: defaults.height_px,
+        steps: defaults.steps,
+        seed,
+        true_cfg_scale: defaults.true_cfg_scale,
+        init: None,
+    };
+    let requests: Vec<Request> = (1..).zip(&PROMPTS).map(request).collect();
+    let pictures = pipeline.draw(&requests, &CancelToken::default(), &mut Silent).unwrap();
+    pictures.into_iter().map(|picture| picture.pixels).collect()
+}
+
+#[test]
+fn pictures_in_int8_are_those_in_f32() {
+    let want = draw(&mut open(None));
+    let mut int8 = open(Some(Quantization::Int8));
+    let got = draw(&mut int8);
+    let formats = int8.layer_formats();
+    let in_bytes = formats.iter().filter(|f| matches!(f.format, Format::Int8(_))).count();
+    assert!(in_bytes * 2 > formats.len(), "{in_bytes} of {} layers: {formats:?}", formats.len());
+    let alike: Vec<(f64, f64)> = got.iter().zip(&want).map(|(g, w)| (psnr_db(g, w), ssim(g, w))).collect();
+    for (prompt, (psnr, ssim)) in PROMPTS.iter().zip(&alike) {
+        assert!(
+            *psnr >= LEAST_PSNR_DB && *ssim >= LEAST_SSIM,
+            "{prompt}: {psnr:.1} dB, SSIM {ssim:.4}; {alike:?}"
+        );
+    }
+}
