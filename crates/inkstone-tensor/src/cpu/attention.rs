@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::Cpu;
+use super::operand::Ahead;
 use super::panel::{Words, words_of};
 use super::rows::{Matrix, MatrixMut, Row, RowMut};
 use super::scratch;
@@ -203,7 +204,14 @@ impl Flash<'_> {
             let (to, behind) = to.split_at_mut(self.head_dim * self.work.size_bytes());
             behind.fill(0);
             // SAFETY: both rows have `head_dim` elements.
-            unsafe { (self.table.rows.convert)(self.head(of, *place, head), RowMut::new(to, self.work)) }
+            unsafe {
+                let ahead = Ahead::of(&of[place.stream]);
+                (self.table.rows.convert_ahead)(
+                    self.head(of, *place, head),
+                    ahead,
+                    RowMut::new(to, self.work),
+                );
+            }
         }
     }
 

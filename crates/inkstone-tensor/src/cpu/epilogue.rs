@@ -4,14 +4,34 @@ use super::activation;
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::rows::{Row, RowMut};
+use crate::DType::{Bf16, F32};
 use crate::ops::Activation;
 
 /// `activation(sums + bias)`
 ///
 /// # Safety
-/// The processor has what `L` needs; all rows are at least as long as `to`.
+/// The processor has what `L` needs; all rows are at least as long as `to`; sums are f32.
 #[inline(always)]
 pub(super) unsafe fn store_row<L: Lanes>(
+    sums: Row<'_>,
+    bias: Option<Row<'_>>,
+    activation: Activation,
+    to: RowMut<'_>,
+) {
+    let sums = sums.known_as(F32);
+    // SAFETY: the caller's promise. A loop for what nearly all outputs are: nothing else hides the choices behind.
+    unsafe {
+        match (bias, activation, to.dtype()) {
+            (Some(bias), Activation::None, Bf16) if bias.dtype() == F32 => {
+                store_as::<L>(sums, Some(bias.known_as(F32)), Activation::None, to.known_as(Bf16));
+            }
+            _ => store_as::<L>(sums, bias, activation, to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store_as<L: Lanes>(
     sums: Row<'_>,
     bias: Option<Row<'_>>,
     activation: Activation,

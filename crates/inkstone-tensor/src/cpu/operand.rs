@@ -59,7 +59,7 @@ impl<'a> Activations<'a> {
         for (r, row) in rows.zip(scratch.chunks_exact_mut(stride_bytes)) {
             let (row, behind) = row.split_at_mut(ks.len() * self.work.size_bytes());
             behind.fill(0);
-            let ahead = Ahead { bytes: ROWS_AHEAD * self.matrix.stride_bytes() };
+            let ahead = Ahead::of(&self.matrix);
             // SAFETY: both rows have `ks.len()` elements.
             unsafe {
                 (table.rows.convert_ahead)(
@@ -77,6 +77,13 @@ impl<'a> Activations<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     bytes: usize,
+}
+
+impl Ahead {
+    /// In a matrix whose rows are gone through one by one.
+    pub(super) fn of(matrix: &Matrix<'_>) -> Self {
+        Self { bytes: ROWS_AHEAD * matrix.stride_bytes() }
+    }
 }
 
 /// Converts a row and asks for a later one.

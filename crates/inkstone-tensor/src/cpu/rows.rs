@@ -113,6 +113,17 @@ impl<'a> RowMut<'a> {
         self.dtype
     }
 
+    /// Takes the elements of a row of the same type.
+    ///
+    /// # Safety
+    /// The row is as long as this one, and of its type.
+    #[inline(always)]
+    pub(super) unsafe fn copy(self, x: Row<'_>) {
+        debug_assert!(x.dtype == self.dtype && x.len == self.len);
+        // SAFETY: the caller's promise; `self` is borrowed mutably, so they do not overlap.
+        unsafe { self.start.copy_from_nonoverlapping(x.start, self.len * self.dtype.size_bytes()) }
+    }
+
     /// As [`Row::known_as`].
     #[inline(always)]
     pub(super) fn known_as(self, dtype: DType) -> Self {
