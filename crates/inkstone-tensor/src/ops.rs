@@ -14,12 +14,14 @@ mod quantize;
 mod row;
 
 pub use affine::{AffineParts, FittedMatrix, QuantizeAffine, quantize_affine};
-pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scaled_add, silu_mul};
+pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scale, scaled_add, silu_mul};
 pub use image::{
     ChannelNorm, Conv2d, ConvWeight, Into, Padding, Window, channel_norm, conv2d, conv2d_add,
     upsample_nearest,
 };
-pub use matrix::{Attention, Epilogue, Linear, Mask, Qkv, attention, linear, linear_add};
+pub use matrix::{
+    Attention, Epilogue, Linear, Mask, Qkv, Term, attention, linear, linear_add, linear_add_with, linear_with,
+};
 pub use quantize::{Int8Rows, QuantizeInt8, RoundedWeight, quantize_int8};
 pub use row::{
     LayerNorm, RmsNorm, Rope, RopeLayout, RopeNorm, concat_rows, embedding, layer_norm, rms_norm, rope_norm,

@@ -75,7 +75,8 @@ fn pointwise(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
         Into::Store => Epilogue::Store(Activation::None),
         Into::Add => Epilogue::AddTo(None),
     };
-    let linear = Linear { x: args.x, weight: &args.weight.matrix, bias: Some(args.bias), epilogue };
+    let linear =
+        Linear { x: args.x, weight: &args.weight.matrix, bias: Some(args.bias), terms: &[], epilogue };
     super::gemm::linear(cpu, &linear, out);
 }
 

@@ -77,6 +77,7 @@ impl Backend for Counting {
     fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) {
         read_weight(args.weight);
         args.bias.into_iter().for_each(read);
+        args.terms.iter().for_each(|term| read_weight(term.weight));
         let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
         self.ledger.add(Products { linear: product([rows, cols, k]), ..Products::default() });
         if matches!(args.weight, Weight::Int8(_)) {
@@ -86,7 +87,9 @@ impl Backend for Counting {
         let (high, wide) = (rows.min(gemm::BLOCK_ROWS) + tile.rows(), cols.min(gemm::BLOCK_COLS) + tile.cols);
         let words = gemm::BLOCK_WORDS.min(k);
         // Sums, a copy of the activations, a panel and the rows it is made of.
-        self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words));
+        let rank = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
+        let term = if rank > 0 { high * (rank + 16) + 2 * tile.cols * rank } else { 0 };
+        self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words + term));
     }
 
     fn attention(&self, args: &Attention<'_>, _out: &mut [Tensor]) {

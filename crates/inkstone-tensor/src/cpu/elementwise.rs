@@ -15,7 +15,9 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
     let to = MatrixMut::of(out);
     let (rows, cols) = (to.rows(), to.cols());
     match *args {
-        Elementwise::Convert(x) | Elementwise::Activate(x, _) => assert_cols(cols, &[x.cols()]),
+        Elementwise::Convert(x) | Elementwise::Activate(x, _) | Elementwise::Scale(x, _) => {
+            assert_cols(cols, &[x.cols()])
+        }
         Elementwise::AddScaled { b, .. } => assert_cols(cols, &[b.cols()]),
         Elementwise::Add(a, b)
         | Elementwise::SiluMul { gate: a, up: b }
@@ -29,6 +31,7 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
             match *args {
                 Elementwise::Convert(x) => (kernels.convert)(row(x), to),
                 Elementwise::Activate(x, activation) => (kernels.activate)(row(x), activation, to),
+                Elementwise::Scale(x, factor) => (kernels.scale_to)(row(x), factor, to),
                 Elementwise::Add(a, b) => (kernels.add)(row(a), row(b), to),
                 Elementwise::SiluMul { gate, up } => (kernels.silu_mul)(row(gate), row(up), to),
                 Elementwise::AddScaled { b, factor } => (kernels.add_scaled)(row(b), factor, to),

@@ -13,7 +13,7 @@ use super::rows::{Matrix, MatrixMut, Row};
 use super::scratch;
 use super::table::Table;
 use super::tile::{Lines, Panel, Sums, Tile};
-use crate::ops::{Epilogue, Linear};
+use crate::ops::{Epilogue, Linear, Term};
 use crate::{DType, Tensor, Weight};
 
 /// 32-bit words of k in a block: a panel of it fits the L1 cache beside the rows of A.
@@ -136,9 +136,9 @@ impl Product<'_> {
     }
 }
 
-/// The sums of a block of the output.
+/// The sums of a block of the output. Their rows have room for the columns of any tile.
 pub(super) struct Finished<'a> {
-    pub(super) sums: &'a [f32],
+    pub(super) sums: &'a mut [f32],
     /// Distance between rows of the sums.
     pub(super) stride: usize,
     pub(super) rows: Range<usize>,
@@ -146,11 +146,12 @@ pub(super) struct Finished<'a> {
 }
 
 impl Finished<'_> {
-    /// Takes the sums through the epilogue.
+    /// Adds the further products, and takes the sums through the epilogue.
     ///
     /// # Safety
     /// No other job writes this part of the output.
-    pub(super) unsafe fn store(self, table: &Table, args: &Linear<'_>, out: &MatrixMut<'_>) {
+    pub(super) unsafe fn store(mut self, table: &'static Table, args: &Linear<'_>, out: &MatrixMut<'_>) {
+        args.terms.iter().for_each(|term| self.add(table, term));
         let cols = self.cols;
         let bias = args.bias.map(|bias| Matrix::of(bias).part(0, cols.clone()));
         let kernels = &table.rows;
@@ -168,5 +169,28 @@ impl Finished<'_> {
                 }
             }
         }
+    }
+
+    /// Adds a product to the sums. Its k is a rank, small enough to be one block.
+    fn add(&mut self, table: &'static Table, term: &Term<'_>) {
+        let (tile, work) = table.tile(term.x.dtype());
+        let (k, words) = (term.x.cols(), words_of(term.x.cols(), work));
+        let x = Activations::of(Matrix::of(term.x), work);
+        let weight = Source::of(term.weight, work, term.x.dtype());
+        let sizes = [
+            x.scratch_bytes(self.rows.len(), words),
+            tile.panel_bytes(words),
+            weight.scratch_bytes(tile, words),
+        ];
+        // Within the layer's own call: a rank takes so little that a buffer of its own costs nothing.
+        scratch::with(sizes, |[operand, panel, decoding]| {
+            let a = x.block(table, self.rows.clone(), 0..k, operand);
+            for j in self.cols.clone().step_by(tile.cols) {
+                let outs = j..self.cols.end.min(j + tile.cols);
+                weight.decode(table, tile, outs, 0..k, decoding, panel);
+                let sums = &mut self.sums[j - self.cols.start..];
+                tile.run(self.rows.len(), a, Panel::of(panel), sums, self.stride, Sums::GoOn);
+            }
+        });
     }
 }

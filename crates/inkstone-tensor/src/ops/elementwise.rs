@@ -11,6 +11,8 @@ pub enum Elementwise<'a> {
     Convert(&'a Tensor),
     /// A function of the value.
     Activate(&'a Tensor, Activation),
+    /// `factor * x`
+    Scale(&'a Tensor, f32),
     /// `a + b`
     Add(&'a Tensor, &'a Tensor),
     /// `silu(gate) * up`
@@ -72,6 +74,15 @@ pub fn convert(x: &Tensor, out: DType) -> Result<Tensor> {
 pub fn activate(x: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
     check::activation("activate", "x", x)?;
     run("activate", x, &Elementwise::Activate(x, activation), out)
+}
+
+/// `factor * x`.
+///
+/// # Errors
+/// `x` is not f32 or bf16, no memory.
+pub fn scale(x: &Tensor, factor: f32, out: DType) -> Result<Tensor> {
+    check::activation("scale", "x", x)?;
+    run("scale", x, &Elementwise::Scale(x, factor), out)
 }
 
 /// `a + b`.

@@ -15,8 +15,19 @@ pub struct Linear<'a> {
     pub weight: &'a Weight,
     /// A vector of `n_out`.
     pub bias: Option<&'a Tensor>,
+    /// Products that are added to this one, in order.
+    pub terms: &'a [Term<'a>],
     /// What happens to the sum.
     pub epilogue: Epilogue<'a>,
+}
+
+/// A further product `x W^T` in the sum of a linear layer: the second half of a low-rank path around its weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Term<'a> {
+    /// `[rows, rank]`, of the type of the layer's input.
+    pub x: &'a Tensor,
+    /// `[n_out, rank]`
+    pub weight: &'a Weight,
 }
 
 /// What a matrix product does with its sum before it stores it.
@@ -42,7 +53,25 @@ pub fn linear(
     activation: Activation,
     out: DType,
 ) -> Result<Tensor> {
-    let args = Linear { x, weight, bias, epilogue: Epilogue::Store(activation) };
+    linear_with(x, weight, bias, &[], activation, out)
+}
+
+/// A linear layer with further products: `activation(x W^T + terms + bias)`.
+///
+/// # Shapes
+/// As [`linear`] and [`Term`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_with(
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    terms: &[Term<'_>],
+    activation: Activation,
+    out: DType,
+) -> Result<Tensor> {
+    let args = Linear { x, weight, bias, terms, epilogue: Epilogue::Store(activation) };
     check_linear(&args)?;
     check::out_dtype("linear", out)?;
     let mut result = Tensor::empty(x.device(), out, Shape::matrix(x.rows(), weight.n_out()))?;
@@ -64,8 +93,26 @@ pub fn linear_add(
     weight: &Weight,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    linear_add_with(residual, gate, x, weight, bias, &[])
+}
+
+/// The same with further products: `residual + gate * (x W^T + terms + bias)`.
+///
+/// # Shapes
+/// As [`linear_add`] and [`Term`].
+///
+/// # Errors
+/// As [`linear_add`].
+pub fn linear_add_with(
+    residual: Tensor,
+    gate: Option<&RowTable>,
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    terms: &[Term<'_>],
+) -> Result<Tensor> {
     const OP: &str = "linear_add";
-    let args = Linear { x, weight, bias, epilogue: Epilogue::AddTo(gate) };
+    let args = Linear { x, weight, bias, terms, epilogue: Epilogue::AddTo(gate) };
     check_linear(&args)?;
     check::out_dtype(OP, residual.dtype())?;
     if residual.rows() != x.rows() || residual.cols() != weight.n_out() {
@@ -92,6 +139,16 @@ fn check_linear(args: &Linear<'_>) -> Result<()> {
         check::weight(OP, args.weight)?;
     }
     check::cols(OP, "x", args.x, args.weight.n_in())?;
+    for Term { x, weight } in args.terms {
+        check::weight(OP, weight)?;
+        check::cols(OP, "a term's x", x, weight.n_in())?;
+        if x.rows() != args.x.rows() || x.dtype() != args.x.dtype() {
+            return check::shape(OP, "a term's x", x, format!("{} rows, the layer's type", args.x.rows()));
+        }
+        if weight.n_out() != args.weight.n_out() || matches!(weight, Weight::Int8(_)) {
+            return check::shape(OP, "a term's x", x, format!("a weight of {} outputs", args.weight.n_out()));
+        }
+    }
     args.bias.map_or(Ok(()), |bias| check::vector(OP, "bias", bias, args.weight.n_out()))
 }
 

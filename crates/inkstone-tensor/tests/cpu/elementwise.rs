@@ -113,6 +113,9 @@ fn sums_and_products_match_their_definitions() {
                     let got = ops::silu_mul(&at, &bt, out).unwrap().to_f32().unwrap();
                     check(&what, &got, &want, |i| ACTIVATION * want[i].abs() + store(out, want[i]));
                 }
+                let want: Vec<f64> = pairs.iter().map(|(a, _)| -0.3 * a).collect();
+                let got = ops::scale(&at, -0.3, db).unwrap().to_f32().unwrap();
+                check("scale", &got, &want, |i| 2.0 * U * want[i].abs() + store(db, want[i]));
                 let want: Vec<f64> = pairs.iter().map(|(a, b)| a - 0.75 * b).collect();
                 // In place, and into a copy where another tensor still needs the values.
                 for shared in [false, true] {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inkstone_tensor::ops::{self, Activation, Attention, Mask, Qkv, RowTable, Run};
+use inkstone_tensor::ops::{self, Activation, Attention, Mask, Qkv, RowTable, Run, Term};
 use inkstone_tensor::{DType, Device, Weight};
 
 use crate::host::{ACTIVATIONS, Host, LAYOUTS, Layout, devices, gelu_tanh, random, silu, vector};
@@ -77,6 +77,70 @@ fn linear_matches_its_definition() {
         // More than one block of rows, columns and k.
         linear_case(&device, 601, 300, 1100, [Bf16, Bf16, F32], Layout::Plain);
         linear_case(&device, 601, 300, 1100, [F32, F32, F32], Layout::Plain);
+    }
+}
+
+/// A layer and its terms are one product over the columns of all inputs, side by side.
+#[test]
+fn terms_are_a_part_of_the_sum() {
+    for device in devices() {
+        for (rows, n, k, ranks) in [
+            (1, 1, 1, vec![1]),
+            (15, 33, 7, vec![3, 4]),
+            (29, 65, 130, vec![16]),
+            (601, 530, 1100, vec![64, 1]),
+        ] {
+            for (dtype, layout) in ACTIVATIONS.into_iter().zip(LAYOUTS) {
+                let part = |seed, k| {
+                    (Host::random(seed, rows, k, dtype), Host::random(seed + 50, n, k, DType::Bf16))
+                };
+                let parts: Vec<(Host, Host)> =
+                    [k].iter().chain(&ranks).zip(1..).map(|(k, seed)| part(seed, *k)).collect();
+                let bias = random(3, n);
+                let none = vec![0.0; n];
+                let sums: Vec<_> = parts
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (x, w))| product(x, w, if i == 0 { &bias } else { &none }))
+                    .collect();
+                let want: Vec<f64> = (0..rows * n).map(|i| sums.iter().map(|s| s.0[i]).sum()).collect();
+                let magnitude = |i: usize| sums.iter().map(|s| s.1[i]).sum::<f64>();
+                let all = k + ranks.iter().sum::<usize>();
+                let tensors: Vec<_> = parts
+                    .iter()
+                    .map(|(x, w)| (x.tensor(&device, layout), Weight::Dense(w.tensor(&device, layout))))
+                    .collect();
+                let terms: Vec<Term<'_>> =
+                    tensors[1..].iter().map(|(x, weight)| Term { x, weight }).collect();
+                let (bt, (x, weight)) = (vector(&device, &bias), &tensors[0]);
+                let what = format!("{} {rows}x{n}x{k} {ranks:?} {dtype}", device.name());
+                let got = ops::linear_with(x, weight, Some(&bt), &terms, Activation::GeluTanh, DType::F32);
+                let active: Vec<f64> = want.iter().map(|v| gelu_tanh(*v)).collect();
+                check(&what, &got.unwrap().to_f32().unwrap(), &active, |i| {
+                    SLOPE * dot(all, magnitude(i)) + ACTIVATION * want[i].abs() + store(DType::F32, active[i])
+                });
+                let residual = Host::random(9, rows, n, DType::F32);
+                let added: Vec<f64> =
+                    want.iter().zip(&residual.values).map(|(v, r)| v + f64::from(*r)).collect();
+                let start = residual.tensor(&device, Layout::Plain);
+                let got = ops::linear_add_with(start, None, x, weight, Some(&bt), &terms).unwrap();
+                check(&what, &got.to_f32().unwrap(), &added, |i| {
+                    dot(all, magnitude(i) + 1.0) + store(DType::F32, added[i])
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn terms_that_do_not_fit_are_refused() {
+    let device = &devices()[0];
+    let tensor = |rows, cols| Host::random(1, rows, cols, DType::F32).tensor(device, Layout::Plain);
+    let (x, weight) = (tensor(3, 5), Weight::Dense(tensor(7, 5)));
+    for (rows, rank, outs, columns) in [(2, 4, 7, 4), (3, 4, 6, 4), (3, 4, 7, 5)] {
+        let (h, up) = (tensor(rows, rank), Weight::Dense(tensor(outs, columns)));
+        let terms = [Term { x: &h, weight: &up }];
+        assert!(ops::linear_with(&x, &weight, None, &terms, Activation::None, DType::F32).is_err());
     }
 }
 
