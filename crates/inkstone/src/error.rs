@@ -2,6 +2,7 @@
 
 mod facts;
 mod gguf;
+mod lora;
 mod model;
 mod picture;
 #[cfg(test)]
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 pub use facts::Facts;
 pub use gguf::GgufProblem;
+pub use lora::LoraProblem;
 pub use model::{
     FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
@@ -173,6 +175,15 @@ pub enum Error {
         got: String,
         /// What is allowed, in words.
         allowed: String,
+    },
+    /// A LoRA cannot be used.
+    #[error("the LoRA {} cannot be used: {problem}", path.display())]
+    Lora {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        problem: Box<LoraProblem>,
     },
     /// A picture cannot be read.
     #[error("the picture cannot be used: {0}")]

@@ -10,6 +10,7 @@ mod tests;
 mod tiling;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{DType, Device, Tensor, cpu};
@@ -23,6 +24,7 @@ use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
+use crate::weights::lora::{self, Applied, Lora, LoraSource};
 use crate::weights::{
     Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, Quantization, ReadOptions, SCHEDULER,
 };
@@ -48,6 +50,8 @@ pub struct OpenOptions {
     pub max_memory_bytes: Option<u64>,
     /// Whether the VAE takes a picture in strips.
     pub vae_tiling: VaeTiling,
+    /// LoRAs to draw with; their effects add up.
+    pub loras: Vec<LoraSource>,
 }
 
 /// The type in which activations are multiplied. Sums are kept in f32 in every case.
@@ -114,6 +118,8 @@ impl Defaults {
 /// Side of the pictures that Qwen-Image draws unless told otherwise (`default_sample_size * vae_scale_factor`,
 /// pipeline_qwenimage.py).
 const NATIVE_SIDE_PX: usize = 1024;
+/// The scale at which guidance does nothing: Lightning LoRAs are distilled with it.
+const NO_GUIDANCE: f32 = 1.0;
 /// Where model_index.json says otherwise. Only our models do; diffusers passes over names with an underscore.
 const NATIVE_SIDE_FIELD: &str = "_native_side_px";
 
@@ -162,11 +168,19 @@ impl Pipeline {
             vae: qwen_vae::Config::from_json(files.json(Component::Vae.config_name())?)?,
         };
         configs.check()?;
+        let loras = open_loras(&options.loras, &device)?;
+        let mut defaults = Defaults::for_side(native_side_px);
+        let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
+        if let Some(steps) = loras.iter().find_map(|applied| applied.lora.lightning_steps()) {
+            (defaults.steps, defaults.true_cfg_scale) = (steps, NO_GUIDANCE);
+            scheduler = scheduler.lightning();
+        }
         Ok(Self {
-            info: ModelInfo { name: files.name().to_owned(), defaults: Defaults::for_side(native_side_px) },
+            info: ModelInfo { name: files.name().to_owned(), defaults },
             tokenizer: None,
-            scheduler: SchedulerConfig::from_json(files.json(SCHEDULER)?)?,
-            networks: Networks::new(configs, device.clone(), activations, options.quantization),
+            scheduler,
+            networks: Networks::new(configs, device.clone(), activations, options.quantization)
+                .with_loras(loras),
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
             max_memory_bytes: options.max_memory_bytes,
@@ -180,6 +194,12 @@ impl Pipeline {
     #[must_use]
     pub fn model(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// The LoRAs that it draws with.
+    #[must_use]
+    pub fn loras(&self) -> &[Applied] {
+        &self.networks.loras
     }
 
     /// The device that draws.
@@ -304,6 +324,15 @@ impl Pipeline {
             self.networks.close_encoder();
         }
     }
+}
+
+/// Reads the files of LoRAs.
+fn open_loras(sources: &[LoraSource], device: &Device) -> Result<Vec<Applied>> {
+    lora::check(sources)?;
+    let open = |source: &LoraSource| {
+        Ok(Applied { lora: Arc::new(Lora::open(&source.path, device)?), scale: source.scale })
+    };
+    sources.iter().map(open).collect()
 }
 
 /// What model_index.json says of the size that the model was trained on.

@@ -11,6 +11,7 @@ mod identify;
 mod int8;
 mod json;
 pub mod loader;
+pub mod lora;
 mod names;
 mod random;
 pub mod safetensors;

@@ -10,6 +10,8 @@ mod taps;
 mod formats;
 #[path = "golden/loading.rs"]
 mod loading;
+#[path = "golden/lora.rs"]
+mod lora;
 #[path = "golden/padding.rs"]
 mod padding;
 #[path = "golden/pipelines.rs"]

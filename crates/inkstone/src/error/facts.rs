@@ -68,6 +68,7 @@ impl Error {
         match self {
             Self::InvalidParam { .. } => usage("INK-0201", "give a value that is allowed"),
             Self::Picture(_) => usage("INK-0210", "give a PNG, JPEG or WebP picture that is whole"),
+            Self::Lora { .. } => usage("INK-0211", "give a LoRA of Qwen-Image, or leave out --lora"),
             Self::ModelRead { .. } => {
                 model("INK-0301", "check that the file is there and that you may read it")
             }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
-    Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, ShardProblem,
-    TensorReport, TokenizerProblem,
+    Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, PictureProblem,
+    ShardProblem, TensorReport, TokenizerProblem,
 };
 
 fn path() -> PathBuf {
@@ -20,6 +20,10 @@ fn examples() -> Vec<Error> {
         Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
         Error::Interrupted,
         Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
+        Error::Lora {
+            path: path(),
+            problem: Box::new(LoraProblem::OtherModel { layers: 7, family: Some("FLUX.1") }),
+        },
         Error::NotFinite { step: 3 },
         Error::ModelRead { path: path(), source: io() },
         Error::ModelNotFound { path: path() },
@@ -92,9 +96,10 @@ fn variant(error: &Error) -> usize {
         Error::Tensor(_) => 17,
         Error::Picture(_) => 18,
         Error::Gguf { .. } => 19,
+        Error::Lora { .. } => 20,
     }
 }
-const VARIANTS: usize = 20;
+const VARIANTS: usize = 21;
 
 #[test]
 fn every_variant_has_an_example() {

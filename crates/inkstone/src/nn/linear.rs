@@ -1,15 +1,19 @@
-//! The linear layer: a weight in whatever format it is stored, a bias, and the type of its output.
+//! The linear layer: a weight in whatever format it is stored, low-rank paths around it, a bias, and the type of its
+//! output.
 
-use inkstone_tensor::ops::{self, Activation, RowTable};
+use inkstone_tensor::ops::{self, Activation, RowTable, Term};
 use inkstone_tensor::{DType, Shape, Tensor, Weight};
 
 use crate::Result;
 use crate::weights::Loader;
+use crate::weights::lora::LowRank;
 
 /// `x W^T + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
+    /// LoRAs: added to the product, whatever the weight's format.
+    low_rank: Vec<LowRank>,
     bias: Option<Tensor>,
     activations: DType,
 }
@@ -25,7 +29,8 @@ impl Linear {
     /// `NAME.weight [n_out, n_in]` alone.
     pub fn load_without_bias(loader: &mut Loader, name: &str, n_in: usize, n_out: usize) -> Self {
         let weight = loader.layer_weight(name, n_out, n_in);
-        Self { weight, bias: None, activations: loader.activations() }
+        let low_rank = loader.low_rank(name, n_in, n_out);
+        Self { weight, low_rank, bias: None, activations: loader.activations() }
     }
 
     /// A convolution with a kernel of one pixel, stored as `NAME.weight [n_out, n_in, 1, 1]`, is a linear layer
@@ -35,7 +40,8 @@ impl Linear {
         // A tensor that was misshapen stays as it is; the loader reports it when all are taken.
         let weight = stored.clone().reshape(Shape::matrix(n_out, n_in)).unwrap_or(stored);
         let bias = Some(loader.vector(&format!("{name}.bias"), n_out));
-        Self { weight: Weight::Dense(weight), bias, activations: loader.activations() }
+        let weight = Weight::Dense(weight);
+        Self { weight, low_rank: Vec::new(), bias, activations: loader.activations() }
     }
 
     /// The product, in the activations' type.
@@ -70,10 +76,24 @@ impl Linear {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn forward_add(&self, residual: Tensor, gate: Option<&RowTable>, x: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear_add(residual, gate, x, &self.weight, self.bias.as_ref())?)
+        let bias = self.bias.as_ref();
+        self.with_terms(x, |terms| Ok(ops::linear_add_with(residual, gate, x, &self.weight, bias, terms)?))
     }
 
     fn run(&self, x: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
-        Ok(ops::linear(x, &self.weight, self.bias.as_ref(), activation, out)?)
+        let bias = self.bias.as_ref();
+        self.with_terms(x, |terms| Ok(ops::linear_with(x, &self.weight, bias, terms, activation, out)?))
+    }
+
+    /// Calls the product with what the low-rank paths add to it.
+    fn with_terms(&self, x: &Tensor, product: impl FnOnce(&[Term<'_>]) -> Result<Tensor>) -> Result<Tensor> {
+        let middle = |path: &LowRank| {
+            let narrow = ops::linear(x, &path.down, None, Activation::None, DType::F32)?;
+            ops::scale(&narrow, path.factor, x.dtype())
+        };
+        let narrow: Vec<Tensor> = self.low_rank.iter().map(middle).collect::<Result<_, _>>()?;
+        let terms: Vec<Term<'_>> =
+            self.low_rank.iter().zip(&narrow).map(|(path, x)| Term { x, weight: &path.up }).collect();
+        product(&terms)
     }
 }

@@ -7,6 +7,7 @@ use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::Stage;
+use crate::weights::lora::Applied;
 use crate::weights::{Component, Int8Rule, LayerFormat, Loader, ModelFiles, Quantization};
 use crate::{Error, Result};
 
@@ -51,6 +52,8 @@ impl Configs {
 #[derive(Debug)]
 pub(super) struct Networks {
     pub(super) configs: Configs,
+    /// Of the transformer.
+    pub(super) loras: Vec<Applied>,
     pub(super) device: Device,
     pub(super) activations: DType,
     quantization: Option<Quantization>,
@@ -71,6 +74,7 @@ impl Networks {
         let formats = Vec::new();
         Self {
             configs,
+            loras: Vec::new(),
             device,
             activations,
             quantization,
@@ -79,6 +83,12 @@ impl Networks {
             transformer: None,
             vae: None,
         }
+    }
+
+    /// Adds LoRAs to the transformer, which is not open yet.
+    pub(super) fn with_loras(mut self, loras: Vec<Applied>) -> Self {
+        self.loras = loras;
+        self
     }
 
     /// What became of the linear layers of the networks that were opened, if they were to be quantized.
@@ -151,7 +161,8 @@ impl Networks {
         on_layer: impl FnMut() -> Result<()>,
     ) -> Result<&Transformer> {
         let loader = || files.loader(Component::Transformer, &self.device, self.activations);
-        let loader = || Ok(quantizing(loader()?, self.quantization).on_layer(on_layer));
+        let loader =
+            || Ok(quantizing(loader()?.with_loras(&self.loras), self.quantization).on_layer(on_layer));
         let config = &self.configs.transformer;
         opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))
     }

@@ -11,6 +11,7 @@ use crate::progress::{CancelToken, Context, Silent};
 use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
+use crate::weights::lora::LoraSource;
 use crate::weights::{ModelSource, RandomModel, Residence, SafeTensors};
 use crate::{Pixels, Result};
 
@@ -205,4 +206,55 @@ fn tilings_are_read_and_written() {
         let error = wrong.parse::<VaeTiling>().unwrap_err();
         assert_eq!(error.code(), "INK-0201", "{wrong}: {error}");
     }
+}
+
+fn with_loras(loras: &[(&str, f32)]) -> Result<Pipeline> {
+    let source = |(name, scale): &(&str, f32)| LoraSource { path: golden("lora").join(name), scale: *scale };
+    let loras = loras.iter().map(source).collect();
+    let options = OpenOptions { precision: Precision::F32, loras, ..OpenOptions::default() };
+    Pipeline::open(&ModelSource::Folder(golden("qwen_tiny")), &options)
+}
+
+#[test]
+fn a_lora_changes_the_picture_and_none_of_its_strength_does_not() {
+    let draw = |loras: &[(&str, f32)]| {
+        let request = Request { init: None, ..request(5) };
+        let mut pipeline = with_loras(loras).unwrap();
+        pipeline.draw(&[request], &CancelToken::default(), &mut Silent).unwrap().remove(0).pixels
+    };
+    let plain = draw(&[]);
+    assert!(draw(&[("qwen_diffusers.safetensors", 0.0)]) == plain);
+    let strong = draw(&[("qwen_diffusers.safetensors", 0.5)]);
+    assert!(strong != plain);
+    // The same factors, of which kohya's alpha counts half; the sums differ in their last bits at most.
+    let kohya = draw(&[("qwen_kohya.safetensors", 1.0)]);
+    let most = strong.rgb.iter().zip(&kohya.rgb).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(most <= Some(1), "{most:?}");
+}
+
+#[test]
+fn a_lora_of_another_size_of_model_is_refused_before_anything_is_drawn() {
+    let loras = vec![LoraSource { path: golden("lora/qwen_diffusers.safetensors"), scale: 1.0 }];
+    let options = OpenOptions { loras, ..OpenOptions::default() };
+    let mut pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
+    let request = Request { width_px: 64, height_px: 64, init: None, ..request(5) };
+    let error = pipeline.draw(&[request], &CancelToken::default(), &mut Silent).unwrap_err();
+    assert_eq!(error.code(), "INK-0211", "{error}");
+    assert!(error.to_string().contains("is for a weight of"), "{error}");
+}
+
+#[test]
+fn lightning_brings_steps_and_schedule() {
+    let name = format!("inkstone-{}-Qwen-Image-Lightning-8steps-V1.0.safetensors", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::copy(golden("lora/qwen_diffusers.safetensors"), &path).unwrap();
+    let pipeline = with_loras(&[(path.to_str().unwrap(), 1.0)]);
+    std::fs::remove_file(&path).unwrap();
+    let pipeline = pipeline.unwrap();
+    let defaults = &pipeline.model().defaults;
+    assert_eq!((defaults.steps, defaults.true_cfg_scale), (8, 1.0));
+    // Fewer steps than it was made for keep its shift.
+    let plan = pipeline.plan(&Request { steps: 4, init: None, ..request(0) }).unwrap();
+    let want = [1.0, 0.9, 0.75, 0.5, 0.0];
+    assert!(plan.schedule.sigmas.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{:?}", plan.schedule);
 }

@@ -128,7 +128,8 @@ pub(super) fn is_gguf(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == gguf::MAGIC
 }
 
-fn holds(names: &[String]) -> &'static str {
+/// What tensors of these names are.
+pub(super) fn holds(names: &[String]) -> &'static str {
     let known = |part: &str| names.iter().any(|name| name.contains(part));
     TENSORS.iter().find(|(part, _)| known(part)).map_or("tensors of another model", |(_, what)| what)
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use inkstone_tensor::{DType, Device, MappedFile, Pages, Quantized, Shape, Storage, Tensor, Weight, ops};
 
 use super::int8::{Int8Rule, LayerFormat};
+use super::lora::Pending;
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
@@ -51,6 +52,8 @@ pub struct Loader<'a> {
     pages: Pages,
     /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
     mappings: Vec<Arc<MappedFile>>,
+    /// What lies around the weights.
+    pub(super) loras: Vec<Pending>,
     strictness: Strictness,
     /// Brings linear layers into 8 bits.
     int8: Option<Int8Rule>,
@@ -79,6 +82,7 @@ impl<'a> Loader<'a> {
             foreign: BTreeMap::new(),
             pages: Pages::default(),
             mappings: Vec::new(),
+            loras: Vec::new(),
             strictness: Strictness::default(),
             int8: None,
             formats: Vec::new(),
@@ -289,7 +293,8 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     /// [`Error::Tensors`] names every missing, misshapen and mistyped tensor, and the left-over ones where
-    /// [`Strictness::RefuseExtra`] makes them an error; [`Error::ModelChanged`] if a file changed meanwhile.
+    /// [`Strictness::RefuseExtra`] makes them an error; [`Error::Lora`] for a LoRA of another model;
+    /// [`Error::ModelChanged`] if a file changed meanwhile.
     pub fn finish(mut self) -> Result<()> {
         self.mappings.iter().try_for_each(|file| check_mapping(file))?;
         let extra = self.left_over();
@@ -304,7 +309,8 @@ impl<'a> Loader<'a> {
         if self.report != TensorReport::default() {
             return Err(Error::Tensors { component: self.component, report: Box::new(self.report) });
         }
-        self.failure.map_or(Ok(()), Err)
+        self.failure.map_or(Ok(()), Err)?;
+        self.loras.into_iter().try_for_each(Pending::finish)
     }
 
     fn nothing(&self) -> Tensor {

@@ -25,7 +25,7 @@ pub(super) fn check(component: &str, tensors: &SafeTensors) -> Result<()> {
 }
 
 /// NaN and infinity are the numbers whose exponent bits are all ones.
-fn is_finite(tensor: &Tensor) -> bool {
+pub(super) fn is_finite(tensor: &Tensor) -> bool {
     let halves = |exponent: u16| {
         let (halves, _) = tensor.bytes().as_chunks::<2>();
         halves.iter().all(|half| u16::from_le_bytes(*half) & exponent != exponent)

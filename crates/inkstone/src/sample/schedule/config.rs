@@ -79,6 +79,26 @@ impl SchedulerConfig {
         Ok(config)
     }
 
+    /// The schedule that Lightning LoRAs were distilled with, whatever the model's own: one shift for all sizes, and no
+    /// stretching.
+    ///
+    /// # Source
+    /// Qwen-Image-Lightning's `scheduler_config`: `base_shift` and `max_shift` are ln 3, `shift_terminal` is absent.
+    #[must_use]
+    pub fn lightning(self) -> Self {
+        let shift = Some(3f64.ln());
+        Self {
+            use_dynamic_shifting: true,
+            base_shift: shift,
+            max_shift: shift,
+            shift_terminal: None,
+            time_shift_type: TimeShift::Exponential,
+            base_image_seq_len: 256,
+            max_image_seq_len: 8192,
+            ..self
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if self.class_name != CLASS {
             return Err(self.refuse("_class_name", self.class_name.clone(), CLASS));

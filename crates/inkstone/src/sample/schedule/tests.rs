@@ -150,3 +150,19 @@ fn absurd_sizes_and_steps_are_refused() {
     assert!(Schedule::new(&steep, 4, 1 << 40).is_err());
     assert!(Schedule::with_sigmas(&qwen, &[2.0, f32::NAN], 4096).is_err());
 }
+
+/// Of the published schedule: x -> 3 x / (1 + 2 x) at levels 1, 1 - 1/N, ..
+#[test]
+fn lightning_has_its_own_levels() {
+    let qwen = r#"{"use_dynamic_shifting": true, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192,
+        "shift_terminal": 0.02}"#;
+    let config = SchedulerConfig::from_json(qwen).unwrap().lightning();
+    let eight: [f32; 9] = [1.0, 0.954_545, 0.9, 0.833_333, 0.75, 0.642_857, 0.5, 0.3, 0.0];
+    for (steps, want) in [(4, &[1.0, 0.9, 0.75, 0.5, 0.0][..]), (8, &eight)] {
+        for tokens in [256, 4096] {
+            let got = Schedule::new(&config, steps, tokens).unwrap().sigmas;
+            assert_eq!(got.len(), want.len());
+            assert!(got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{got:?}");
+        }
+    }
+}

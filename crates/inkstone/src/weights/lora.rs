@@ -1,0 +1,70 @@
+//! LoRA files: low-rank paths around the linear layers of a transformer, in the dialects that people share.
+//!
+//! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. The weight
+//! is never touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, so that a LoRA goes with any weight format.
+
+mod apply;
+mod family;
+mod file;
+mod keys;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Error, Result};
+
+pub use apply::LowRank;
+pub(crate) use apply::Pending;
+pub use file::Lora;
+pub use keys::Dialect;
+pub use summary::Summary;
+
+/// The largest magnitude of a LoRA's scale; useful ones are below 2.
+pub const MAX_SCALE: f32 = 10.0;
+/// The most LoRAs of a drawing.
+pub const MAX_LORAS: usize = 8;
+
+/// A LoRA to draw with, and how strongly.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The file's contents.
+    pub lora: Arc<Lora>,
+    /// Its factor: 1 is what it was made for, 0 has no effect, negative ones turn it round.
+    pub scale: f32,
+}
+
+/// A LoRA file to open, and how strongly it acts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraSource {
+    /// The file.
+    pub path: PathBuf,
+    /// Its factor.
+    pub scale: f32,
+}
+
+/// Checks what a caller asks for.
+///
+/// # Errors
+/// [`Error::InvalidParam`] for more than [`MAX_LORAS`] and for a scale that is no number from -10 to 10.
+pub fn check(sources: &[LoraSource]) -> Result<()> {
+    let refuse = |got: String, allowed: String| Err(Error::InvalidParam { param: "lora", got, allowed });
+    if sources.len() > MAX_LORAS {
+        return refuse(format!("{} files", sources.len()), format!("at most {MAX_LORAS}"));
+    }
+    // A NaN is in no range.
+    match sources.iter().find(|source| !(-MAX_SCALE..=MAX_SCALE).contains(&source.scale)) {
+        Some(source) => refuse(
+            format!("{} with the scale {}", name_of(&source.path), source.scale),
+            format!("a scale from -{MAX_SCALE} to {MAX_SCALE}"),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// A file's name without its folders.
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

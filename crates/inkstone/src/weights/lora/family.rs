@@ -1,0 +1,50 @@
+//! What a LoRA file was made for, by the names in it.
+
+/// Parts of names and what has them; the first whose parts all occur counts.
+const KINDS: [(&[&str], &str); 4] = [
+    (&["lokr_w"], "a LoKr"),
+    (&["hada_w"], "a LoHa"),
+    (&["dora_scale"], "a DoRA"),
+    (&["lora_magnitude_vector"], "a DoRA"),
+];
+
+const FAMILIES: [(&[&str], &str); 17] = [
+    (&["img_mod"], QWEN_IMAGE),
+    (&["txt_mlp", "transformer_blocks"], QWEN_IMAGE),
+    (&["img_mlp", "transformer_blocks"], QWEN_IMAGE),
+    (&["single_transformer_blocks", "to_qkv_mlp_proj"], "FLUX.2"),
+    (&["single_transformer_blocks"], "FLUX.1"),
+    (&["double_blocks", "single_blocks"], "FLUX.1 or FLUX.2"),
+    (&["joint_blocks"], "Stable Diffusion 3"),
+    (&["lora_te2_"], "Stable Diffusion XL"),
+    (&["text_encoder_2."], "Stable Diffusion XL"),
+    (&["down_blocks", "attn2"], "Stable Diffusion, a UNet"),
+    (&["input_blocks"], "Stable Diffusion, a UNet"),
+    (&["context_refiner"], "Z-Image"),
+    (&["cross_attn", "blocks"], "Wan"),
+    (&["transformer_blocks", "attn2"], "a model with cross attention"),
+    (&["transformer_blocks", "add_q_proj"], QWEN_IMAGE),
+    (&["transformer_blocks", "to_q"], QWEN_IMAGE),
+    (&["model.layers", "self_attn"], "a language model"),
+];
+
+/// Qwen-Image 1.x.
+pub(super) const QWEN_IMAGE: &str = "Qwen-Image";
+
+/// The model that these names are of.
+pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+    first(&FAMILIES, names)
+}
+
+/// A kind of adapter that is no LoRA.
+pub(super) fn other_kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+    first(&KINDS, names)
+}
+
+fn first<'a>(
+    table: &[(&[&str], &'static str)],
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Option<&'static str> {
+    let has = |part: &str| names.clone().any(|name| name.contains(part));
+    table.iter().find(|(parts, _)| parts.iter().all(|part| has(part))).map(|(_, what)| *what)
+}

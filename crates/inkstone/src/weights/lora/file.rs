@@ -1,0 +1,244 @@
+//! Reads a LoRA file and checks everything in it that can be checked without a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use inkstone_tensor::{Device, Tensor};
+use sha2::{Digest as _, Sha256};
+
+use super::keys::{self, Dialect, Part};
+use super::{family, name_of};
+use crate::error::LoraProblem;
+use crate::weights::safetensors::{self, Residence, SafeTensors};
+use crate::weights::{identify, scan};
+use crate::{Error, Result};
+
+/// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
+const LIMIT_BYTES: u64 = 8 << 30;
+/// The highest rank. Beyond it a LoRA is no shorter than the weight.
+const MAX_RANK: usize = 3072;
+/// The largest magnitude of alpha.
+const MAX_ALPHA: u32 = 100_000;
+/// Where diffusers notes the settings that a LoRA was trained with.
+const ADAPTER_METADATA: &str = "lora_adapter_metadata";
+
+/// The two factors of a layer.
+#[derive(Clone, Debug)]
+pub(super) struct Factors {
+    /// The layer as the file names it, without prefix.
+    pub(super) layer: String,
+    /// `[rank, n_in]`
+    pub(super) down: Tensor,
+    /// `[n_out, rank]`
+    pub(super) up: Tensor,
+    pub(super) alpha: f32,
+}
+
+impl Factors {
+    pub(super) fn rank(&self) -> usize {
+        self.down.rows()
+    }
+}
+
+/// A LoRA file in memory: what happens to the file later does not matter.
+#[derive(Clone, Debug)]
+pub struct Lora {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+    sha256: String,
+    pub(super) dialect: Dialect,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// By [`keys::flat`] name.
+    pub(super) layers: BTreeMap<String, Factors>,
+    pub(super) has_alphas: bool,
+}
+
+impl Lora {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`Error::ModelRead`], [`Error::ForeignFormat`], [`Error::Safetensors`]; [`Error::Lora`] for a file that is no
+    /// LoRA or whose numbers cannot be used.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
+        identify::check_format(path)?;
+        let source = |source| Error::ModelRead { path: path.to_owned(), source };
+        let bytes = std::fs::metadata(path).map_err(source)?.len();
+        // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
+        let names = safetensors::names(path)?;
+        check_names(&names, bytes).map_err(refuse)?;
+        let file = SafeTensors::open(path, device, Residence::Owned)?;
+        if let Some((name, stored)) = file.foreign.first_key_value() {
+            return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
+        }
+        let metadata_alpha = metadata_alpha(&file.metadata).map_err(refuse)?;
+        let (layers, dialect, has_alphas) = layers(file.tensors, metadata_alpha).map_err(refuse)?;
+        let (metadata, sha256) = (file.metadata, sha256(path).map_err(source)?);
+        Ok(Self { path: path.to_owned(), bytes, sha256, dialect, metadata, layers, has_alphas })
+    }
+
+    /// The file's name without its folders.
+    #[must_use]
+    pub fn name(&self) -> String {
+        name_of(&self.path)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The SHA-256 of the file, 64 hexadecimal digits.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Steps of the drawing that a Lightning LoRA was distilled for; `None` for any other LoRA.
+    ///
+    /// It is told by its file's name, or a title in its metadata, which says `lightning` and a number before `step`:
+    /// `Qwen-Image-Lightning-8steps-V1.1.safetensors`. Nothing in the tensors tells.
+    #[must_use]
+    pub fn lightning_steps(&self) -> Option<usize> {
+        /// Where trainers and sites write what a file is called.
+        const TITLES: [&str; 4] = ["ss_output_name", "modelspec.title", "name", "title"];
+        let titles = TITLES.iter().filter_map(|key| self.metadata.get(*key).cloned());
+        titles.chain([self.name()]).find_map(|title| lightning_steps(&title))
+    }
+}
+
+/// The number before `step` in a title that says `lightning`.
+pub(super) fn lightning_steps(title: &str) -> Option<usize> {
+    let title = title.to_ascii_lowercase();
+    if !title.contains("lightning") {
+        return None;
+    }
+    title.match_indices("step").find_map(|(at, _)| {
+        let before = title[..at].trim_end_matches(['-', '_', ' ']);
+        let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        before[before.len() - digits..].parse().ok().filter(|steps| (1..=100).contains(steps))
+    })
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hash.update(&buffer[..n]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Whether the names are those of a LoRA.
+fn check_names(names: &[String], bytes: u64) -> Result<(), LoraProblem> {
+    let all = || names.iter().map(String::as_str);
+    if let Some(kind) = family::other_kind(all()) {
+        return Err(LoraProblem::OtherKind { kind, family: family::of(all()) });
+    }
+    if all().all(|name| keys::parse(name).is_none()) {
+        return Err(LoraProblem::NoLora { holds: identify::holds(names) });
+    }
+    let unknown: Vec<String> = all().filter(|name| keys::parse(name).is_none()).map(str::to_owned).collect();
+    if !unknown.is_empty() {
+        return Err(LoraProblem::left_over(unknown, names.len(), family::of(all())));
+    }
+    if bytes > LIMIT_BYTES {
+        return Err(LoraProblem::TooLarge { bytes, limit_bytes: LIMIT_BYTES });
+    }
+    Ok(())
+}
+
+/// Alpha for all layers, where the file's writer noted it instead of storing it.
+fn metadata_alpha(metadata: &BTreeMap<String, String>) -> Result<Option<f32>, LoraProblem> {
+    let Some(text) = metadata.get(ADAPTER_METADATA) else { return Ok(None) };
+    let refuse = |reason: &str| LoraProblem::Metadata { reason: reason.to_owned() };
+    let settings: serde_json::Value = serde_json::from_str(text).map_err(|e| refuse(&e.to_string()))?;
+    let setting = |name: &str| {
+        let prefixed = settings.get(format!("transformer.{name}"));
+        prefixed.or_else(|| settings.get(name)).filter(|value| !value.is_null())
+    };
+    for name in ["use_dora", "use_rslora"] {
+        if setting(name).is_some_and(|value| value != &serde_json::Value::Bool(false)) {
+            return Err(refuse(&format!("{name} is set, which is not supported")));
+        }
+    }
+    if setting("alpha_pattern").and_then(|p| p.as_object()).is_some_and(|p| !p.is_empty()) {
+        return Err(refuse("alpha_pattern gives layers alphas of their own, which is not supported"));
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "checked like any other alpha")]
+    Ok(setting("lora_alpha").and_then(serde_json::Value::as_f64).map(|alpha| alpha as f32))
+}
+
+type Layers = (BTreeMap<String, Factors>, Dialect, bool);
+
+fn layers(tensors: BTreeMap<String, Tensor>, metadata_alpha: Option<f32>) -> Result<Layers, LoraProblem> {
+    let factors =
+        tensors.iter().filter(|(name, _)| keys::parse(name).is_some_and(|key| key.part != Part::Alpha));
+    if let Some((name, _)) = factors.into_iter().find(|(_, tensor)| !scan::is_finite(tensor)) {
+        return Err(LoraProblem::NotFinite { tensor: name.clone() });
+    }
+    let (mut downs, mut ups, mut alphas) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let mut names = BTreeSet::new();
+    let mut dialect = Dialect::Plain;
+    for (name, tensor) in tensors {
+        let Some(key) = keys::parse(&name) else { continue };
+        dialect = key.dialect;
+        let parts = match key.part {
+            Part::Down => &mut downs,
+            Part::Up => &mut ups,
+            Part::Alpha => &mut alphas,
+        };
+        if !tensor.dtype().is_float() {
+            return Err(LoraProblem::Type { have: tensor.dtype().to_string(), tensor: name });
+        }
+        let flat = keys::flat(key.layer);
+        names.insert((flat.clone(), key.layer.to_owned()));
+        if parts.insert(flat, tensor).is_some() {
+            return Err(LoraProblem::Twice { layer: key.layer.to_owned() });
+        }
+    }
+    let has_alphas = !alphas.is_empty() || metadata_alpha.is_some();
+    let mut layers = BTreeMap::new();
+    for (flat, layer) in names {
+        let half = |missing| LoraProblem::Half { layer: layer.clone(), missing };
+        let down = downs.remove(&flat).ok_or_else(|| half("down (A)"))?;
+        let up = ups.remove(&flat).ok_or_else(|| half("up (B)"))?;
+        let stored = alphas.remove(&flat).map(|alpha| alpha_of(&layer, &alpha)).transpose()?;
+        let rank = down.rows();
+        check_shapes(&layer, &down, &up)?;
+        let alpha = stored.or(metadata_alpha).unwrap_or(rank as f32);
+        if alpha == 0.0 || !(0.0..=MAX_ALPHA as f32).contains(&alpha.abs()) {
+            return Err(LoraProblem::Alpha { layer, got: alpha.to_string(), limit: MAX_ALPHA });
+        }
+        layers.insert(flat, Factors { layer, down, up, alpha });
+    }
+    Ok((layers, dialect, has_alphas))
+}
+
+fn alpha_of(layer: &str, stored: &Tensor) -> Result<f32, LoraProblem> {
+    match stored.to_f32().ok().as_deref() {
+        Some([alpha]) => Ok(*alpha),
+        _ => Err(LoraProblem::Alpha {
+            layer: layer.to_owned(),
+            got: format!("{} numbers", stored.shape().count()),
+            limit: MAX_ALPHA,
+        }),
+    }
+}
+
+fn check_shapes(layer: &str, down: &Tensor, up: &Tensor) -> Result<(), LoraProblem> {
+    match (down.shape().dims(), up.shape().dims()) {
+        (&[rank, _], &[_, columns]) if rank == columns && (1..=MAX_RANK).contains(&rank) => Ok(()),
+        _ => Err(LoraProblem::Shapes {
+            layer: layer.to_owned(),
+            down: down.shape().to_string(),
+            up: up.shape().to_string(),
+        }),
+    }
+}

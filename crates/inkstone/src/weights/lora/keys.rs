@@ -1,0 +1,85 @@
+//! Names of tensors in LoRA files.
+
+use std::fmt;
+
+/// How a file names its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `transformer.LAYER.lora_A.weight`: diffusers.
+    Diffusers,
+    /// `diffusion_model.LAYER...`: ComfyUI and trainers that follow it.
+    DiffusionModel,
+    /// `lora_unet_LAYER_WITH_UNDERSCORES.lora_down.weight`: kohya.
+    Kohya,
+    /// `base_model.model.LAYER.lora_A.weight`: PEFT.
+    Peft,
+    /// `LAYER.lora_A.default.weight`, `LAYER.lora_down.weight`: no prefix.
+    Plain,
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Diffusers => "diffusers",
+            Self::DiffusionModel => "diffusion_model",
+            Self::Kohya => "kohya",
+            Self::Peft => "peft",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+/// Beginnings of names, longest first.
+const PREFIXES: [(&str, Dialect); 6] = [
+    ("base_model.model.transformer.", Dialect::Peft),
+    ("model.diffusion_model.", Dialect::DiffusionModel),
+    ("base_model.model.", Dialect::Peft),
+    ("diffusion_model.", Dialect::DiffusionModel),
+    ("transformer.", Dialect::Diffusers),
+    ("lora_unet_", Dialect::Kohya),
+];
+
+/// What a tensor is to its layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// `A [rank, n_in]`
+    Down,
+    /// `B [n_out, rank]`
+    Up,
+    /// The number that the product is multiplied with, over the rank.
+    Alpha,
+}
+
+/// Ends of names. Between `lora_A` and `weight` there may be an adapter's name.
+const ENDS: [(&str, Part); 9] = [
+    (".lora_A.weight", Part::Down),
+    (".lora_B.weight", Part::Up),
+    (".lora_A.default.weight", Part::Down),
+    (".lora_B.default.weight", Part::Up),
+    (".lora_down.weight", Part::Down),
+    (".lora_up.weight", Part::Up),
+    (".lora.down.weight", Part::Down),
+    (".lora.up.weight", Part::Up),
+    (".alpha", Part::Alpha),
+];
+
+/// A tensor's layer, without prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key<'a> {
+    pub(super) dialect: Dialect,
+    pub(super) layer: &'a str,
+    pub(super) part: Part,
+}
+
+/// Reads a tensor's name; `None` if it is not one of a LoRA.
+pub(super) fn parse(name: &str) -> Option<Key<'_>> {
+    let (layer, part) = ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)))?;
+    let prefix = PREFIXES.iter().find_map(|(start, dialect)| Some((layer.strip_prefix(start)?, *dialect)));
+    let (layer, dialect) = prefix.unwrap_or((layer, Dialect::Plain));
+    (!layer.is_empty()).then_some(Key { dialect, layer, part })
+}
+
+/// One name for a layer in all dialects: kohya's, which has underscores for dots.
+pub(super) fn flat(layer: &str) -> String {
+    layer.replace('.', "_")
+}

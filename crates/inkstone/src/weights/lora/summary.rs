@@ -1,0 +1,102 @@
+//! What `lora inspect` tells of a file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use inkstone_tensor::{Device, cpu};
+use serde::Serialize;
+
+use super::family;
+use super::file::Lora;
+use crate::Result;
+
+/// Metadata that names words to write into the prompt, or counts those of the captions.
+const TRIGGERS: [&str; 4] = ["modelspec.trigger_phrase", "trigger_words", "trigger_word", "ss_tag_frequency"];
+/// Characters of a piece of metadata that are shown.
+const SHOWN_CHARS: usize = 200;
+
+/// What is in a LoRA file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The file's name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: String,
+    /// How its tensors are named.
+    pub dialect: String,
+    /// The model that it was made for, as far as its names tell.
+    pub family: Option<&'static str>,
+    /// Layers.
+    pub layers: usize,
+    /// How many layers have each rank.
+    pub ranks: BTreeMap<usize, usize>,
+    /// How many layers have each alpha; empty if the file has none, which counts as the rank.
+    pub alphas: BTreeMap<String, usize>,
+    /// How many layers have each type.
+    pub dtypes: BTreeMap<String, usize>,
+    /// How many layers of each kind there are: their names without block.
+    pub kinds: BTreeMap<String, usize>,
+    /// Steps that it was distilled for, if it is a Lightning LoRA.
+    pub lightning_steps: Option<usize>,
+    /// What its writer noted of trigger words, shortened.
+    pub triggers: BTreeMap<String, String>,
+}
+
+impl Lora {
+    /// Reads a file and tells what is in it.
+    ///
+    /// # Errors
+    /// As [`Lora::open`].
+    pub fn inspect(path: &Path) -> Result<Summary> {
+        let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None })?;
+        Ok(Self::open(path, &device)?.summary())
+    }
+
+    /// What is in the file.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary {
+            name: self.name(),
+            bytes: self.bytes,
+            sha256: self.sha256().to_owned(),
+            dialect: self.dialect.to_string(),
+            family: family::of(self.layers.values().map(|factors| factors.layer.as_str())),
+            layers: self.layers.len(),
+            ranks: BTreeMap::new(),
+            alphas: BTreeMap::new(),
+            dtypes: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            lightning_steps: self.lightning_steps(),
+            triggers: BTreeMap::new(),
+        };
+        for factors in self.layers.values() {
+            *summary.ranks.entry(factors.rank()).or_default() += 1;
+            if self.has_alphas {
+                *summary.alphas.entry(factors.alpha.to_string()).or_default() += 1;
+            }
+            *summary.dtypes.entry(factors.down.dtype().to_string()).or_default() += 1;
+            *summary.kinds.entry(kind(&factors.layer)).or_default() += 1;
+        }
+        for key in TRIGGERS {
+            if let Some(value) = self.metadata.get(key) {
+                summary.triggers.insert(key.to_owned(), value.chars().take(SHOWN_CHARS).collect());
+            }
+        }
+        summary
+    }
+}
+
+/// A layer's name without its block: `transformer_blocks.7.attn.to_q` is `attn.to_q`.
+fn kind(layer: &str) -> String {
+    let number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit()) && !part.is_empty();
+    let split = if layer.contains('.') { '.' } else { '_' };
+    let parts: Vec<&str> = layer.split(split).collect();
+    match parts.iter().position(number) {
+        Some(at) if at > 0 && at + 1 < parts.len() && layer.contains("blocks") => {
+            parts[at + 1..].join(&split.to_string())
+        }
+        _ => layer.to_owned(),
+    }
+}

@@ -1,0 +1,263 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use inkstone_tensor::{DType, Device, Shape, Tensor, cpu, ops};
+
+use super::file::lightning_steps;
+use super::keys::{self, Dialect, Part};
+use super::{Applied, Lora, LoraSource, Pending, check};
+use crate::error::LoraProblem;
+use crate::weights::safetensors::serialize;
+use crate::{Error, Result};
+
+fn device() -> Device {
+    Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap()
+}
+
+/// A file of these tensors: name, rows, columns (none for a scalar), the value of all elements.
+struct Made(tempfile::File);
+
+mod tempfile {
+    use std::path::PathBuf;
+
+    /// A file that is removed again.
+    pub(super) struct File(pub(super) PathBuf);
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+impl Made {
+    fn new(test: &str, tensors: &[(&str, &[usize], f32)], metadata: &[(&str, &str)]) -> Self {
+        let device = device();
+        let tensor = |dims: &[usize], value: f32| {
+            let shape = Shape::new(dims).unwrap();
+            Tensor::from_f32(&device, &vec![value; shape.count()], shape).unwrap()
+        };
+        let tensors = tensors.iter().map(|(name, dims, value)| ((*name).to_owned(), tensor(dims, *value)));
+        Self::of(test, &serialize(&tensors.collect(), &notes(metadata)))
+    }
+
+    fn of(test: &str, bytes: &[u8]) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("inkstone-lora-{}-{test}.safetensors", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        Self(tempfile::File(path))
+    }
+
+    fn open(&self) -> Result<Lora> {
+        Lora::open(&self.0.0, &device())
+    }
+
+    fn problem(&self) -> LoraProblem {
+        match self.open().unwrap_err() {
+            Error::Lora { problem, .. } => *problem,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+fn notes(metadata: &[(&str, &str)]) -> BTreeMap<String, String> {
+    metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+const LAYER: &str = "transformer_blocks.0.attn.to_q";
+
+/// A layer of rank 2 from 4 to 6 with one more tensor.
+fn with(test: &str, more: &[(&str, &[usize], f32)]) -> Made {
+    let (a, b) = (format!("{LAYER}.lora_A.weight"), format!("{LAYER}.lora_B.weight"));
+    let mut tensors: Vec<(&str, &[usize], f32)> = vec![(&a, &[2, 4], 0.5), (&b, &[6, 2], 1.0)];
+    tensors.extend(more);
+    Made::new(test, &tensors, &[])
+}
+
+#[test]
+fn names_of_all_dialects_are_read() {
+    let cases = [
+        ("transformer.a.b.lora_A.weight", Dialect::Diffusers, "a.b", Part::Down),
+        ("transformer.a.b.lora.up.weight", Dialect::Diffusers, "a.b", Part::Up),
+        ("diffusion_model.a.b.lora_B.weight", Dialect::DiffusionModel, "a.b", Part::Up),
+        ("model.diffusion_model.a.lora_down.weight", Dialect::DiffusionModel, "a", Part::Down),
+        ("lora_unet_a_b.lora_up.weight", Dialect::Kohya, "a_b", Part::Up),
+        ("lora_unet_a_b.alpha", Dialect::Kohya, "a_b", Part::Alpha),
+        ("base_model.model.a.b.lora_A.weight", Dialect::Peft, "a.b", Part::Down),
+        ("a.b.lora_A.default.weight", Dialect::Plain, "a.b", Part::Down),
+        (
+            "transformer_blocks.0.attn.to_out.0.lora_down.weight",
+            Dialect::Plain,
+            "transformer_blocks.0.attn.to_out.0",
+            Part::Down,
+        ),
+    ];
+    for (name, dialect, layer, part) in cases {
+        assert_eq!(keys::parse(name), Some(keys::Key { dialect, layer, part }), "{name}");
+    }
+    for name in ["a.weight", "lora_A.weight", "transformer..lora_A.bias", ".alpha", "", "lora_unet_.alpha"] {
+        assert_eq!(keys::parse(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn a_layer_gets_scale_times_alpha_over_rank() {
+    let kohya = with("alpha", &[("transformer_blocks.0.attn.to_q.alpha", &[], 3.0)]);
+    let plain = with("no_alpha", &[]);
+    let adapter = r#"{"transformer.lora_alpha": 8, "transformer.r": 2, "transformer.use_dora": false}"#;
+    let (a, b) = (format!("{LAYER}.lora_A.weight"), format!("{LAYER}.lora_B.weight"));
+    let noted =
+        Made::new("noted", &[(&a, &[2, 4], 0.5), (&b, &[6, 2], 1.0)], &[("lora_adapter_metadata", adapter)]);
+    for (file, want) in [(kohya, 0.5 * 3.0 / 2.0), (plain, 0.5), (noted, 0.5 * 8.0 / 2.0)] {
+        let mut pending = Pending::from(Applied { lora: file.open().unwrap().into(), scale: 0.5 });
+        assert!(pending.layer("transformer_blocks.0.attn.to_k", 4, 6).is_none());
+        let path = pending.layer(LAYER, 4, 6).unwrap();
+        assert!((path.factor - want).abs() < 1e-6, "{} {want}", path.factor);
+        assert_eq!((path.down.n_in(), path.down.n_out(), path.up.n_in(), path.up.n_out()), (4, 2, 2, 6));
+        pending.finish().unwrap();
+    }
+}
+
+#[test]
+fn fault_24_numbers_and_shapes_that_cannot_be_used() {
+    let alpha = "transformer_blocks.0.attn.to_q.alpha";
+    for value in [0.0, f32::NAN, f32::INFINITY, -1e9] {
+        let problem = with("alphas", &[(alpha, &[], value)]).problem();
+        assert!(matches!(problem, LoraProblem::Alpha { .. }), "{value}: {problem}");
+    }
+    assert!(matches!(with("alpha_vector", &[(alpha, &[2], 1.0)]).problem(), LoraProblem::Alpha { .. }));
+    let made = |test: &str, a: &[usize], b: &[usize], value| {
+        Made::new(test, &[("x.lora_A.weight", a, value), ("x.lora_B.weight", b, 1.0)], &[]).problem()
+    };
+    assert!(matches!(made("ranks", &[2, 4], &[6, 3], 1.0), LoraProblem::Shapes { .. }));
+    assert!(matches!(made("conv", &[2, 4, 1, 1], &[6, 2, 1, 1], 1.0), LoraProblem::Shapes { .. }));
+    assert!(matches!(made("rank0", &[0, 4], &[6, 0], 1.0), LoraProblem::Shapes { .. }));
+    assert!(matches!(made("nan", &[2, 4], &[6, 2], f32::NAN), LoraProblem::NotFinite { .. }));
+    assert!(matches!(made("inf", &[2, 4], &[6, 2], f32::NEG_INFINITY), LoraProblem::NotFinite { .. }));
+    let half = Made::new("half", &[("x.lora_A.weight", &[2, 4], 1.0)], &[]).problem();
+    assert!(matches!(half, LoraProblem::Half { missing: "up (B)", .. }), "{half}");
+    let twice = with("twice", &[("transformer.transformer_blocks.0.attn.to_q.lora_A.weight", &[2, 4], 1.0)])
+        .problem();
+    assert!(matches!(twice, LoraProblem::Twice { .. }), "{twice}");
+    let source = |scale| [LoraSource { path: "x.safetensors".into(), scale }];
+    for scale in [f32::NAN, f32::INFINITY, 1e9, -10.5] {
+        assert_eq!(check(&source(scale)).unwrap_err().code(), "INK-0201", "{scale}");
+    }
+    check(&source(-10.0)).unwrap();
+}
+
+#[test]
+fn fault_24_types_that_are_no_floats() {
+    let device = device();
+    let tensor =
+        |rows, cols| Tensor::from_f32(&device, &vec![1.0; rows * cols], Shape::matrix(rows, cols)).unwrap();
+    let tensors = BTreeMap::from([
+        ("x.lora_A.weight".to_owned(), ops::convert(&tensor(2, 4), DType::Bf16).unwrap()),
+        ("x.lora_B.weight".to_owned(), tensor(6, 2)),
+    ]);
+    let bytes = serialize(&tensors, &BTreeMap::new());
+    // The same bytes under another type of the same size.
+    let at = bytes.windows(6).position(|part| part == b"\"BF16\"").unwrap();
+    let mut wrong = bytes.clone();
+    wrong[at..at + 6].copy_from_slice(b"\"I16\" ");
+    let problem = Made::of("int", &wrong).problem();
+    assert!(matches!(problem, LoraProblem::Type { .. }), "{problem}");
+}
+
+#[test]
+fn fault_25_files_of_something_else() {
+    let lora = |test: &str, layer: &str| {
+        let (a, b) = (format!("{layer}.lora_A.weight"), format!("{layer}.lora_B.weight"));
+        let file = Made::new(test, &[(&a, &[2, 4], 0.5), (&b, &[6, 2], 1.0)], &[]);
+        let pending = Pending::from(Applied { lora: file.open().unwrap().into(), scale: 1.0 });
+        pending.finish().unwrap_err().to_string()
+    };
+    let flux = lora("flux", "transformer.single_transformer_blocks.3.attn.to_q");
+    assert!(flux.ends_with("0 of its 1 layers match this model; it looks like a LoRA of FLUX.1"), "{flux}");
+    let sdxl = lora("sdxl", "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k");
+    assert!(sdxl.contains("Stable Diffusion"), "{sdxl}");
+    let kinds: [(&str, &[&str], &str); 4] = [
+        (
+            "lokr",
+            &["transformer_blocks.0.attn.to_q.lokr_w1", "transformer_blocks.0.attn.to_q.lokr_w2"],
+            "a LoKr",
+        ),
+        ("loha", &["lora_unet_x.hada_w1_a"], "a LoHa"),
+        ("dora", &["x.lora_A.weight", "x.lora_B.weight", "x.dora_scale"], "a DoRA"),
+        ("dora2", &["x.lora_A.weight", "x.lora_magnitude_vector"], "a DoRA"),
+    ];
+    for (test, names, want) in kinds {
+        let tensors: Vec<(&str, &[usize], f32)> =
+            names.iter().map(|name| (*name, &[2usize, 2][..], 1.0)).collect();
+        let problem = Made::new(test, &tensors, &[]).problem();
+        assert!(matches!(problem, LoraProblem::OtherKind { kind, .. } if kind == want), "{problem}");
+    }
+    let whole = Made::new("whole", &[("transformer_blocks.0.txt_mod.1.weight", &[2, 2], 1.0)], &[]).problem();
+    assert_eq!(whole, LoraProblem::NoLora { holds: "the transformer of Qwen-Image" });
+}
+
+#[test]
+fn fault_25_a_part_that_does_not_match_is_listed() {
+    let unknown = with("diff", &[("transformer_blocks.0.attn.to_q.diff_b", &[6], 1.0)]).problem();
+    let LoraProblem::LeftOver { count: 1, total: 3, first, .. } = unknown else { panic!("{unknown}") };
+    assert_eq!(first, ["transformer_blocks.0.attn.to_q.diff_b"]);
+    let file = with("part", &[("te.x.lora_A.weight", &[1, 4], 1.0), ("te.x.lora_B.weight", &[4, 1], 1.0)]);
+    let mut pending = Pending::from(Applied { lora: file.open().unwrap().into(), scale: 1.0 });
+    assert!(pending.layer(LAYER, 4, 6).is_some());
+    let Error::Lora { problem, .. } = pending.finish().unwrap_err() else { panic!("another error") };
+    let LoraProblem::LeftOver { count: 1, total: 2, first, .. } = *problem else { panic!("{problem}") };
+    assert_eq!(first, ["te.x"]);
+    let mut pending = Pending::from(Applied { lora: with("misfit", &[]).open().unwrap().into(), scale: 1.0 });
+    assert!(pending.layer(LAYER, 8, 6).is_none());
+    let misfit = pending.finish().unwrap_err().to_string();
+    assert!(misfit.ends_with("is for a weight of [6, 4], this model's has [6, 8]"), "{misfit}");
+}
+
+#[test]
+fn fault_26_too_many() {
+    let one = LoraSource { path: PathBuf::from("x.safetensors"), scale: 1.0 };
+    check(&vec![one.clone(); 8]).unwrap();
+    assert_eq!(check(&vec![one; 1000]).unwrap_err().code(), "INK-0201");
+}
+
+#[test]
+fn adapter_metadata_that_cannot_be_followed_is_refused() {
+    for text in [
+        "{",
+        r#"{"transformer.use_dora": true}"#,
+        r#"{"use_rslora": true}"#,
+        r#"{"transformer.alpha_pattern": {"x": 4}}"#,
+    ] {
+        let tensors: [(&str, &[usize], f32); 2] =
+            [("x.lora_A.weight", &[2, 4], 1.0), ("x.lora_B.weight", &[6, 2], 1.0)];
+        let problem = Made::new("metadata", &tensors, &[("lora_adapter_metadata", text)]).problem();
+        assert!(matches!(problem, LoraProblem::Metadata { .. }), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn lightning_is_told_by_its_name() {
+    for (name, steps) in [
+        ("Qwen-Image-Lightning-4steps-V1.0.safetensors", Some(4)),
+        ("Qwen-Image-Lightning-8steps-V1.1-bf16.safetensors", Some(8)),
+        ("qwen_image_lightning_8_steps.safetensors", Some(8)),
+        ("Qwen-Image-Edit-Lightning-4-step.safetensors", Some(4)),
+        ("Qwen-Image-Lightning.safetensors", None),
+        ("lightning-steps.safetensors", None),
+        ("my-1000steps.safetensors", None),
+        ("lightning-99999999999999999999steps", None),
+    ] {
+        assert_eq!(lightning_steps(name), steps, "{name}");
+    }
+}
+
+#[test]
+fn a_summary_tells_what_is_in_a_file() {
+    let file = with("summary", &[("transformer_blocks.0.attn.to_q.alpha", &[], 3.0)]);
+    let summary = file.open().unwrap().summary();
+    assert_eq!((summary.layers, summary.dialect.as_str(), summary.family), (1, "plain", Some("Qwen-Image")));
+    assert_eq!(summary.ranks, BTreeMap::from([(2, 1)]));
+    assert_eq!(summary.alphas, BTreeMap::from([("3".to_owned(), 1)]));
+    assert_eq!(summary.kinds, BTreeMap::from([("attn.to_q".to_owned(), 1)]));
+    assert_eq!(summary.sha256.len(), 64);
+}
