@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 pub(crate) mod peers;
 mod values;
 
-pub(crate) use values::{InitArg, Seed, Threads, Tiling};
+pub(crate) use values::{Bytes, InitArg, Seed, Threads, Tiling};
 
 /// Draws pictures from text on the machine you have.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Measure this machine on Qwen-Image's sizes with random weights; needs no model
     #[command(args_override_self = true)]
     Bench(Box<Bench>),
+    /// Print what this machine can run: memory and time of each precision, offload and size
+    #[command(args_override_self = true)]
+    Plan(Box<Plan>),
     /// Show the settings and where they come from
     #[command(subcommand)]
     Config(Config),
@@ -202,7 +205,13 @@ pub(crate) struct How {
     /// the memory
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) quantize: Option<Quantize>,
-    /// Print what would be drawn and stop
+    /// Memory that the program may take at most, such as 12G [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_memory: Option<Bytes>,
+    /// What leaves memory while a picture is drawn: auto is as little as fits; the pictures are the same
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) offload: Option<Offload>,
+    /// Print what would be drawn, with the memory that it takes, and stop
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -255,6 +264,30 @@ pub(crate) struct Info {
     pub(crate) replay: bool,
     #[command(flatten)]
     pub(crate) how: How,
+}
+
+/// `inkstone plan`.
+#[derive(Clone, Debug, Args, PartialEq)]
+pub(crate) struct Plan {
+    /// A model's folder [default: the small model inside this program]
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) parts: Parts,
+    /// Sizes of pictures, by comma: 512x512,1024x768 [default: half to twice the model's own]
+    #[arg(long, value_name = "WxH", value_delimiter = ',')]
+    pub(crate) size: Vec<Size>,
+    #[arg(long, value_name = "N", value_parser = values::steps, help = format!("Denoising steps, 1 to {MAX_STEPS}"))]
+    pub(crate) steps: Option<usize>,
+    /// Memory that the program may take at most, such as 12G [default: what is free]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_memory: Option<Bytes>,
+    /// Threads [default: one a core]
+    #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) threads: Option<Threads>,
+    /// Print only the flags of the best setting for the first size, or the model's own
+    #[arg(long)]
+    pub(crate) optimal: bool,
 }
 
 /// `inkstone bench`.
@@ -343,6 +376,30 @@ impl Quantize {
     pub(crate) const fn quantization(self) -> Quantization {
         match self {
             Self::Int8 => Quantization::Int8,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Offload {
+    #[default]
+    Auto,
+    /// Nothing
+    None,
+    /// The text encoder after use
+    Encoder,
+    /// Also each block, the next read meanwhile
+    Stream,
+}
+
+impl From<Offload> for inkstone::Offload {
+    fn from(offload: Offload) -> Self {
+        match offload {
+            Offload::Auto => Self::Auto,
+            Offload::None => Self::None,
+            Offload::Encoder => Self::Encoder,
+            Offload::Stream => Self::Stream,
         }
     }
 }

@@ -19,6 +19,7 @@ mod bench;
 mod generate;
 mod info;
 mod interactive;
+mod plan;
 mod settings;
 mod shell;
 
@@ -94,6 +95,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Some(Command::Man) => shell::manual(&cli.common),
         Some(Command::Config(config)) => settings::run(config, &cli.common, &Session::start(&cli.common)?),
         Some(Command::Bench(args)) => bench::run(&args, &Session::start(&cli.common)?),
+        Some(Command::Plan(args)) => plan::run(&args, &Session::start(&cli.common)?),
         Some(Command::Info(args)) => info::run(&args, &Session::start(&cli.common)?),
         Some(Command::Generate(draw)) => generate::run(&draw, &Session::start(&cli.common)?),
         None if has_prompt(&cli.draw) => generate::run(&cli.draw, &Session::start(&cli.common)?),

@@ -12,7 +12,9 @@ use inkstone::request::MIN_SIDE_PX;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::args::{Color, Common, Device, Dtype, Format, MetadataPlace, Quantize, Seed, Threads, Tiling};
+use crate::args::{
+    Bytes, Color, Common, Device, Dtype, Format, MetadataPlace, Offload, Quantize, Seed, Threads, Tiling,
+};
 use crate::failure::{Failure, Result};
 use crate::terminal::Terminal;
 
@@ -44,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) dtype: Option<Dtype>,
     pub(crate) vae_tiling: Option<Tiling>,
     pub(crate) quantize: Option<Quantize>,
+    pub(crate) max_memory: Option<Bytes>,
+    pub(crate) offload: Option<Offload>,
     pub(crate) no_progress: Option<bool>,
     pub(crate) quiet: Option<bool>,
     pub(crate) verbose: Option<bool>,
@@ -69,6 +73,8 @@ pub(crate) const KEYS: &[&str] = &[
     "dtype",
     "vae-tiling",
     "quantize",
+    "max-memory",
+    "offload",
     "no-progress",
     "quiet",
     "verbose",

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use clap::ValueEnum as _;
 use inkstone::codec::{self, Metadata};
-use inkstone::pipeline::ModelInfo;
+use inkstone::pipeline::{Forecast, ModelInfo};
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
 use inkstone::weights::{Format, LayerFormat, ModelSource, Quantization};
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
-use crate::args::{Dtype, How, InitArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
+use crate::args::{Bytes, Dtype, How, InitArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
@@ -49,28 +49,26 @@ impl<'a> Drawing<'a> {
             Dtype::F32 => Precision::F32,
         };
         let threads = how.threads.or(settings.threads).map(|Threads(n)| n);
-        let source = match how.model.as_ref().or(settings.model.as_ref()) {
-            Some(path) if EMBEDDED_NAMES.iter().all(|name| path.as_os_str() != *name) => {
-                ModelSource::Pieces { folder: path.clone(), parts: how.parts.weights() }
-            }
-            _ if how.parts != Parts::default() => {
-                return Err(Failure::usage(
-                    "weights are given without the rest of their model",
-                    "they hold no configs and no tokenizer, and the model inside this program has other sizes",
-                    "name the folder of a Qwen-Image model too: --model FOLDER",
-                ));
-            }
-            _ => ModelSource::Embedded,
-        };
-        let vae_tiling =
-            how.vae_tiling.or(settings.vae_tiling).map(|Tiling(tiling)| tiling).unwrap_or_default();
+        let source = source(how.model.as_ref().or(settings.model.as_ref()), &how.parts)?;
         // Settings say how new pictures are drawn; a stored one without a format was drawn without.
         let quantize = how.quantize.or_else(|| match stored {
             Some(stored) => stored.quantize.as_deref().and_then(|q| Quantize::from_str(q, false).ok()),
             None => settings.quantize,
         });
         let quantization = quantize.map(Quantize::quantization);
-        let options = OpenOptions { threads, precision, quantization, vae_tiling, ..OpenOptions::default() };
+        let options = OpenOptions {
+            threads,
+            precision,
+            quantization,
+            max_memory_bytes: how.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes),
+            offload: how.offload.or(settings.offload).unwrap_or_default().into(),
+            vae_tiling: how
+                .vae_tiling
+                .or(settings.vae_tiling)
+                .map(|Tiling(tiling)| tiling)
+                .unwrap_or_default(),
+            ..OpenOptions::default()
+        };
         let pipeline = Pipeline::open(&source, &options)?;
         let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
         let bf16 = match precision {
@@ -83,6 +81,11 @@ impl<'a> Drawing<'a> {
 
     pub(crate) fn model(&self) -> &ModelInfo {
         self.pipeline.model()
+    }
+
+    /// What drawing a request will take.
+    pub(crate) fn forecast(&self, request: &Request) -> Result<Forecast> {
+        Ok(self.pipeline.forecast(request)?)
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.
@@ -182,7 +185,7 @@ impl<'a> Drawing<'a> {
         terminal.event(&json!({
             "event": "picture", "path": path.to_string_lossy(), "seed": request.seed,
             "width": request.width_px, "height": request.height_px, "steps": request.steps,
-            "seconds": seconds, "stages": stages,
+            "seconds": seconds, "stages": stages, "peak_bytes": inkstone::memory::peak_bytes(),
         }))
     }
 }
@@ -197,6 +200,21 @@ fn formats(layers: &[LayerFormat]) -> Vec<String> {
     }
     lines.extend(kept.iter().map(|layer| format!("  {}: {}", layer.name, layer.format)));
     lines
+}
+
+/// The model of this name or folder, with weights in place of its own; without one that inside the program.
+pub(crate) fn source(model: Option<&PathBuf>, parts: &Parts) -> Result<ModelSource> {
+    match model {
+        Some(path) if EMBEDDED_NAMES.iter().all(|name| path.as_os_str() != *name) => {
+            Ok(ModelSource::Pieces { folder: path.clone(), parts: parts.weights() })
+        }
+        _ if *parts != Parts::default() => Err(Failure::usage(
+            "weights are given without the rest of their model",
+            "they hold no configs and no tokenizer, and the model inside this program has other sizes",
+            "name the folder of a Qwen-Image model too: --model FOLDER",
+        )),
+        _ => Ok(ModelSource::Embedded),
+    }
 }
 
 /// The picture to start from.

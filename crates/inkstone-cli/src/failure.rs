@@ -146,6 +146,7 @@ impl From<Error> for Failure {
         let (what, why) = library::what_and_why(&error);
         let cure = match &error {
             Error::InvalidParam { param, got, .. } => nearest::flag(param, got),
+            Error::InsufficientMemory { alternatives, .. } => library::alternatives(alternatives),
             _ => None,
         };
         Self::told(error.code(), error.exit_code(), what, why, cure.unwrap_or_else(|| error.cure().into()))

@@ -7,6 +7,8 @@ mod dir;
 mod drawing;
 #[path = "command/faults.rs"]
 mod faults;
+#[path = "command/memory.rs"]
+mod memory;
 #[path = "command/settings.rs"]
 mod settings;
 #[cfg(unix)]

@@ -113,11 +113,17 @@ pub(crate) fn capacity_for(len: usize) -> Option<usize> {
     len.max(1).checked_next_multiple_of(AlignedBuffer::ALIGN)
 }
 
+/// Buffers of this size and more are mappings of their own: what is dropped goes back to the system at once, whereas
+/// the allocator may keep it and then has holes of the wrong sizes.
+const MAPPED_BYTES: usize = 256 << 10;
+
 /// An allocation: aligned, initialised, owned.
 #[derive(Debug)]
 struct Memory {
     start: NonNull<u8>,
     capacity: usize,
+    /// Holds the memory, if it is a mapping.
+    mapping: Option<memmap2::MmapMut>,
 }
 
 // SAFETY: the allocation has one owner; access follows the borrow of the `AlignedBuffer` that holds it.
@@ -126,19 +132,24 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    const EMPTY: Self = Self { start: NonNull::dangling(), capacity: 0 };
+    const EMPTY: Self = Self { start: NonNull::dangling(), capacity: 0, mapping: None };
 
     fn zeroed(capacity: usize) -> Option<Self> {
+        if capacity >= MAPPED_BYTES {
+            let mut mapping = memmap2::MmapMut::map_anon(capacity).ok()?;
+            let start = NonNull::new(mapping.as_mut_ptr())?; // the start of a page
+            return Some(Self { start, capacity, mapping: Some(mapping) });
+        }
         let layout = Layout::from_size_align(capacity, AlignedBuffer::ALIGN).ok()?;
         // SAFETY: `capacity_for` never gives 0.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Self { start, capacity })
+        Some(Self { start, capacity, mapping: None })
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.capacity > 0 {
+        if self.capacity > 0 && self.mapping.is_none() {
             // SAFETY: allocated with this size and alignment in `zeroed`.
             unsafe {
                 let layout = Layout::from_size_align_unchecked(self.capacity, AlignedBuffer::ALIGN);

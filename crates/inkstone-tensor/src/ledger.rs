@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::capacity_for;
+use crate::{Device, MappedFile, Result, Storage, Tensor};
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,18 @@ impl Products {
     #[must_use]
     pub fn total(&self) -> f64 {
         self.linear + self.attention + self.conv
+    }
+}
+
+impl std::ops::Sub for Products {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            linear: self.linear - other.linear,
+            attention: self.attention - other.attention,
+            conv: self.conv - other.conv,
+        }
     }
 }
 
@@ -131,8 +144,7 @@ impl Ledger {
     /// A file of so many bytes that is mapped: only what is touched counts.
     #[must_use]
     pub fn file(self: &Arc<Self>, bytes: usize) -> Arc<CountedFile> {
-        let words = bytes.div_ceil(AROUND_BYTES).div_ceil(64);
-        Arc::new(CountedFile { ledger: Arc::clone(self), bytes, touched: Mutex::new(vec![0; words]) })
+        Arc::new(CountedFile::new(self, bytes))
     }
 
     /// A buffer of the pool.
@@ -192,6 +204,8 @@ enum Kind {
     Pooled(usize),
     /// Beside the pool.
     Owned,
+    /// In the program.
+    Program,
     /// In a file, from this byte on.
     File(Arc<CountedFile>, usize),
 }
@@ -211,7 +225,7 @@ impl Counted {
 
     /// Whether they could be written.
     pub(crate) fn is_writable(&self) -> bool {
-        !matches!(self.kind, Kind::File(..))
+        !matches!(self.kind, Kind::File(..) | Kind::Program)
     }
 
     /// Reads some of them.
@@ -225,7 +239,7 @@ impl Counted {
     pub(crate) fn in_file(&self) -> Option<(&Arc<CountedFile>, Range<usize>)> {
         match &self.kind {
             Kind::File(file, start) => Some((file, *start..start + self.len)),
-            Kind::Pooled(_) | Kind::Owned => None,
+            Kind::Pooled(_) | Kind::Owned | Kind::Program => None,
         }
     }
 }
@@ -235,8 +249,59 @@ impl Drop for Counted {
         match self.kind {
             Kind::Pooled(capacity) => *self.ledger.lock().kept.entry(capacity).or_default() += 1,
             Kind::Owned => self.ledger.lock().now.owned_bytes -= self.len,
-            Kind::File(..) => {}
+            Kind::File(..) | Kind::Program => {}
         }
+    }
+}
+
+/// Makes tensors of a counting device from real ones that were opened but not read.
+#[derive(Debug)]
+pub struct StandIns {
+    device: Device,
+    ledger: Arc<Ledger>,
+    /// By the mapping's address.
+    files: HashMap<usize, Arc<CountedFile>>,
+}
+
+impl StandIns {
+    /// For a device and its ledger.
+    #[must_use]
+    pub fn new(device: &Device, ledger: &Arc<Ledger>) -> Self {
+        Self { device: device.clone(), ledger: Arc::clone(ledger), files: HashMap::new() }
+    }
+
+    /// A tensor of the same type and shape whose bytes count where the real ones would lie: in the same file or in
+    /// memory. What is part of the program counts as nothing: the program is there already.
+    ///
+    /// # Errors
+    /// A tensor whose rows are padded: those of files are not.
+    pub fn like(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        let (storage, span) = tensor.stored();
+        let counted = match storage {
+            Storage::Mapped(file, range) => {
+                let file = self.file(file);
+                file.range(range.start + span.start..range.start + span.end)
+            }
+            Storage::Static(_) => {
+                Counted { ledger: Arc::clone(&self.ledger), len: span.len(), kind: Kind::Program }
+            }
+            Storage::Owned(_) | Storage::Counted(_) => self.ledger.hold(span.len()),
+        };
+        Tensor::from_storage(&self.device, Storage::Counted(counted), tensor.dtype(), *tensor.shape())
+    }
+
+    /// The same for a tensor that will be read into memory.
+    ///
+    /// # Errors
+    /// As [`Self::like`].
+    pub fn owned_like(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        let counted = self.ledger.hold(tensor.stored().1.len());
+        Tensor::from_storage(&self.device, Storage::Counted(counted), tensor.dtype(), *tensor.shape())
+    }
+
+    fn file(&mut self, file: &Arc<MappedFile>) -> Arc<CountedFile> {
+        let new = || self.ledger.file(file.bytes().len());
+        Arc::clone(self.files.entry(Arc::as_ptr(file).addr()).or_insert_with(new))
     }
 }
 
@@ -245,11 +310,15 @@ impl Drop for Counted {
 pub struct CountedFile {
     ledger: Arc<Ledger>,
     bytes: usize,
-    /// A bit for each piece of [`AROUND_BYTES`].
-    touched: Mutex<Vec<u64>>,
+    /// A bit for each piece of [`AROUND_BYTES`], 64 of them in a word.
+    touched: Mutex<HashMap<usize, u64>>,
 }
 
 impl CountedFile {
+    fn new(ledger: &Arc<Ledger>, bytes: usize) -> Self {
+        Self { ledger: Arc::clone(ledger), bytes, touched: Mutex::default() }
+    }
+
     /// The bytes of a range of the file; cut off at its end.
     #[must_use]
     pub fn range(self: &Arc<Self>, range: Range<usize>) -> Counted {
@@ -281,11 +350,10 @@ impl CountedFile {
             let (word, bit) = (piece / 64, piece % 64);
             let count = (64 - bit).min(pieces.end - piece);
             let mask = (u64::MAX >> (64 - count)) << bit;
-            if let Some(word) = words.get_mut(word) {
-                let new = if touched { *word | mask } else { *word & !mask };
-                changed += (*word ^ new).count_ones() as usize;
-                *word = new;
-            }
+            let word = words.entry(word).or_default();
+            let new = if touched { *word | mask } else { *word & !mask };
+            changed += (*word ^ new).count_ones() as usize;
+            *word = new;
             piece += count;
         }
         drop(words);
@@ -302,7 +370,7 @@ impl CountedFile {
 impl Drop for CountedFile {
     fn drop(&mut self) {
         let words = self.touched.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let pieces: usize = words.iter().map(|word| word.count_ones() as usize).sum();
+        let pieces: usize = words.values().map(|word| word.count_ones() as usize).sum();
         self.ledger.lock().now.mapped_bytes -= pieces * AROUND_BYTES;
     }
 }

@@ -25,7 +25,7 @@ pub use buffer::{AlignedBuffer, Pool};
 pub use device::{Backend, Device};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use ledger::{Counted, CountedFile, Footprint, Ledger, Products};
+pub use ledger::{Counted, CountedFile, Footprint, Ledger, Products, StandIns};
 pub use mapped::MappedFile;
 pub use pages::Pages;
 pub use quant::{Affine, AffineBits, BlockFormat, Blocks, Float8, Float8Kind, Quantized};

@@ -58,6 +58,29 @@ impl Quantized {
         }
     }
 
+    /// The same format over other tensors, one for each of [`Self::tensors`], of the same types and shapes.
+    ///
+    /// # Errors
+    /// What `change` gives, and tensors that do not fit each other.
+    pub fn with_tensors(&self, change: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(match self {
+            Self::Blocks(m) => Self::Blocks(Blocks::new(m.format(), change(m.data())?)?),
+            Self::Affine(m) => {
+                let [packed, scales, biases] = m.tensors();
+                let (packed, scales, biases) = (change(packed)?, change(scales)?, change(biases)?);
+                Self::Affine(Affine::new(m.bits(), m.group(), packed, scales, biases)?)
+            }
+            Self::Float8(m) => {
+                let tensors = m.tensors().into_iter().map(change).collect::<Result<Vec<Tensor>>>()?;
+                let mut tensors = tensors.into_iter();
+                match tensors.next() {
+                    Some(values) => Self::Float8(Float8::new(values, tensors.next())?),
+                    None => self.clone(),
+                }
+            }
+        })
+    }
+
     /// The tensors that hold it: what it reads when it is multiplied.
     #[must_use]
     pub fn tensors(&self) -> Vec<&Tensor> {

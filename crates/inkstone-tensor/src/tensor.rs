@@ -132,6 +132,14 @@ impl Tensor {
         (&self.storage, self.span())
     }
 
+    /// On a counting device, notes that all bytes are read; elsewhere nothing. For code that reads [`Self::bytes`] of
+    /// weights itself.
+    pub fn count_read(&self) {
+        if let Storage::Counted(counted) = &*self.storage {
+            counted.touch(self.span());
+        }
+    }
+
     /// Whether the bytes are only counted; see [`Device::counting`].
     #[must_use]
     pub fn is_counted(&self) -> bool {

@@ -7,6 +7,7 @@
 mod case;
 mod kernels;
 mod measure;
+mod rates;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::{Result, memory};
 
 pub use case::{Case, Group, ParseCaseError};
 pub use measure::{Clock, Measurement, Prepared, Round};
+pub use rates::Rates;
 
 /// What to measure with.
 #[derive(Clone, Debug)]

@@ -10,6 +10,8 @@ mod tests;
 
 use std::path::PathBuf;
 
+use crate::memory::{Alternative, Shortage};
+
 pub use facts::Facts;
 pub use gguf::GgufProblem;
 pub use lora::LoraProblem;
@@ -43,6 +45,14 @@ pub enum Error {
     NotFinite {
         /// The step, from 1.
         step: usize,
+    },
+    /// The drawing does not fit into memory; found before a weight is touched.
+    #[error("the drawing {shortage}")]
+    InsufficientMemory {
+        /// What it needs, and what there is.
+        shortage: Shortage,
+        /// Changes that fit, the least painful first.
+        alternatives: Vec<Alternative>,
     },
     /// A model's file cannot be opened or read.
     #[error("cannot read {}: {source}", path.display())]

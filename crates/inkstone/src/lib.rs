@@ -21,6 +21,7 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use image::Pixels;
+pub use memory::Offload;
 pub use pipeline::{OpenOptions, Picture, Pipeline, Precision};
 pub use progress::{Observer, Stage};
 pub use request::{InitImage, Request};

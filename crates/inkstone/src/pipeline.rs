@@ -1,5 +1,7 @@
 //! The whole way from a request to a picture, on one screen: text, noise, steps, pixels.
 
+mod fit;
+mod forecast;
 mod networks;
 mod pixels;
 mod prediction;
@@ -10,14 +12,16 @@ mod tests;
 mod tiling;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{DType, Device, Tensor, cpu};
 
+use crate::memory::{Offload, Usage};
 use crate::models::fields::{self, Fields};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
+use crate::nn::strips::Strips;
 use crate::progress::{CancelToken, Context, Observer, Stage};
 use crate::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX};
 use crate::sample::guidance::Guidance;
@@ -28,11 +32,13 @@ use crate::weights::lora::{self, Applied, Lora, LoraSource};
 use crate::weights::{
     Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, Quantization, ReadOptions, SCHEDULER,
 };
-use crate::{Error, Pixels, Request, Result, memory};
+use crate::{Error, Pixels, Request, Result};
 
 use networks::Networks;
+use prediction::Passes;
 use run::Run;
 
+pub use forecast::Forecast;
 pub use tiling::VaeTiling;
 
 /// How to run a model.
@@ -46,12 +52,15 @@ pub struct OpenOptions {
     pub quantization: Option<Quantization>,
     /// How the model's files are read.
     pub read: ReadOptions,
-    /// How many bytes the run may take; `None` for what the machine has free.
+    /// How many bytes the process may take at most, mapped weights included; what the system allows is a limit in any
+    /// case.
     pub max_memory_bytes: Option<u64>,
     /// Whether the VAE takes a picture in strips.
     pub vae_tiling: VaeTiling,
     /// LoRAs to draw with; their effects add up.
     pub loras: Vec<LoraSource>,
+    /// What leaves memory while a picture is drawn.
+    pub offload: Offload,
 }
 
 /// The type in which activations are multiplied. Sums are kept in f32 in every case.
@@ -142,8 +151,13 @@ pub struct Pipeline {
     device: Device,
     /// Of all weights, on disk.
     weight_bytes: u64,
+    /// Of all LoRAs, on disk.
+    lora_bytes: u64,
     max_memory_bytes: Option<u64>,
     vae_tiling: VaeTiling,
+    offload: Offload,
+    /// What the process takes with this model open and nothing of it used; found by the first forecast.
+    base: OnceLock<Usage>,
     /// Built for the first prompt: a full vocabulary takes a quarter of a second.
     tokenizer: Option<PromptTokenizer>,
     scheduler: SchedulerConfig,
@@ -169,6 +183,8 @@ impl Pipeline {
         };
         configs.check()?;
         let loras = open_loras(&options.loras, &device)?;
+        let sizes = options.loras.iter().filter_map(|lora| std::fs::metadata(&lora.path).ok());
+        let lora_bytes = sizes.map(|file| file.len()).sum();
         let mut defaults = Defaults::for_side(native_side_px);
         let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
         if let Some(steps) = loras.iter().find_map(|applied| applied.lora.lightning_steps()) {
@@ -183,8 +199,11 @@ impl Pipeline {
                 .with_loras(loras),
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
+            lora_bytes,
             max_memory_bytes: options.max_memory_bytes,
             vae_tiling: options.vae_tiling,
+            offload: options.offload,
+            base: OnceLock::new(),
             files,
             device,
         })
@@ -216,10 +235,12 @@ impl Pipeline {
     }
 
     /// Draws pictures. Requests that differ in prompt, seed and starting picture only are drawn together when
-    /// memory allows; each picture's bytes are those of its solo run.
+    /// memory allows; each picture's bytes are those of its solo run. What does not fit into memory at all is refused
+    /// before a weight is touched.
     ///
     /// # Errors
-    /// A request out of range, weights that do not load, no memory, numbers that are not finite, an interruption.
+    /// A request out of range or too large for memory, weights that do not load, numbers that are not finite, an
+    /// interruption.
     pub fn draw(
         &mut self,
         requests: &[Request],
@@ -240,10 +261,16 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<Vec<Picture>> {
         requests.iter().try_for_each(Request::validate)?;
+        let groups: Vec<&[Request]> = requests.chunk_by(can_share).collect();
+        let ways = groups.iter().map(|group| self.fit(group)).collect::<Result<Vec<Way>>>()?;
         let mut pictures = Vec::with_capacity(requests.len());
-        for batch in requests.chunk_by(can_share) {
-            for batch in batch.chunks(self.most_at_once(&batch[0])) {
-                let drawn = self.draw_batch(batch, &mut Run::new(context, observer));
+        for (group, way) in groups.into_iter().zip(ways) {
+            for batch in group.chunks(way.pictures) {
+                let mut run = Run::new(context, observer);
+                let mut drawn = self.draw_batch(batch, way, &mut run);
+                if matches!(drawn, Err(Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. }))) {
+                    drawn = self.draw_with_least(batch, way, &mut run);
+                }
                 self.device.trim();
                 if matches!(drawn, Err(Error::ModelChanged { .. })) {
                     self.forget();
@@ -254,16 +281,41 @@ impl Pipeline {
         Ok(pictures)
     }
 
+    /// Draws again what memory did not suffice for, as another program took it in the meantime: with the least memory
+    /// that there is a way for.
+    fn draw_with_least(&mut self, batch: &[Request], way: Way, run: &mut Run<'_>) -> Result<Vec<Picture>> {
+        self.forget();
+        self.device.trim();
+        let least = Way::LEAST;
+        if way == least && batch.len() == 1 {
+            return Err(
+                inkstone_tensor::Error::OutOfMemory { device: self.device.name(), wanted_bytes: 0 }.into()
+            );
+        }
+        run.observer.warn("memory ran out: drawing again, a picture at a time with --offload stream");
+        let mut pictures = Vec::with_capacity(batch.len());
+        for request in batch {
+            run.stages.clear();
+            pictures.extend(self.draw_batch(std::slice::from_ref(request), least, run)?);
+        }
+        Ok(pictures)
+    }
+
     /// The story: text, noise, steps, pixels.
-    fn draw_batch(&mut self, batch: &[Request], run: &mut Run<'_>) -> Result<Vec<Picture>> {
+    fn draw_batch(&mut self, batch: &[Request], way: Way, run: &mut Run<'_>) -> Result<Vec<Picture>> {
         let plan = self.plan(&batch[0])?;
+        self.networks.stream(way.offload == Offload::Stream);
         self.open_networks(batch, &plan, run)?;
         let texts = self.embed(batch, &plan, run)?;
-        self.free_if_tight();
-        let noisy = self.noisy_latents(batch, &plan, run)?;
-        let latents = self.denoise(noisy, &texts, &plan, run)?;
         self.device.trim();
-        let pixels = self.decode(&latents, &plan, run)?;
+        if way.offload != Offload::None {
+            self.networks.close_encoder();
+        }
+        let noisy = self.noisy_latents(batch, &plan, way.strips, run)?;
+        let latents = self.denoise(noisy, &texts, &plan, way.passes, run)?;
+        self.device.trim();
+        self.networks.rest();
+        let pixels = self.decode(&latents, &plan, way.strips, run)?;
         let picture = |(request, pixels): (&Request, Pixels)| Picture {
             pixels,
             request: request.clone(),
@@ -282,26 +334,6 @@ impl Pipeline {
         Ok(Plan { grid, schedule, guidance: guidance(request) })
     }
 
-    /// How many pictures like this one fit into memory together.
-    fn most_at_once(&self, request: &Request) -> usize {
-        let sequences = if guidance(request).is_some() { 2 } else { 1 };
-        (self.sequences_at_once(grid(request).tokens()) / sequences).max(1)
-    }
-
-    /// How many sequences (a picture of so many tokens with its prompt) may pass the transformer together.
-    fn sequences_at_once(&self, tokens: usize) -> usize {
-        let one = self.networks.step_bytes(tokens);
-        // Half of what is free: the rest is for weights, which are mapped, and for the decoder.
-        self.free_bytes()
-            .map_or(usize::MAX, |bytes| usize::try_from(bytes / 2 / one.max(1)).unwrap_or(usize::MAX))
-            .max(1)
-    }
-
-    /// What the run may still take; `None` if nothing limits it.
-    fn free_bytes(&self) -> Option<u64> {
-        self.max_memory_bytes.into_iter().chain(memory::available_bytes()).min()
-    }
-
     /// Closes the weights and forgets what was computed from them: the next drawing opens them again.
     fn forget(&mut self) {
         self.networks.close();
@@ -315,14 +347,6 @@ impl Pipeline {
             needed.push(Component::TextEncoder);
         }
         self.networks.open(&needed, &self.files, run)
-    }
-
-    /// Gives memory back before the large stages, and lets the text encoder go if there is no room for all weights.
-    fn free_if_tight(&mut self) {
-        self.device.trim();
-        if self.free_bytes().is_some_and(|free| free < self.weight_bytes) {
-            self.networks.close_encoder();
-        }
     }
 }
 
@@ -346,6 +370,23 @@ fn native_side_px(model_index: &str) -> Result<usize> {
         return Ok(side);
     }
     Err(index.refuse(NATIVE_SIDE_FIELD, side.to_string(), &format!("a multiple of {SIDE_STEP_PX}")))
+}
+
+/// A way to draw: how much memory is traded for time. The bytes are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    offload: Offload,
+    passes: Passes,
+    /// How the VAE takes a picture.
+    strips: Strips,
+    /// Pictures at a time, at most.
+    pictures: usize,
+}
+
+impl Way {
+    /// The one that takes the least memory.
+    const LEAST: Self =
+        Self { offload: Offload::Stream, passes: Passes::Two, strips: tiling::LOWEST, pictures: 1 };
 }
 
 /// What the pictures of a batch have in common.

@@ -16,8 +16,6 @@ const NOT_YET_CONTROL: &str =
     "this version has no control images; --image PATH=STRENGTH starts from a picture";
 const NOT_YET_PREVIEW: &str =
     "this version has no previews; progress goes to standard error, --json gives events";
-const NOT_YET_MEMORY: &str =
-    "this version has no such setting; smaller pictures take less memory: --size WxH";
 const STRIPS: &str = "tiles are strips, exact without overlap: --vae-tiling PX chooses their lines";
 const NOT_YET_UPSCALE: &str = "this version does not enlarge; draw larger with --size WxH";
 const FIXED_SCHEDULE: &str = "the model's own schedule is used; choose the number of steps with --steps N";
@@ -75,7 +73,8 @@ const CURES: &[(&[&str], &str)] = &[
         NOT_YET_UPSCALE,
     ),
     (&["--vae-tile-size", "--vae-relative-tile-size", "--vae-tile-overlap"], STRIPS),
-    (&["--low-ram", "--offload-to-cpu", "--offload", "--max-memory", "--cache-dir"], NOT_YET_MEMORY),
+    (&["--low-ram", "--offload-to-cpu"], "the same here: --offload stream, or --max-memory SIZE"),
+    (&["--cache-dir"], ONE_FOLDER),
     (
         &["--control-net-cpu", "--clip-on-cpu", "--vae-on-cpu"],
         "leave it out: everything runs on --device cpu",
@@ -118,7 +117,5 @@ const CURES: &[(&[&str], &str)] = &[
 ];
 
 /// Commands of later versions: such a word alone is no prompt; `-p WORD` is.
-pub(crate) const LATER_COMMANDS: &[&str] = &[
-    "edit", "serve", "batch", "worker", "pull", "models", "lora", "convert", "plan", "doctor", "enhance",
-    "train",
-];
+pub(crate) const LATER_COMMANDS: &[&str] =
+    &["edit", "serve", "batch", "worker", "pull", "models", "lora", "convert", "doctor", "enhance", "train"];

@@ -65,6 +65,41 @@ impl FromStr for Threads {
     }
 }
 
+/// An amount of memory: a number, then M, G or T for powers of 1024, as in `12G` or `1.5GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl TryFrom<String> for Bytes {
+    type Error = Allowed;
+
+    fn try_from(text: String) -> Result<Self, Allowed> {
+        text.parse()
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = Allowed;
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+    fn from_str(text: &str) -> Result<Self, Allowed> {
+        const MIB: f64 = 1_048_576.0;
+        let allowed =
+            || Allowed("a number with M, G or T behind it, such as 12G or 800M, at least 1M".into());
+        let lower = text.trim().to_ascii_lowercase();
+        let number = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = match &lower[number.len()..] {
+            "m" | "mb" | "mib" => MIB,
+            "g" | "gb" | "gib" => MIB * 1024.0,
+            "t" | "tb" | "tib" => MIB * 1024.0 * 1024.0,
+            _ => return Err(allowed()),
+        };
+        let plain = number.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let bytes = if plain { number.parse::<f64>().map_err(|_| allowed())? * factor } else { 0.0 };
+        if (MIB..=1e18).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(allowed()) }
+    }
+}
+
 pub(super) fn scale(text: &str) -> Result<f32, Allowed> {
     text.parse().map_err(|_| Allowed(format!("a number, 0 to {MAX_GUIDANCE}")))
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use inkstone::codec::Metadata;
+use inkstone::memory::{MemoryPlan, StageMemory, gibibytes};
 use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
 use inkstone::{Picture, Request};
 use serde_json::json;
@@ -132,11 +133,30 @@ fn prompt_from(path: &Path) -> Result<String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+/// What a drawing takes: numbers for programs, words for people.
+fn memory(plan: &MemoryPlan, numbers: bool) -> serde_json::Value {
+    let stages = plan.stages.iter();
+    if numbers {
+        let stage = |s: &StageMemory| (s.stage.name().to_owned(), json!(s.peak.total_bytes()));
+        return json!({
+            "resident_bytes": plan.resident_bytes(), "anonymous_bytes": plan.anonymous_bytes(),
+            "address_space_bytes": plan.address_space_bytes(), "two_passes": plan.two_passes,
+            "stages": stages.map(stage).collect::<serde_json::Map<_, _>>(),
+        });
+    }
+    let stage = |s: &StageMemory| format!("{} {}", s.stage.name(), gibibytes(s.peak.total_bytes() as u64));
+    let stages: Vec<String> = stages.map(stage).collect();
+    let (resident, anonymous) = (gibibytes(plan.resident_bytes()), gibibytes(plan.anonymous_bytes()));
+    json!(format!("{resident} at most, {anonymous} of it not in files ({})", stages.join(", ")))
+}
+
 /// Says what would be drawn.
 fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, session: &Session) -> Result<()> {
     let model = &drawing.model().name;
     for (request, path) in requests.iter().zip(paths) {
         let strength = request.init.as_ref().map(|init| init.strength);
+        let forecast = drawing.forecast(request)?;
+        let plan = &forecast.memory;
         let fields = [
             ("model", json!(model)),
             ("prompt", json!(request.prompt)),
@@ -148,6 +168,8 @@ fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, sessi
             ("seed", json!(request.seed)),
             ("strength", json!(strength)),
             ("output", json!(path.to_string_lossy())),
+            ("offload", json!(plan.offload.name())),
+            ("memory", memory(plan, session.terminal.json())),
         ];
         if session.terminal.json() {
             let mut event = serde_json::Map::from_iter([("event".to_owned(), json!("dry-run"))]);

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 
 use inkstone::Error;
+use inkstone::memory::Alternative;
 use inkstone_tensor::Error as TensorError;
 
 /// The first two of the three lines.
@@ -13,9 +14,20 @@ pub(super) fn what_and_why(error: &Error) -> (String, String) {
         }
         Error::Interrupted => ("interrupted".into(), "it was asked to stop".into()),
         Error::NotFinite { .. } => (error.to_string(), "a NaN or an infinity cannot become a picture".into()),
+        Error::InsufficientMemory { shortage, .. } => {
+            ("the drawing does not fit into memory".into(), format!("it {shortage}"))
+        }
         Error::Tensor(error) => tensor(error),
         _ => model(error).unwrap_or_else(|| split_source(error)),
     }
+}
+
+/// What fits instead, if anything was found.
+pub(super) fn alternatives(alternatives: &[Alternative]) -> Option<String> {
+    let (last, first) = alternatives.split_last()?;
+    let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+    let or = if first.is_empty() { "" } else { " or " };
+    Some(format!("{}{or}{last}", first.join(", ")))
 }
 
 /// Errors about a model's files whose message is one sentence.

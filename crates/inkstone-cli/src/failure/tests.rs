@@ -5,6 +5,7 @@ use inkstone::error::{
     FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
     TokenizerProblem,
 };
+use inkstone::memory::{Alternative, Limit, LimitOf, Shortage};
 use inkstone_tensor::Error as TensorError;
 
 use super::*;
@@ -121,6 +122,7 @@ fn library_errors() -> Vec<Error> {
         Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
         Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
         Error::Gguf { path: path(), problem: Box::new(GgufProblem::NotGguf) },
+        too_large(vec!["--offload stream", "--size 512x512"]),
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
         Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
@@ -134,6 +136,21 @@ fn library_errors() -> Vec<Error> {
             got: "10".into(),
         }),
     ]
+}
+
+fn too_large(flags: Vec<&str>) -> Error {
+    let shortage = Shortage { needed_bytes: 20 << 30, limit: Limit { bytes: 15 << 30, of: LimitOf::Free } };
+    let fits = |flags: &str| Alternative { flags: flags.into(), bytes: 4 << 30 };
+    Error::InsufficientMemory { shortage, alternatives: flags.into_iter().map(fits).collect() }
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_numbers_and_what_does() {
+    let told = of_library(too_large(vec!["--offload stream", "--dtype bf16", "--size 512x512"]));
+    assert_eq!((told.code, told.exit), ("INK-0401", 4));
+    assert_eq!(told.why, "it needs 20.0 GiB, the machine has free 15.0 GiB");
+    assert_eq!(told.cure, "--offload stream (4.0 GiB), --dtype bf16 (4.0 GiB) or --size 512x512 (4.0 GiB)");
+    assert!(of_library(too_large(Vec::new())).cure.contains("smaller"));
 }
 
 fn of_library(error: Error) -> Told {

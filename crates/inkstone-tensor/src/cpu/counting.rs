@@ -30,15 +30,8 @@ impl Counting {
     }
 }
 
-/// An operation reads all of a tensor.
-fn read(tensor: &Tensor) {
-    if let (Storage::Counted(counted), span) = tensor.stored() {
-        counted.touch(span);
-    }
-}
-
 fn read_weight(weight: &Weight) {
-    weight.tensors().into_iter().for_each(read);
+    weight.tensors().into_iter().for_each(Tensor::count_read);
 }
 
 impl Backend for Counting {
@@ -70,13 +63,13 @@ impl Backend for Counting {
     fn wait(&self) {}
 
     fn quantize_int8(&self, args: &QuantizeInt8<'_>, _out: Int8Rows<'_>) {
-        read(args.matrix);
+        args.matrix.count_read();
         self.scratch(args.matrix.cols() * DType::F32.size_bytes());
     }
 
     fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) {
         read_weight(args.weight);
-        args.bias.into_iter().for_each(read);
+        args.bias.into_iter().for_each(Tensor::count_read);
         args.terms.iter().for_each(|term| read_weight(term.weight));
         let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
         self.ledger.add(Products { linear: product([rows, cols, k]), ..Products::default() });
@@ -106,7 +99,7 @@ impl Backend for Counting {
 
     fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
         read_weight(&args.weight.matrix);
-        read(args.bias);
+        args.bias.count_read();
         let (taps, c_in) = (args.weight.kernel * args.weight.kernel, args.x.cols());
         self.ledger
             .add(Products { conv: product([out.rows(), out.cols(), taps * c_in]), ..Products::default() });
@@ -123,21 +116,21 @@ impl Backend for Counting {
     fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) {}
 
     fn rms_norm(&self, args: &RmsNorm<'_>, _out: &mut Tensor) {
-        read(args.weight);
+        args.weight.count_read();
     }
 
     fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) {
-        args.norm.into_iter().for_each(|(weight, _)| read(weight));
+        args.norm.into_iter().for_each(|(weight, _)| weight.count_read());
     }
 
     fn channel_norm(&self, args: &ChannelNorm<'_>, _out: &mut Tensor) {
-        read(args.gamma);
+        args.gamma.count_read();
     }
 
     fn elementwise(&self, args: &Elementwise<'_>, _out: &mut Tensor) {
         // Vectors are converted from where they lie; what the others read was computed.
         if let Elementwise::Convert(x) = args {
-            read(x);
+            x.count_read();
         }
     }
 
@@ -146,7 +139,7 @@ impl Backend for Counting {
     fn embedding(&self, table: &Weight, ids: &[u32], _out: &mut Tensor) {
         for (tensor, id) in table.tensors().into_iter().flat_map(|t| ids.iter().map(move |id| (t, id))) {
             if let Ok(row) = tensor.rows_range(*id as usize..*id as usize + 1) {
-                read(&row);
+                row.count_read();
             }
         }
     }
@@ -154,7 +147,7 @@ impl Backend for Counting {
     fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) {}
 
     fn quantize_affine(&self, args: &QuantizeAffine<'_>, _out: AffineParts<'_>) {
-        read(args.matrix);
+        args.matrix.count_read();
     }
 }
 

@@ -69,6 +69,12 @@ impl Error {
             Self::InvalidParam { .. } => usage("INK-0201", "give a value that is allowed"),
             Self::Picture(_) => usage("INK-0210", "give a PNG, JPEG or WebP picture that is whole"),
             Self::Lora { .. } => usage("INK-0211", "give a LoRA of Qwen-Image, or leave out --lora"),
+            Self::InsufficientMemory { .. } => Facts {
+                code: "INK-0401",
+                exit_code: exit::RESOURCES,
+                http_status: http::BAD_REQUEST,
+                cure: "draw a smaller picture, or let more leave memory with --offload stream",
+            },
             Self::ModelRead { .. } => {
                 model("INK-0301", "check that the file is there and that you may read it")
             }

@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::memory::{Limit, LimitOf, Shortage};
+
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
@@ -19,6 +21,7 @@ fn examples() -> Vec<Error> {
     let mut all = vec![
         Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
         Error::Interrupted,
+        Error::InsufficientMemory { shortage: shortage(), alternatives: Vec::new() },
         Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
         Error::Lora {
             path: path(),
@@ -69,6 +72,10 @@ fn examples() -> Vec<Error> {
     all
 }
 
+fn shortage() -> Shortage {
+    Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of: LimitOf::Free } }
+}
+
 fn report() -> TensorReport {
     TensorReport { missing: (0..60).map(|i| format!("t{i}")).collect(), ..Default::default() }
 }
@@ -78,6 +85,7 @@ fn variant(error: &Error) -> usize {
     match error {
         Error::InvalidParam { .. } => 0,
         Error::Interrupted => 1,
+        Error::InsufficientMemory { .. } => 19,
         Error::NotFinite { .. } => 2,
         Error::ModelRead { .. } => 3,
         Error::ModelNotFound { .. } => 4,
@@ -114,6 +122,8 @@ fn facts_agree_with_the_code() {
         let number: u32 = facts.code.strip_prefix("INK-").unwrap().parse().unwrap();
         let (exit_code, http) = match number / 100 {
             _ if matches!(error, Error::Interrupted) => (130, 499..500),
+            // The request is at fault: a smaller one fits.
+            4 if matches!(error, Error::InsufficientMemory { .. }) => (4, 400..401),
             2 => (2, 400..500),
             3 => (3, 500..600),
             4 => (4, 500..600),

@@ -60,6 +60,12 @@ impl Walk {
         Self(Arc::new(Inner { layers, streamed: AtomicBool::new(false), reader: Mutex::default() }))
     }
 
+    /// Bytes of all layers.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.0.layers.pages.iter().map(Pages::len_bytes).sum()
+    }
+
     /// Says whether layers are let go behind the walk.
     pub fn stream(&self, streamed: bool) {
         let before = self.0.streamed.swap(streamed, Ordering::Relaxed);

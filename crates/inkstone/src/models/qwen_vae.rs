@@ -73,7 +73,7 @@ impl Vae {
     /// are of lines of latents.
     ///
     /// # Memory
-    /// See [`Config::decode_bytes`]. Strips change no byte of the result.
+    /// Strips change no byte of the result, and the lower they are the less is held.
     ///
     /// # Errors
     /// Shapes that do not fit, no memory, an interruption.

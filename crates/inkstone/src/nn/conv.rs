@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use inkstone_tensor::ops::{self, ConvWeight, Padding, Window};
-use inkstone_tensor::{AlignedBuffer, DType, Shape, Storage, Tensor, Weight};
+use inkstone_tensor::{AlignedBuffer, DType, Pages, Shape, Storage, Tensor, Weight};
 
 use super::strips::{Walk, size};
 use crate::Result;
@@ -58,7 +58,10 @@ impl Conv {
 
     fn finish(loader: &mut Loader, name: &str, shape: ConvShape, stored: Tensor) -> Self {
         // A tensor that was misshapen stays as it is; the loader reports it when all are taken.
+        let mut pages = Pages::default();
+        pages.add(&stored);
         let matrix = tap_major(&stored, shape).unwrap_or(stored);
+        pages.release(); // what was copied is not read again
         Self {
             weight: ConvWeight { matrix: Weight::Dense(matrix), kernel: shape.kernel },
             bias: loader.vector(&format!("{name}.bias"), shape.c_out),
@@ -127,6 +130,11 @@ fn tap_major(stored: &Tensor, shape: ConvShape) -> Option<Tensor> {
     if stored.shape().count() != c_out * c_in * slices * taps {
         return None;
     }
+    let matrix = Shape::matrix(c_out, taps * c_in);
+    if stored.is_counted() {
+        stored.count_read();
+        return Tensor::empty(stored.device(), stored.dtype(), matrix).ok();
+    }
     let size = stored.dtype().size_bytes();
     let from = stored.to_bytes();
     let mut buffer = AlignedBuffer::zeroed(c_out * taps * c_in * size)?;
@@ -138,7 +146,6 @@ fn tap_major(stored: &Tensor, shape: ConvShape) -> Option<Tensor> {
             to.copy_from_slice(&from[element(last_slice * taps + tap)]);
         }
     }
-    let matrix = Shape::matrix(c_out, taps * c_in);
     Tensor::from_storage(stored.device(), Storage::Owned(buffer), stored.dtype(), matrix).ok()
 }
 

@@ -1,6 +1,8 @@
 //! The three networks of a model, opened when they are first needed.
 
-use inkstone_tensor::{DType, Device};
+use std::sync::Arc;
+
+use inkstone_tensor::{DType, Device, Ledger};
 
 use super::run::Run;
 use crate::models::qwen_image::{self, Transformer};
@@ -59,6 +61,9 @@ pub(super) struct Networks {
     quantization: Option<Quantization>,
     /// What became of the layers of networks that were brought into a smaller format.
     formats: Vec<LayerFormat>,
+    /// Where weights are counted instead of opened.
+    ledger: Option<Arc<Ledger>>,
+    streamed: bool,
     encoder: Option<TextEncoder>,
     transformer: Option<Transformer>,
     vae: Option<Vae>,
@@ -79,6 +84,8 @@ impl Networks {
             activations,
             quantization,
             formats,
+            ledger: None,
+            streamed: false,
             encoder: None,
             transformer: None,
             vae: None,
@@ -94,6 +101,32 @@ impl Networks {
     /// What became of the linear layers of the networks that were opened, if they were to be quantized.
     pub(super) fn formats(&self) -> &[LayerFormat] {
         &self.formats
+    }
+
+    /// The same networks on a device that only counts; `None` if this one cannot be counted.
+    pub(super) fn counting(&self, activations: DType) -> Option<(Self, Arc<Ledger>)> {
+        let (device, ledger) = self.device.counting()?;
+        let mut counting = Self::new(self.configs.clone(), device, activations, self.quantization);
+        counting.ledger = Some(Arc::clone(&ledger));
+        Some((counting, ledger))
+    }
+
+    /// Says whether layers are let go behind the ones that compute, in networks that are open or will be.
+    pub(super) fn stream(&mut self, streamed: bool) {
+        self.streamed = streamed;
+        if let Some(encoder) = &self.encoder {
+            encoder.walk().stream(streamed);
+        }
+        if let Some(transformer) = &self.transformer {
+            transformer.walk().stream(streamed);
+        }
+    }
+
+    /// Lets the transformer's layers go if they are streamed: nothing computes.
+    pub(super) fn rest(&self) {
+        if let Some(transformer) = &self.transformer {
+            transformer.walk().rest();
+        }
     }
 
     /// Opens what is not open yet of what a drawing needs, so that a damaged file is found before any work is done.
@@ -150,9 +183,16 @@ impl Networks {
         files: &ModelFiles,
         on_layer: impl FnMut() -> Result<()>,
     ) -> Result<&TextEncoder> {
-        let loader = || files.loader(Component::TextEncoder, &self.device, self.activations);
-        let loader = || Ok(quantizing(loader()?, self.quantization).on_layer(on_layer));
-        opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(&self.configs.encoder, l))
+        let open = self.encoder.is_some();
+        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
+        let loader = || loader(Component::TextEncoder, files, device, self.activations, ledger);
+        let loader = || Ok(quantizing(loader()?, quantization).on_layer(on_layer));
+        let config = &self.configs.encoder;
+        let encoder = opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(config, l))?;
+        if !open {
+            encoder.walk().stream(self.streamed);
+        }
+        Ok(encoder)
     }
 
     fn load_transformer(
@@ -160,15 +200,22 @@ impl Networks {
         files: &ModelFiles,
         on_layer: impl FnMut() -> Result<()>,
     ) -> Result<&Transformer> {
-        let loader = || files.loader(Component::Transformer, &self.device, self.activations);
-        let loader =
-            || Ok(quantizing(loader()?.with_loras(&self.loras), self.quantization).on_layer(on_layer));
+        let open = self.transformer.is_some();
+        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
+        let loader = || loader(Component::Transformer, files, device, self.activations, ledger);
+        let loader = || Ok(quantizing(loader()?.with_loras(&self.loras), quantization).on_layer(on_layer));
         let config = &self.configs.transformer;
-        opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))
+        let transformer =
+            opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))?;
+        if !open {
+            transformer.walk().stream(self.streamed);
+        }
+        Ok(transformer)
     }
 
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
-        let loader = || files.loader(Component::Vae, &self.device, self.activations);
+        let (device, ledger) = (&self.device, self.ledger.as_ref());
+        let loader = || loader(Component::Vae, files, device, self.activations, ledger);
         opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
     }
 
@@ -181,14 +228,19 @@ impl Networks {
     pub(super) fn close(&mut self) {
         (self.encoder, self.transformer, self.vae) = (None, None, None);
     }
+}
 
-    /// Bytes of activations that a step needs for a picture of this many tokens and a prompt of the usual length.
-    pub(super) fn step_bytes(&self, tokens: usize) -> u64 {
-        /// f32 residual and norm, q, k, v, attention's result, and a four times wider hidden layer, with room to pack.
-        const VALUES_A_CHANNEL: usize = 14;
-        const PROMPT_TOKENS: usize = 256;
-        let width = self.configs.transformer.heads.width();
-        ((tokens + PROMPT_TOKENS) * width * VALUES_A_CHANNEL * DType::F32.size_bytes()) as u64
+/// The weights of a component, to be used or only counted.
+fn loader(
+    component: Component,
+    files: &ModelFiles,
+    device: &Device,
+    activations: DType,
+    ledger: Option<&Arc<Ledger>>,
+) -> Result<Loader<'static>> {
+    match ledger {
+        None => files.loader(component, device, activations),
+        Some(ledger) => files.counted_loader(component, device, activations, ledger),
     }
 }
 

@@ -6,6 +6,7 @@ use super::pixels;
 use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
 use super::{Pipeline, Plan};
+use crate::nn::strips::Strips;
 use crate::progress::Stage;
 use crate::request::InitImage;
 use crate::sample::noise::Generator;
@@ -79,6 +80,7 @@ impl Pipeline {
         &mut self,
         batch: &[Request],
         plan: &Plan,
+        strips: Strips,
         run: &mut Run<'_>,
     ) -> Result<Tensor> {
         let mut tokens = Vec::new();
@@ -86,7 +88,7 @@ impl Pipeline {
             let mut generator = Generator::new(request.seed);
             let start = match &request.init {
                 Some(init) => {
-                    let clean = self.encode(init, request, &mut generator, run)?;
+                    let clean = self.encode(init, request, &mut generator, strips, run)?;
                     let noise = generator.randn(clean.len());
                     // With strength 0 there is no step left, and the picture stays as it is.
                     euler::at_level(&clean, &noise, plan.schedule.sigmas[0])
@@ -112,9 +114,9 @@ impl Pipeline {
         init: &InitImage,
         request: &Request,
         generator: &mut Generator,
+        strips: Strips,
         run: &mut Run<'_>,
     ) -> Result<Vec<f32>> {
-        let strips = self.strips((request.height_px, request.width_px));
         let vae = self.networks.vae(&self.files)?;
         let planes = run.stage(Stage::Encode, 1, |run| {
             let values = pixels::prepare(&init.pixels, request)?;
@@ -137,11 +139,9 @@ impl Pipeline {
         mut latents: Tensor,
         texts: &Texts,
         plan: &Plan,
+        passes: Passes,
         run: &mut Run<'_>,
     ) -> Result<Tensor> {
-        let sequences = texts.prompts.len() + texts.negatives.len();
-        let passes =
-            if sequences <= self.sequences_at_once(plan.grid.tokens()) { Passes::One } else { Passes::Two };
         let transformer = self.networks.transformer(&self.files)?;
         let files = &self.files;
         let (sigmas, steps) = (&plan.schedule.sigmas, plan.schedule.timesteps.len());
@@ -160,11 +160,14 @@ impl Pipeline {
     }
 
     /// Latents as tokens to pictures.
-    pub(super) fn decode(&mut self, tokens: &Tensor, plan: &Plan, run: &mut Run<'_>) -> Result<Vec<Pixels>> {
+    pub(super) fn decode(
+        &mut self,
+        tokens: &Tensor,
+        plan: &Plan,
+        strips: Strips,
+        run: &mut Run<'_>,
+    ) -> Result<Vec<Pixels>> {
         let per_picture = self.latent_count(plan);
-        let factor = self.networks.configs.vae.scale_factor();
-        let (height, width) = plan.latent_size();
-        let strips = self.strips((height * factor, width * factor));
         let vae = self.networks.vae(&self.files)?;
         let tokens = tokens.to_f32()?;
         let pictures = run.stage(Stage::Decode, tokens.len() / per_picture, |run| {

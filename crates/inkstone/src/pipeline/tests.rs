@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use inkstone_tensor::{Device, Shape, Tensor, cpu};
 
+use super::prediction::Passes;
 use super::run::Run;
 use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, native_side_px, pixels};
 use crate::nn::strips::Strips;
@@ -12,7 +13,7 @@ use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
 use crate::weights::lora::LoraSource;
-use crate::weights::{ModelSource, RandomModel, Residence, SafeTensors};
+use crate::weights::{ModelSource, Residence, SafeTensors};
 use crate::{Pixels, Result};
 
 /// Part of a tensor's largest magnitude that a value may be off in f32; the project's promise.
@@ -87,10 +88,10 @@ fn finish(
     let tokens = latents::pack(&noised, 16, height, width);
     let start = Tensor::from_f32(&pipeline.device, &tokens, Shape::matrix(tokens.len() / 64, 64))?;
     let texts = pipeline.embed(&[request(0)], plan, &mut run)?;
-    let last = pipeline.denoise(start, &texts, plan, &mut run)?;
+    let last = pipeline.denoise(start, &texts, plan, Passes::One, &mut run)?;
     assert_eq!(plan.schedule.timesteps.len(), 3, "0.6 of five steps");
     fixture.assert_close("latents.2", &last.to_f32()?);
-    let picture = pipeline.decode(&last, plan, &mut run)?.remove(0);
+    let picture = pipeline.decode(&last, plan, Strips::Whole, &mut run)?.remove(0);
     let planes = fixture.values("image");
     let area = planes.len() / 3;
     let worst = (0..planes.len())
@@ -178,22 +179,20 @@ fn tiling_changes_no_byte_of_the_embedded_model_s_pictures() {
 }
 
 #[test]
-fn the_highest_strips_that_fit_half_of_the_memory_are_taken() {
-    const GIB: u64 = 1 << 30;
-    let strips = |max_memory_bytes: u64, side_px: usize| {
-        let options = OpenOptions {
-            max_memory_bytes: Some(max_memory_bytes),
-            precision: Precision::Bf16,
-            ..OpenOptions::default()
-        };
-        let model = RandomModel { blocks: 1, layers: 1 };
-        Pipeline::open(&ModelSource::Random(model), &options).unwrap().strips((side_px, side_px))
+fn strips_are_taken_where_the_whole_picture_does_not_fit() {
+    let way = |max_memory_bytes: Option<u64>| {
+        let precision = Precision::F32;
+        let options = OpenOptions { max_memory_bytes, precision, ..OpenOptions::default() };
+        let pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
+        let request = Request { width_px: 2048, height_px: 2048, true_cfg_scale: 1.0, ..request(1) };
+        pipeline.fit(&[Request { init: None, ..request }])
     };
-    // 4 tensors of 2048 x 2048 x 96 bf16 are 3 GiB; those of strips of 256 lines, with the 98 late ones, 0.5 GiB.
-    assert_eq!(strips(8 * GIB, 512), Strips::Whole);
-    assert_eq!(strips(4 * GIB, 2048), Strips::Lines(32));
-    assert_eq!(strips(GIB, 2048), Strips::Lines(4));
-    assert_eq!(strips(1, 64), Strips::Lines(4));
+    assert_eq!(way(None).unwrap().strips, Strips::Whole);
+    // Four tensors of 2048 x 2048 x 16 f32, which the whole picture holds at the last upsampling, are 1 GiB.
+    let strips = way(Some(1 << 30)).unwrap().strips;
+    assert!(matches!(strips, Strips::Lines(_)), "{strips:?}");
+    let error = way(Some(1 << 24)).unwrap_err();
+    assert_eq!(error.code(), "INK-0401", "{error}");
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Pipeline;
 use crate::nn::strips::Strips;
 use crate::request::MAX_SIDE_PX;
 use crate::{Error, Result};
@@ -11,7 +10,7 @@ use crate::{Error, Result};
 /// Whether the VAE takes a picture in strips of lines. The picture's bytes are the same in every case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VaeTiling {
-    /// In one piece where that fits into half of what is free, else in the highest strips that do.
+    /// In one piece where that fits into memory, else in the highest strips that do.
     #[default]
     Auto,
     /// In one piece.
@@ -24,7 +23,7 @@ pub enum VaeTiling {
 const STEP_PX: usize = 8;
 /// The strips that [`VaeTiling::Auto`] tries, in lines of the picture. Lower ones save nothing more, as convolutions
 /// keep lines of their own.
-const HEIGHTS_PX: [usize; 4] = [256, 128, 64, 32];
+const HEIGHTS_PX: [usize; 3] = [256, 128, 32];
 
 impl FromStr for VaeTiling {
     type Err = Error;
@@ -58,22 +57,17 @@ impl fmt::Display for VaeTiling {
     }
 }
 
-impl Pipeline {
-    /// How the VAE takes a picture of this height and width.
-    pub(super) fn strips(&self, size: (usize, usize)) -> Strips {
-        let vae = &self.networks.configs.vae;
-        let of = |lines: usize| Strips::Lines((lines / vae.scale_factor()).max(1));
-        match self.vae_tiling {
-            VaeTiling::Off => Strips::Whole,
-            VaeTiling::Strips(lines) => of(lines),
-            VaeTiling::Auto => {
-                // Half of what is free: weights are mapped, and other programs live too.
-                let Some(room) = self.free_bytes().map(|free| free / 2) else { return Strips::Whole };
-                let fits =
-                    |strips: &Strips| vae.decode_bytes(size, *strips, self.networks.activations) <= room;
-                let mut all = std::iter::once(Strips::Whole).chain(HEIGHTS_PX.map(of));
-                all.find(fits).unwrap_or_else(|| of(HEIGHTS_PX[HEIGHTS_PX.len() - 1]))
-            }
+/// The lowest strips that save anything.
+pub(super) const LOWEST: Strips = Strips::Lines(HEIGHTS_PX[HEIGHTS_PX.len() - 1] / STEP_PX);
+
+impl VaeTiling {
+    /// How the VAE may take a picture, the fastest first.
+    pub(super) fn ways(self) -> Vec<Strips> {
+        let of = |lines: usize| Strips::Lines((lines / STEP_PX).max(1));
+        match self {
+            Self::Off => vec![Strips::Whole],
+            Self::Strips(lines) => vec![of(lines)],
+            Self::Auto => std::iter::once(Strips::Whole).chain(HEIGHTS_PX.map(of)).collect(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use inkstone_tensor::{DType, Device, MappedFile};
+use inkstone_tensor::{DType, Device, Ledger, MappedFile};
 
 use super::folder::Folder;
 use super::shards::Shards;
@@ -198,6 +198,15 @@ impl ModelFiles {
         Ok(bytes.into_owned())
     }
 
+    /// Bytes of the file that the tokenizer is read from; 0 if it is not there.
+    #[must_use]
+    pub fn tokenizer_file_bytes(&self) -> usize {
+        let Some(folder) = &self.folder else { return embedded::file(TOKENIZER).map_or(0, <[u8]>::len) };
+        let names = [TOKENIZER, "tokenizer/vocab.json"];
+        let sizes = names.iter().filter_map(|name| folder.find(name).ok()??.metadata().ok());
+        sizes.map(|file| usize::try_from(file.len()).unwrap_or(usize::MAX)).next().unwrap_or(0)
+    }
+
     fn tokenizer_from_parts(&self) -> Result<Vec<u8>> {
         let part = |name: &str| {
             let name = format!("tokenizer/{name}");
@@ -228,7 +237,7 @@ impl ModelFiles {
         if self.random.is_some() {
             return Ok(Loader::random(component.name(), device, activations));
         }
-        let (mut file, mappings) = self.tensors(component, device)?;
+        let (mut file, mappings) = self.tensors(component, device, self.options.residence)?;
         if self.options.scan == Scan::NotFinite {
             scan::check(component.name(), &file)?;
         }
@@ -240,11 +249,39 @@ impl ModelFiles {
             .with_strictness(self.options.strictness))
     }
 
-    fn tensors(&self, component: Component, device: &Device) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
+    /// The same for a counting device: only headers are read.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::loader`], values not looked at.
+    pub(crate) fn counted_loader(
+        &self,
+        component: Component,
+        device: &Device,
+        activations: DType,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Loader<'static>> {
+        let loader = if self.random.is_some() {
+            Loader::random(component.name(), device, activations)
+        } else {
+            let (mut file, _) = self.tensors(component, device, Residence::Mapped)?;
+            names::make_canonical(component, &mut file);
+            Loader::new(component.name(), device, activations, file.tensors)
+                .with_quantized(file.quantized)
+                .with_foreign(file.foreign)
+        };
+        loader.counted(ledger, self.options.residence)
+    }
+
+    fn tensors(
+        &self,
+        component: Component,
+        device: &Device,
+        residence: Residence,
+    ) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
         let Some(folder) = &self.folder else {
             let name = format!("{}/{}.safetensors", component.folder(), component.weights_stem());
             let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
-            let file = match self.options.residence {
+            let file = match residence {
                 Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device)?,
                 Residence::Owned => SafeTensors::from_bytes(&self.path(&name), bytes, device)?,
             };
@@ -255,9 +292,9 @@ impl ModelFiles {
         for path in &shards.files {
             identify::check_format(path)?;
             files.push(if identify::is_gguf(path) {
-                gguf::open(path, device, self.options.residence)?
+                gguf::open(path, device, residence)?
             } else {
-                SafeTensors::open(path, device, self.options.residence)?
+                SafeTensors::open(path, device, residence)?
             });
         }
         let mapped: Vec<_> = files.iter_mut().filter_map(|file| file.mapping.take()).collect();

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, MappedFile, Pages, Quantized, Shape, Storage, Tensor, Weight, ops};
+use inkstone_tensor::{
+    DType, Device, Ledger, MappedFile, Pages, Quantized, Shape, StandIns, Storage, Tensor, Weight, ops,
+};
 
+use super::Residence;
 use super::int8::{Int8Rule, LayerFormat};
 use super::lora::Pending;
 use super::random::RandomTensors;
@@ -59,6 +62,8 @@ pub struct Loader<'a> {
     int8: Option<Int8Rule>,
     formats: Vec<LayerFormat>,
     on_layer: Option<OnLayer<'a>>,
+    /// Whether tensors are only counted: what is wrong is told when they are used.
+    counted: bool,
     report: TensorReport,
     failure: Option<Error>,
 }
@@ -87,6 +92,7 @@ impl<'a> Loader<'a> {
             int8: None,
             formats: Vec::new(),
             on_layer: None,
+            counted: false,
             report: TensorReport::default(),
             failure: None,
         }
@@ -106,6 +112,32 @@ impl<'a> Loader<'a> {
     pub fn with_quantized(mut self, quantized: BTreeMap<String, Quantized>) -> Self {
         self.quantized = quantized;
         self
+    }
+
+    /// The same loader for a counting device: tensors have no bytes, and count as if they were used where they lie or
+    /// read into memory. No weight is touched.
+    ///
+    /// # Errors
+    /// None that the loader itself would not have.
+    pub(super) fn counted(mut self, ledger: &Arc<Ledger>, residence: Residence) -> Result<Self> {
+        self.counted = true;
+        let mut stand_ins = StandIns::new(&self.device, ledger);
+        for tensor in self.tensors.values_mut() {
+            *tensor = match residence {
+                Residence::Mapped => stand_ins.like(tensor)?,
+                Residence::Owned => stand_ins.owned_like(tensor)?,
+            };
+        }
+        for matrix in self.quantized.values_mut() {
+            *matrix = matrix.with_tensors(&mut |tensor| match residence {
+                Residence::Mapped => stand_ins.like(tensor),
+                Residence::Owned => stand_ins.owned_like(tensor),
+            })?;
+        }
+        if let Some(random) = &mut self.random {
+            random.count(ledger);
+        }
+        Ok(self)
     }
 
     /// Adds tensors of types that the engine does not have: an error only where one of them is asked for.
@@ -300,6 +332,7 @@ impl<'a> Loader<'a> {
         let extra = self.left_over();
         match (self.strictness, extra.first()) {
             (_, None) => {}
+            (Strictness::AllowExtra, _) if self.counted => {}
             (Strictness::RefuseExtra, Some(_)) => self.report.extra = extra,
             (Strictness::AllowExtra, Some(first)) => {
                 let (component, count) = (&self.component, extra.len());

@@ -1,7 +1,9 @@
 //! A model of Qwen-Image's sizes without its weights: configs as published, tensors with random values. Speed does not
 //! depend on the values, so benchmarks need no files.
 
-use inkstone_tensor::{AlignedBuffer, DType, Device, Error, Shape, Storage, Tensor, bf16};
+use std::sync::Arc;
+
+use inkstone_tensor::{AlignedBuffer, DType, Device, Error, Ledger, Shape, Storage, Tensor, bf16};
 
 use crate::Result;
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
@@ -70,11 +72,20 @@ const VOCABULARY: usize = 8192;
 
 /// A stream of random tensors.
 #[derive(Clone, Debug)]
-pub(super) struct RandomTensors(u64);
+pub(super) struct RandomTensors {
+    state: u64,
+    /// Where they are counted instead of made.
+    ledger: Option<Arc<Ledger>>,
+}
 
 impl RandomTensors {
     pub(super) fn new() -> Self {
-        Self(0x2545_f491_4f6c_dd1d)
+        Self { state: 0x2545_f491_4f6c_dd1d, ledger: None }
+    }
+
+    /// From here on tensors are only counted.
+    pub(super) fn count(&mut self, ledger: &Arc<Ledger>) {
+        self.ledger = Some(Arc::clone(ledger));
     }
 
     /// A bf16 tensor of this shape, its rows side by side as in a file. Values keep activations in bounds through any
@@ -92,6 +103,10 @@ impl RandomTensors {
             _ => (0.0, (3.0 / fan_in as f32).sqrt()),
         };
         let wanted_bytes = shape.count() * DType::Bf16.size_bytes();
+        if let Some(ledger) = &self.ledger {
+            let storage = Storage::Counted(ledger.hold(wanted_bytes));
+            return Ok(Tensor::from_storage(device, storage, DType::Bf16, shape)?);
+        }
         let mut buffer = AlignedBuffer::zeroed(wanted_bytes)
             .ok_or_else(|| Error::OutOfMemory { device: device.name(), wanted_bytes })?;
         for to in buffer.as_mut_slice().as_chunks_mut::<2>().0 {
@@ -102,10 +117,10 @@ impl RandomTensors {
 
     /// Uniform in -1..1 (xorshift).
     fn uniform(&mut self) -> f32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let [.., low, high] = self.0.to_le_bytes();
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let [.., low, high] = self.state.to_le_bytes();
         f32::from(i16::from_le_bytes([low, high])) / 32768.0
     }
 }

@@ -1,11 +1,9 @@
 //! Sizes of the VAE, and the scale of its latents.
 
-use inkstone_tensor::DType;
 use serde_json::json;
 
 use crate::Result;
 use crate::models::fields::{self, Fields};
-use crate::nn::strips::Strips;
 
 /// What `vae/config.json` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,42 +56,6 @@ impl Config {
     #[must_use]
     pub fn scale_factor(&self) -> usize {
         1 << (self.dim_mult.len() - 1)
-    }
-
-    /// Lines of a picture that the decoder's convolutions still owe when its last strip comes: each is late by one line
-    /// of its level.
-    fn late_px(&self) -> usize {
-        let halvings = self.dim_mult.len() - 1;
-        let blocks: usize = (0..=halvings).map(|level| (2 * (self.num_res_blocks + 1)) << level).sum();
-        let upsamplings: usize = (0..halvings).map(|level| 1 << level).sum();
-        blocks + upsamplings + 1
-    }
-
-    /// Bytes of activations that decoding one picture takes at most; encoding takes less.
-    ///
-    /// # Source
-    /// Counted at the last upsampling: its result, twice as wide as the convolution's behind it, that one, and half of
-    /// it before. A strip's share of them is that of its lines, and the last strip has those that are late.
-    #[must_use]
-    pub fn decode_bytes(&self, (height, width): (usize, usize), strips: Strips, activations: DType) -> u64 {
-        /// Tensors as large as the first level's activations: those above, and room for what is packed.
-        const FULL_SIZE: usize = 4;
-        /// Tensors as large as the widest level's: norm, queries, keys, values, those packed, and the residual.
-        const MIDDLE: usize = 9;
-        /// The picture in f32: strips, those joined, and a copy for its bytes.
-        const PICTURES: usize = 4;
-        let factor = self.scale_factor();
-        let lines = match strips {
-            Strips::Whole => height,
-            Strips::Lines(lines) => height.min(lines * factor + self.late_px()),
-        };
-        let element = activations.size_bytes();
-        let full = FULL_SIZE * lines * width * self.base_dim * self.dim_mult[0] * element;
-        let widest = self.base_dim * self.dim_mult[self.dim_mult.len() - 1];
-        let middle = (height / factor) * (width / factor) * widest * element;
-        let picture = PICTURES * height * width * self.input_channels * DType::F32.size_bytes();
-        // The middle's result stays while strips are taken from it.
-        (full.max((MIDDLE - 1) * middle) + middle + picture) as u64
     }
 
     /// From raw latents of one picture to what the transformer sees: `(z - mean) / std`.

@@ -1,0 +1,203 @@
+//! What this process may take: the lowest of what was asked for, what is free, and what the system allows.
+//!
+//! Linux only for now: elsewhere only what was asked for limits anything.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitOf {
+    /// The caller: `--max-memory`.
+    MaxMemory,
+    /// The machine has no more free.
+    Free,
+    /// A control group, as containers have.
+    ControlGroup,
+    /// `RLIMIT_AS`: mapped files count in full.
+    AddressSpace,
+    /// `RLIMIT_DATA`.
+    Data,
+}
+
+impl fmt::Display for LimitOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaxMemory => "--max-memory allows",
+            Self::Free => "the machine has free",
+            Self::ControlGroup => "the control group leaves",
+            Self::AddressSpace => "the address space limit (ulimit -v) is",
+            Self::Data => "the data limit (ulimit -d) is",
+        })
+    }
+}
+
+/// So many bytes, and why not more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Of this process, in total.
+    pub bytes: u64,
+    /// Where it comes from.
+    pub of: LimitOf,
+}
+
+/// All limits of this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of what is resident: the lowest of three.
+    pub resident: Option<Limit>,
+    /// Of the address space.
+    pub address_space: Option<Limit>,
+    /// Of private memory that can be written.
+    pub data: Option<Limit>,
+}
+
+impl Limits {
+    /// The limits now; `max_memory_bytes` is what the caller allows.
+    #[must_use]
+    pub fn now(max_memory_bytes: Option<u64>) -> Self {
+        System::default().limits(max_memory_bytes)
+    }
+}
+
+/// What a process takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In memory, mapped files included.
+    pub resident_bytes: u64,
+    /// In memory and in no file.
+    pub anonymous_bytes: u64,
+    /// Of address space.
+    pub address_space_bytes: u64,
+    /// Of private memory that can be written, in memory or not.
+    pub data_bytes: u64,
+}
+
+impl Usage {
+    /// Of this process now; zeros where the system does not tell.
+    #[must_use]
+    pub fn now() -> Self {
+        System::default().usage()
+    }
+}
+
+/// Where the system tells what there is.
+#[derive(Clone, Debug)]
+pub(super) struct System {
+    pub(super) proc: PathBuf,
+    pub(super) cgroups: PathBuf,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self { proc: "/proc".into(), cgroups: "/sys/fs/cgroup".into() }
+    }
+}
+
+impl System {
+    pub(super) fn limits(&self, max_memory_bytes: Option<u64>) -> Limits {
+        let usage = self.usage();
+        let total = |free: u64, of| Limit { bytes: free.saturating_add(usage.anonymous_bytes), of };
+        let resident = [
+            max_memory_bytes.map(|bytes| Limit { bytes, of: LimitOf::MaxMemory }),
+            self.free_bytes().map(|free| total(free, LimitOf::Free)),
+            self.group_bytes().map(|free| total(free, LimitOf::ControlGroup)),
+        ];
+        let limits = self.read("self/limits").unwrap_or_default();
+        let soft = |name, of| soft_limit(&limits, name).map(|bytes| Limit { bytes, of });
+        Limits {
+            resident: resident.into_iter().flatten().min_by_key(|limit| limit.bytes),
+            address_space: soft("Max address space", LimitOf::AddressSpace),
+            data: soft("Max data size", LimitOf::Data),
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        let status = self.read("self/status").unwrap_or_default();
+        let of = |key| kibibytes(&status, key).unwrap_or(0);
+        Usage {
+            resident_bytes: of("VmRSS:"),
+            anonymous_bytes: of("RssAnon:"),
+            address_space_bytes: of("VmSize:"),
+            data_bytes: of("VmData:"),
+        }
+    }
+
+    /// What the machine has free; what it keeps of files counts, as it can be taken.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        kibibytes(&self.read("meminfo")?, "MemAvailable:")
+    }
+
+    /// What the process's control groups leave: the least over its own group and all above it.
+    pub(super) fn group_bytes(&self) -> Option<u64> {
+        let groups = self.read("self/cgroup")?;
+        let one = groups.lines().find_map(|line| line.strip_prefix("0::"));
+        let two = groups.lines().find_map(|line| line.split_once(":memory:").map(|(_, group)| group));
+        let one = one.and_then(|group| headroom(group, &self.cgroups, &UNIFIED));
+        let two = two.and_then(|group| headroom(group, &self.cgroups.join("memory"), &MEMORY));
+        one.into_iter().chain(two).min()
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.proc.join(name)).ok()
+    }
+}
+
+/// What the files of a control group are called.
+struct Names {
+    limit: &'static str,
+    used: &'static str,
+    /// Lines of memory.stat that say how much of it files are.
+    files: [&'static str; 2],
+}
+
+/// <https://docs.kernel.org/admin-guide/cgroup-v2.html>
+const UNIFIED: Names =
+    Names { limit: "memory.max", used: "memory.current", files: ["inactive_file", "active_file"] };
+/// <https://docs.kernel.org/admin-guide/cgroup-v1/memory.html>
+const MEMORY: Names = Names {
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    files: ["total_inactive_file", "total_active_file"],
+};
+/// The first version writes a number near 2^63 for no limit.
+const NO_LIMIT_BYTES: u64 = 1 << 60;
+
+fn headroom(group: &str, mount: &Path, names: &Names) -> Option<u64> {
+    let number = |path: &Path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    Path::new(group.trim_start_matches('/'))
+        .ancestors()
+        .filter_map(|group| {
+            let folder = mount.join(group);
+            let limit = number(&folder.join(names.limit)).filter(|limit| *limit < NO_LIMIT_BYTES)?;
+            let used = number(&folder.join(names.used)).unwrap_or(0);
+            Some(limit.saturating_sub(used.saturating_sub(page_cache(&folder, names))))
+        })
+        .min()
+}
+
+/// Bytes of files that a control group holds in memory: mapped weights are among them, and the system takes them back
+/// when it needs room.
+fn page_cache(group: &Path, names: &Names) -> u64 {
+    let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
+    let of = |name: &&str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
+    };
+    names.files.iter().map(of).sum()
+}
+
+/// The number behind a key in the `Key:   123 kB` lines of /proc, in bytes.
+pub(super) fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// The soft limit in a line of /proc/self/limits; `None` for `unlimited`.
+fn soft_limit(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

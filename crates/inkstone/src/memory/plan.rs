@@ -1,0 +1,164 @@
+//! What a drawing will take, and whether it fits.
+
+use std::fmt;
+
+use inkstone_tensor::{Footprint, Products};
+
+use super::{Limit, Limits, Usage};
+use crate::progress::Stage;
+
+/// What leaves memory while a picture is drawn. The bytes of the picture are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Offload {
+    /// The first of the others that fits.
+    #[default]
+    Auto,
+    /// Nothing: all weights stay once they were used.
+    None,
+    /// The text encoder, once the prompts are encoded.
+    Encoder,
+    /// Also every block of the transformer and of the text encoder, once it was passed; the next is read meanwhile.
+    Stream,
+}
+
+impl Offload {
+    /// All but [`Offload::Auto`], in the order in which they are tried.
+    pub const SETTINGS: [Self; 3] = [Self::None, Self::Encoder, Self::Stream];
+
+    /// As the command line calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::None => "none",
+            Self::Encoder => "encoder",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// The most that a stage takes, the program itself not counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StageMemory {
+    /// The stage.
+    pub stage: Stage,
+    /// When most is resident.
+    pub peak: Footprint,
+    /// The most that is in no file.
+    pub anonymous_bytes: usize,
+    /// Multiply-adds: of one step, of one picture, or of all prompts.
+    pub products: Products,
+}
+
+/// What a drawing will take, known before a weight is touched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryPlan {
+    /// What leaves memory.
+    pub offload: Offload,
+    /// Pictures drawn together.
+    pub pictures: usize,
+    /// Whether prompts and negative prompts pass the transformer one after the other, in half the memory.
+    pub two_passes: bool,
+    /// The stages in order.
+    pub stages: Vec<StageMemory>,
+    /// What the program takes without drawing.
+    pub base: Usage,
+    /// Bytes of all mapped files, touched or not.
+    pub files_bytes: u64,
+}
+
+/// Code that is read in, thread stacks, small allocations: what no shape tells.
+const UNSEEN_BYTES: u64 = 6 << 20;
+/// Reserve for what the allocator rounds up and the system maps in larger pieces than asked, in parts of the whole.
+const RESERVE: u64 = 25;
+/// Address space that allocators of threads reserve without using it (64 MiB for each glibc arena, and stacks).
+const THREAD_SPACE_BYTES: u64 = 256 << 20;
+
+impl MemoryPlan {
+    /// The most that will be resident, pages of mapped files included.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let most = self.stages.iter().map(|stage| stage.peak.total_bytes() as u64).max();
+        with_reserve(self.base.resident_bytes, most.unwrap_or(0))
+    }
+
+    /// The most that will be in no file, and so cannot be given up.
+    #[must_use]
+    pub fn anonymous_bytes(&self) -> u64 {
+        let most = self.stages.iter().map(|stage| stage.anonymous_bytes as u64).max();
+        with_reserve(self.base.anonymous_bytes, most.unwrap_or(0))
+    }
+
+    /// Address space: mapped files count in full.
+    #[must_use]
+    pub fn address_space_bytes(&self) -> u64 {
+        let anonymous = self.anonymous_bytes() - self.base.anonymous_bytes;
+        self.base.address_space_bytes + self.files_bytes + anonymous + THREAD_SPACE_BYTES
+    }
+
+    /// Private memory that can be written.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.base.data_bytes + self.anonymous_bytes() - self.base.anonymous_bytes
+    }
+
+    /// The limit that the drawing breaks, if it breaks one.
+    #[must_use]
+    pub fn shortage(&self, limits: &Limits) -> Option<Shortage> {
+        let needs = [
+            (self.resident_bytes(), limits.resident),
+            (self.address_space_bytes(), limits.address_space),
+            (self.data_bytes(), limits.data),
+        ];
+        let broken = |(needed_bytes, limit): (u64, Option<Limit>)| {
+            limit.filter(|limit| needed_bytes > limit.bytes).map(|limit| Shortage { needed_bytes, limit })
+        };
+        needs.into_iter().find_map(broken)
+    }
+}
+
+fn with_reserve(base: u64, bytes: u64) -> u64 {
+    base + bytes + bytes / RESERVE + UNSEEN_BYTES
+}
+
+/// A drawing does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// What it needs of what is limited.
+    pub needed_bytes: u64,
+    /// The limit.
+    pub limit: Limit,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { needed_bytes, limit } = self;
+        write!(f, "needs {}, {} {}", gibibytes(*needed_bytes), limit.of, gibibytes(limit.bytes))
+    }
+}
+
+/// A change of the request that fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternative {
+    /// Flags to add or change.
+    pub flags: String,
+    /// What the drawing takes then.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Alternative {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.flags, gibibytes(self.bytes))
+    }
+}
+
+/// Bytes as people read them: `19.8 GiB`, or `312 MiB` below one.
+#[must_use]
+pub fn gibibytes(bytes: u64) -> String {
+    const GIB: u64 = 1 << 30;
+    if bytes < GIB {
+        return format!("{} MiB", bytes.div_ceil(1 << 20));
+    }
+    let tenths = bytes.saturating_mul(10).div_ceil(GIB);
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}

@@ -1,0 +1,218 @@
+//! What a drawing will take, found by running the networks on a device that only counts.
+//!
+//! There is no second description of the networks: a change of a forward changes its forecast. Weights are opened, but
+//! only their headers are read.
+
+use std::sync::Arc;
+
+use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
+
+use super::networks::Networks;
+use super::prediction::{Passes, Prediction, Texts};
+use super::{Pipeline, Plan, Way};
+use crate::memory::{MemoryPlan, Offload, StageMemory, Usage};
+use crate::progress::{Context, Stage};
+use crate::sample::euler;
+use crate::text::template::{MAX_TOKENS, TEXT_TO_IMAGE_DROP};
+use crate::{Request, Result};
+
+/// What a request will take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forecast {
+    /// Memory, stage by stage.
+    pub memory: MemoryPlan,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Bytes of the weights that every step reads.
+    pub step_weights_bytes: usize,
+}
+
+/// Pixels' colours as f32: bytes of a pixel on the host.
+const PIXEL_BYTES: usize = 12;
+/// Tokens of the template, before and behind the prompt.
+const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
+/// What building the tokenizer takes for each byte of its file (measured: bench/MEMORY.md).
+const TOKENIZER_FACTOR: usize = 12;
+
+impl Pipeline {
+    /// What drawing requests will take, in some way.
+    pub(super) fn forecast_of(
+        &self,
+        batch: &[Request],
+        way: Way,
+        activations: DType,
+    ) -> Result<Option<Forecast>> {
+        let plan = self.plan(&batch[0])?;
+        let Some((networks, ledger)) = self.networks.counting(activations) else { return Ok(None) };
+        let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
+        dry.run(batch)?;
+        let step_weights_bytes = dry.networks.transformer(&self.files)?.walk().len_bytes();
+        let memory = MemoryPlan {
+            offload: way.offload,
+            pictures: batch.len(),
+            two_passes: way.passes == Passes::Two && plan.guidance.is_some(),
+            stages: dry.stages,
+            base: *self.base.get_or_init(Usage::now),
+            files_bytes: self.weight_bytes,
+        };
+        Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
+    }
+}
+
+/// A drawing without its work.
+struct Dry<'a> {
+    pipeline: &'a Pipeline,
+    networks: Networks,
+    ledger: Arc<Ledger>,
+    plan: &'a Plan,
+    way: Way,
+    stages: Vec<StageMemory>,
+}
+
+impl Dry<'_> {
+    /// All stages, as [`Pipeline::draw`] has them.
+    fn run(&mut self, batch: &[Request]) -> Result<()> {
+        let unseen = self.pipeline.unseen(batch, self.plan);
+        let files = &self.pipeline.files;
+        // Their tensors are on the device that draws: they count in whole.
+        let _loras = self.ledger.hold(usize::try_from(self.pipeline.lora_bytes).unwrap_or(usize::MAX));
+        let _tokenizer = self.ledger.hold(self.pipeline.tokenizer_bytes());
+        self.networks.stream(self.way.offload == Offload::Stream);
+        self.networks.transformer(files)?;
+        self.networks.vae(files)?;
+        if !unseen.is_empty() {
+            self.networks.encoder(files)?;
+        }
+        self.end(Stage::Load, None);
+        let kept = self.text(&unseen)?;
+        self.networks.device.trim();
+        if self.way.offload != Offload::None {
+            self.networks.close_encoder();
+        }
+        self.encode(batch)?;
+        let latents = self.denoise(batch)?;
+        self.networks.device.trim();
+        self.networks.rest();
+        self.decode()?;
+        drop((kept, latents));
+        Ok(())
+    }
+
+    /// Ends a stage: what it took at most is noted.
+    fn end(&mut self, stage: Stage, products: Option<Products>) {
+        let (peak, anonymous_bytes) = (self.ledger.peak(), self.ledger.anonymous_peak_bytes());
+        let products = products.unwrap_or_else(|| self.ledger.products());
+        self.stages.push(StageMemory { stage, peak, anonymous_bytes, products });
+        self.ledger.begin();
+    }
+
+    /// The embeddings, which are kept.
+    fn text(&mut self, unseen: &[&str]) -> Result<Vec<Tensor>> {
+        if unseen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let encoder = self.networks.encoder(&self.pipeline.files)?;
+        let vocabulary = encoder.config().vocab_size;
+        let mut first = 0;
+        let mut ids = |text: &&str| -> Vec<u32> {
+            let count = self.pipeline.tokens_of(text);
+            let range = first..first + count;
+            first = range.end;
+            // Far from each other, so that each is on a page of its own.
+            range.map(|i| u32::try_from(i * 97 % vocabulary).unwrap_or(0)).collect()
+        };
+        let ids: Vec<Vec<u32>> = unseen.iter().map(&mut ids).collect();
+        let hidden = encoder.forward(&ids, &Context::default())?;
+        let mut end = 0;
+        let mut kept = Vec::with_capacity(ids.len());
+        for ids in &ids {
+            kept.push(ops::convert(&hidden.rows_range(end..end + ids.len())?, DType::F32)?);
+            end += ids.len();
+        }
+        drop(hidden);
+        self.end(Stage::Text, None);
+        Ok(kept)
+    }
+
+    fn encode(&mut self, batch: &[Request]) -> Result<()> {
+        if batch.iter().all(|request| request.init.is_none()) {
+            return Ok(());
+        }
+        let (height, width) = self.plan.latent_size();
+        let scale = crate::request::SIDE_STEP_PX / crate::sample::latents::PATCH;
+        let (height, width) = (height * scale, width * scale);
+        // The resized picture, its values from 0 to 1, and from -1 to 1.
+        let _host = self.ledger.hold(height * width * (3 + 2 * PIXEL_BYTES));
+        let vae = self.networks.vae(&self.pipeline.files)?;
+        let picture = Tensor::empty(vae.device(), DType::F32, Shape::nhwc(1, height, width, 3))?;
+        drop(vae.encode(&picture, self.way.strips, &Context::default())?);
+        drop(picture);
+        self.end(Stage::Encode, None);
+        Ok(())
+    }
+
+    /// The latents behind two steps, after which nothing more is taken.
+    fn denoise(&mut self, batch: &[Request]) -> Result<Tensor> {
+        let config = &self.networks.configs;
+        let (channels, text_width) = (config.transformer.in_channels, config.encoder.hidden_size);
+        let device = self.networks.device.clone();
+        let text = |text: &str| {
+            let rows = self.pipeline.tokens_of(text).saturating_sub(TEXT_TO_IMAGE_DROP).max(1);
+            Tensor::empty(&device, DType::F32, Shape::matrix(rows, text_width))
+        };
+        let texts = |of: fn(&Request) -> &str| -> Result<Vec<Tensor>> {
+            Ok(batch.iter().map(|request| text(of(request))).collect::<Result<_, _>>()?)
+        };
+        let prompts = texts(|request| &request.prompt)?;
+        let negatives = match self.plan.guidance {
+            Some(_) => texts(|request| request.negative_prompt.as_deref().unwrap_or_default())?,
+            None => Vec::new(),
+        };
+        let texts = Texts { prompts, negatives };
+        let tokens = batch.len() * self.plan.grid.tokens();
+        // Noise and tokens on the host; later the latents that are looked at, as bytes and as numbers.
+        let _host = self.ledger.hold(2 * 4 * tokens * channels);
+        let mut latents = Tensor::empty(&device, DType::F32, Shape::matrix(tokens, channels))?;
+        let transformer = self.networks.transformer(&self.pipeline.files)?;
+        let context = Context::default();
+        let prediction = Prediction::new(transformer, &texts, self.plan, self.way.passes, &context)?;
+        let mut products = Products::default();
+        for step in 0..self.plan.schedule.timesteps.len().min(2) {
+            let before = self.ledger.products();
+            let velocity = prediction.velocity(&latents, step, &context)?;
+            latents = euler::step(latents, &velocity, 1.0, 0.0)?;
+            products = self.ledger.products() - before;
+        }
+        drop(prediction);
+        self.end(Stage::Denoise, Some(products));
+        Ok(latents)
+    }
+
+    fn decode(&mut self) -> Result<()> {
+        let (height, width) = self.plan.latent_size();
+        let vae = self.networks.vae(&self.pipeline.files)?;
+        let input =
+            Tensor::empty(vae.device(), DType::F32, Shape::nhwc(1, height, width, vae.config().z_dim))?;
+        let picture = vae.decode(&input, self.way.strips, &Context::default())?;
+        // Its bytes, its numbers, and the rounded ones.
+        let host = self.ledger.hold(picture.rows() * (2 * PIXEL_BYTES + 3));
+        drop((host, picture, input));
+        self.end(Stage::Decode, None);
+        Ok(())
+    }
+}
+
+impl Pipeline {
+    /// The most tokens that a prompt can have, template included: one for each byte, or what the model reads.
+    fn tokens_of(&self, text: &str) -> usize {
+        match self.embeddings.get(text) {
+            Some(known) => known.rows() + TEXT_TO_IMAGE_DROP,
+            None => (text.len() + TEMPLATE_TOKENS).min(MAX_TOKENS + TEXT_TO_IMAGE_DROP),
+        }
+    }
+
+    /// What building the tokenizer will take; nothing once it is there.
+    fn tokenizer_bytes(&self) -> usize {
+        if self.tokenizer.is_some() { 0 } else { TOKENIZER_FACTOR * self.files.tokenizer_file_bytes() }
+    }
+}
