@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
 
 use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv, Window};
-use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
+use inkstone_tensor::{
+    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, DType, Device, Float8, Int8Weight, Quantized,
+    Shape, Storage, Tensor, Weight, cpu,
+};
 
 const RUNS: usize = 9;
 
@@ -47,7 +50,54 @@ fn cases() -> Vec<(&'static str, DType, Make)> {
         cases.push(("conv3x3 384x64x64", dtype, |d, t| conv(d, t, 384, 384, 64)));
         cases.push(("conv3x3 96to3 256x256", dtype, |d, t| conv(d, t, 96, 3, 256)));
     }
+    for (name, make) in QUANTIZED {
+        cases.push((name, DType::Bf16, make));
+    }
     cases
+}
+
+/// The bf16 product with weights that are decoded on the way: what it takes longer is the decoder.
+const QUANTIZED: [(&str, Make); 12] = [
+    ("gemm 1088x3072x3072 dense", |d, t| gemm(d, t, 1088, 3072, 3072)),
+    ("gemm 1088x3072x3072 q4_0", |d, _| blocks(d, BlockFormat::Q4_0)),
+    ("gemm 1088x3072x3072 q5_1", |d, _| blocks(d, BlockFormat::Q5_1)),
+    ("gemm 1088x3072x3072 q8_0", |d, _| blocks(d, BlockFormat::Q8_0)),
+    ("gemm 1088x3072x3072 q2_K", |d, _| blocks(d, BlockFormat::Q2K)),
+    ("gemm 1088x3072x3072 q3_K", |d, _| blocks(d, BlockFormat::Q3K)),
+    ("gemm 1088x3072x3072 q4_K", |d, _| blocks(d, BlockFormat::Q4K)),
+    ("gemm 1088x3072x3072 q5_K", |d, _| blocks(d, BlockFormat::Q5K)),
+    ("gemm 1088x3072x3072 q6_K", |d, _| blocks(d, BlockFormat::Q6K)),
+    ("gemm 1088x3072x3072 affine4", |d, _| affine(d, 4)),
+    ("gemm 1088x3072x3072 affine6", |d, _| affine(d, 6)),
+    ("gemm 1088x3072x3072 fp8", |d, _| {
+        let values = bytes(d, DType::F8E4m3, SIDE, SIDE);
+        product(d, Quantized::Float8(Float8::new(values, None).unwrap()))
+    }),
+];
+const SIDE: usize = 3072;
+
+/// Zeros take as long as anything else.
+fn bytes(device: &Device, dtype: DType, rows: usize, cols: usize) -> Tensor {
+    let buffer = AlignedBuffer::zeroed(rows * cols * dtype.size_bytes()).unwrap();
+    Tensor::from_storage(device, Storage::Owned(buffer), dtype, Shape::matrix(rows, cols)).unwrap()
+}
+
+fn product(device: &Device, weight: Quantized) -> Case {
+    let (x, weight) = (matrix(device, 1088, SIDE, DType::Bf16), Weight::from(weight));
+    let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
+    (products(&[1088, SIDE, SIDE]), Box::new(run))
+}
+
+fn blocks(device: &Device, format: BlockFormat) -> Case {
+    let data = bytes(device, DType::U8, SIDE, format.row_bytes(SIDE).unwrap());
+    product(device, Quantized::Blocks(Blocks::new(format, data).unwrap()))
+}
+
+fn affine(device: &Device, bits: u8) -> Case {
+    let packed = bytes(device, DType::U32, SIDE, SIDE * usize::from(bits) / 32);
+    let [scales, biases] = [(); 2].map(|()| bytes(device, DType::Bf16, SIDE, SIDE / 64));
+    let matrix = Affine::new(AffineBits::new(bits).unwrap(), 64, packed, scales, biases).unwrap();
+    product(device, Quantized::Affine(matrix))
 }
 
 fn matrix(device: &Device, rows: usize, cols: usize, dtype: DType) -> Tensor {

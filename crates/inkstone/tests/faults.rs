@@ -12,6 +12,8 @@ mod drawing;
 mod gguf;
 #[path = "faults/model.rs"]
 mod model;
+#[path = "faults/mutations.rs"]
+mod mutations;
 #[path = "faults/packed.rs"]
 mod packed;
 #[path = "faults/safetensors.rs"]

@@ -39,6 +39,18 @@ fn nibbles<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
     }
 }
 
+/// Adds the 256 bits from `at` as bit `BIT` of the codes: bit `i` of 32 bytes for the run `i` of 32 elements.
+#[inline(always)]
+fn high_bits<const N: usize, const BIT: u8>(block: &[u8; N], at: usize, to: &mut Codes) {
+    // Arrays of known lengths, or the compiler makes no vectors of the loops.
+    let bytes: [u8; 32] = std::array::from_fn(|l| block[at + l]);
+    for (part, codes) in to.codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (code, byte) in codes.iter_mut().zip(bytes) {
+            *code |= ((byte >> part) & 1) << BIT;
+        }
+    }
+}
+
 /// 16 bytes of scale (low half) and minimum, 64 bytes of codes, `d`, `dmin`.
 pub(crate) struct Q2K;
 
@@ -75,11 +87,7 @@ impl Block<Q3_K_BYTES> for Q3K {
             to.offset[run] = -4.0 * scale;
         }
         pairs(block, 32, to);
-        for part in 0..8 {
-            for (code, bits) in to.codes[32 * part..].iter_mut().zip(&block[..32]) {
-                *code |= ((bits >> part) & 1) << 2;
-            }
-        }
+        high_bits::<_, 2>(block, 0, to);
     }
 }
 
@@ -127,11 +135,7 @@ impl Block<Q5_K_BYTES> for Q5K {
         let packed = block[4..].first_chunk().unwrap_or(&[0; 12]);
         scales_and_minima(f16_at(block, 0), f16_at(block, 2), packed, to);
         nibbles(block, 48, to);
-        for part in 0..8 {
-            for (code, bits) in to.codes[32 * part..].iter_mut().zip(&block[16..48]) {
-                *code |= ((bits >> part) & 1) << 4;
-            }
-        }
+        high_bits::<_, 4>(block, 16, to);
     }
 }
 
