@@ -16,6 +16,7 @@ use crate::terminal::Terminal;
 use crate::warnings;
 
 mod bench;
+mod convert;
 mod generate;
 mod info;
 mod interactive;
@@ -96,6 +97,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Some(Command::Config(config)) => settings::run(config, &cli.common, &Session::start(&cli.common)?),
         Some(Command::Bench(args)) => bench::run(&args, &Session::start(&cli.common)?),
         Some(Command::Plan(args)) => plan::run(&args, &Session::start(&cli.common)?),
+        Some(Command::Convert(args)) => convert::run(&args, &Session::start(&cli.common)?),
         Some(Command::Info(args)) => info::run(&args, &Session::start(&cli.common)?),
         Some(Command::Generate(draw)) => generate::run(&draw, &Session::start(&cli.common)?),
         None if has_prompt(&cli.draw) => generate::run(&cli.draw, &Session::start(&cli.common)?),

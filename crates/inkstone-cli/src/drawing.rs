@@ -7,7 +7,7 @@ use clap::ValueEnum as _;
 use inkstone::codec::{self, Metadata};
 use inkstone::pipeline::{Forecast, ModelInfo};
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
-use inkstone::weights::{Format, LayerFormat, ModelSource, Quantization};
+use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
@@ -173,7 +173,9 @@ impl<'a> Drawing<'a> {
         if terminal.level >= Level::Verbose {
             terminal.note(&format!("device: {}", self.pipeline.device().name()));
             terminal.note(&progress::table(&progress.taken));
-            formats(self.pipeline.layer_formats()).iter().for_each(|line| terminal.note(line));
+            formats(self.quantization, self.pipeline.layer_formats())
+                .iter()
+                .for_each(|line| terminal.note(line));
         }
         terminal.note(&format!("done in {}", duration(seconds)));
         if !terminal.json() {
@@ -191,12 +193,12 @@ impl<'a> Drawing<'a> {
 }
 
 /// How many layers got a smaller format, and each that did not.
-fn formats(layers: &[LayerFormat]) -> Vec<String> {
-    let (smaller, kept): (Vec<_>, Vec<_>) =
-        layers.iter().partition(|layer| matches!(layer.format, Format::Int8(_)));
+fn formats(quantization: Option<Quantization>, layers: &[LayerFormat]) -> Vec<String> {
+    let (smaller, kept): (Vec<_>, Vec<_>) = layers.iter().partition(|layer| layer.format.is_smaller());
     let mut lines = Vec::new();
-    if !layers.is_empty() {
-        lines.push(format!("int8: {} of {} linear layers", smaller.len(), layers.len()));
+    if let Some(quantization) = quantization.filter(|_| !layers.is_empty()) {
+        let name = quantization.name();
+        lines.push(format!("{name}: {} of {} linear layers", smaller.len(), layers.len()));
     }
     lines.extend(kept.iter().map(|layer| format!("  {}: {}", layer.name, layer.format)));
     lines

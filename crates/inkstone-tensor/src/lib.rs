@@ -9,6 +9,7 @@
 mod buffer;
 pub mod cpu;
 mod device;
+mod disk;
 mod dtype;
 mod error;
 mod ledger;
@@ -23,6 +24,7 @@ mod weight;
 
 pub use buffer::{AlignedBuffer, Pool};
 pub use device::{Backend, Device};
+pub use disk::free_disk_bytes;
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use ledger::{Counted, CountedFile, Footprint, Ledger, Products, StandIns};

@@ -15,7 +15,7 @@ mod tests;
 use inkstone_tensor::{DType, Device, cpu};
 
 use crate::pipeline::Precision;
-use crate::weights::{Int8Rule, Loader, Quantization, RandomModel};
+use crate::weights::{Loader, Quantization, RandomModel};
 use crate::{Result, memory};
 
 pub use case::{Case, Group, ParseCaseError};
@@ -83,7 +83,7 @@ impl Bench {
     fn operands(&self) -> DType {
         match self.options.quantization {
             Some(Quantization::Int8) => DType::I8,
-            None => self.activations,
+            _ => self.activations,
         }
     }
 
@@ -91,7 +91,7 @@ impl Bench {
     fn loader(&self, component: &str) -> Loader<'static> {
         let loader = Loader::random(component, &self.device, self.activations);
         match self.options.quantization {
-            Some(Quantization::Int8) => loader.with_int8(Int8Rule::default()),
+            Some(quantization) => loader.with_rule(quantization),
             None => loader,
         }
     }

@@ -5,6 +5,7 @@ mod gguf;
 mod lora;
 mod model;
 mod picture;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use model::{
     FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
 pub use picture::PictureProblem;
+pub use place::PlaceProblem;
 
 /// The result of an Inkstone call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -194,6 +196,49 @@ pub enum Error {
         /// Why.
         #[source]
         problem: Box<LoraProblem>,
+    },
+    /// Weights that should be quantized, but are already.
+    #[error("the {component} is quantized already: {layer} is stored as {format}")]
+    AlreadyQuantized {
+        /// The component.
+        component: String,
+        /// The first such layer.
+        layer: String,
+        /// Its format.
+        format: String,
+    },
+    /// A model without a layer that could be quantized.
+    #[error("{} has no layer that could be quantized", path.display())]
+    NothingToQuantize {
+        /// The model's folder.
+        path: PathBuf,
+    },
+    /// A converted model cannot be put where it should go.
+    #[error("cannot make {}: {problem}", path.display())]
+    ConvertPlace {
+        /// The place.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        problem: PlaceProblem,
+    },
+    /// There is not enough room on the disk.
+    #[error("{} has room for {free_bytes} bytes, {needed_bytes} are needed", path.display())]
+    DiskFull {
+        /// The folder.
+        path: PathBuf,
+        /// What is needed at most.
+        needed_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
+    /// The system refuses to write.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// A picture cannot be read.
     #[error("the picture cannot be used: {0}")]

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod codec;
+pub mod convert;
 pub mod error;
 #[cfg(test)]
 mod golden;

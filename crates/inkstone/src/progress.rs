@@ -21,6 +21,8 @@ pub enum Stage {
     Denoise,
     /// Latents to pixels.
     Decode,
+    /// Weights to a smaller format, to be saved.
+    Convert,
 }
 
 impl Stage {
@@ -33,6 +35,7 @@ impl Stage {
             Self::Encode => "encode",
             Self::Denoise => "denoise",
             Self::Decode => "decode",
+            Self::Convert => "convert",
         }
     }
 }

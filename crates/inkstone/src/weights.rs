@@ -8,21 +8,21 @@ mod files;
 mod folder;
 mod gguf;
 mod identify;
-mod int8;
 mod json;
 pub mod loader;
 pub mod lora;
 mod names;
+mod quantize;
 mod random;
 pub mod safetensors;
-mod scan;
+pub(crate) mod scan;
 mod shards;
 mod source;
 mod tokenizer;
 
 pub use files::{MODEL_INDEX, ModelFiles, ModelSource, Parts, ReadOptions, SCHEDULER, Scan};
-pub use int8::{Format, Int8Rule, LayerFormat, Quantization};
 pub use loader::{Loader, Strictness};
+pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};
 
@@ -73,6 +73,11 @@ impl Component {
             Self::Transformer => "transformer/config.json",
             Self::Vae => "vae/config.json",
         }
+    }
+
+    /// The name of its file of weights in a model's folder, if they are in one.
+    pub(crate) fn weights_name(self) -> String {
+        format!("{}/{}.safetensors", self.folder(), self.weights_stem())
     }
 
     /// How its files of weights begin: transformers and diffusers call them differently.

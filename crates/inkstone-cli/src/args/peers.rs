@@ -10,7 +10,8 @@ pub(crate) fn cure(flag: &str) -> Option<&'static str> {
 
 const ONE_FOLDER: &str = "give the whole model as one folder: --model FOLDER";
 const NOT_YET_LORA: &str = "this version has no LoRA; the prompt alone decides";
-const ONE_QUANTIZE: &str = "write --quantize int8, or leave it out to draw with the weights as stored";
+const ONE_QUANTIZE: &str =
+    "write --quantize int8, q8 or q4, or leave it out to draw with the weights as stored";
 const NOT_YET_REFERENCES: &str = "this version starts from one picture: --image PATH=STRENGTH";
 const NOT_YET_CONTROL: &str =
     "this version has no control images; --image PATH=STRENGTH starts from a picture";
@@ -118,4 +119,4 @@ const CURES: &[(&[&str], &str)] = &[
 
 /// Commands of later versions: such a word alone is no prompt; `-p WORD` is.
 pub(crate) const LATER_COMMANDS: &[&str] =
-    &["edit", "serve", "batch", "worker", "pull", "models", "lora", "convert", "doctor", "enhance", "train"];
+    &["edit", "serve", "batch", "worker", "pull", "models", "lora", "doctor", "enhance", "train"];

@@ -58,6 +58,15 @@ fn model(error: &Error) -> Option<(String, String)> {
         Error::ModelConfig { component, field, got, allowed } => {
             (format!("{field} of the {component} is {got}"), format!("allowed is {allowed}"))
         }
+        Error::AlreadyQuantized { component, layer, format } => {
+            let what = format!("the {component} is quantized already");
+            (what, format!("{layer} is stored as {format}, and rounding twice loses more"))
+        }
+        Error::NothingToQuantize { .. } => (error.to_string(), "its groups are of 64 values".into()),
+        Error::DiskFull { path, needed_bytes, free_bytes } => {
+            let why = format!("{needed_bytes} bytes are needed, {free_bytes} are free");
+            (format!("{} has no room for it", path.display()), why)
+        }
         _ => return None,
     })
 }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use clap::Parser as _;
 use inkstone::error::{
-    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, ShardProblem, TensorReport,
-    TokenizerProblem,
+    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, PlaceProblem, ShardProblem,
+    TensorReport, TokenizerProblem,
 };
 use inkstone::memory::{Alternative, Limit, LimitOf, Shortage};
 use inkstone_tensor::Error as TensorError;
@@ -126,6 +126,11 @@ fn library_errors() -> Vec<Error> {
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
         Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
+        Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::NothingToQuantize { path: path() },
+        Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
+        Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
+        Error::Write { path: path(), source: std::io::ErrorKind::PermissionDenied.into() },
         Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
         Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 4096 }),
         Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),

@@ -159,6 +159,32 @@ fn a_picture_in_int8_says_so_and_is_drawn_again_so() {
 }
 
 #[test]
+fn a_converted_model_draws_what_its_format_on_load_draws() {
+    let dir = Dir::new();
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny");
+    let run = dir.run(["convert", tiny, "-q", "q4", "-o", "new"]);
+    assert!(
+        run.stdout == "new\n" && run.stderr.contains("median") && run.stderr.contains("img_in: as stored"),
+        "{run:#?}"
+    );
+    dir.ok(["a red apple", "--steps", "2", "--seed", "1", "-m", "new", "-o", "a.png"]);
+    dir.ok(["a red apple", "--steps", "2", "--seed", "1", "-m", tiny, "-q", "q4", "-o", "b.png"]);
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("b.png")));
+    assert!(dir.ok(["info", "b.png"]).contains("quantize: q4"));
+    dir.ok(["info", "--replay", "b.png", "-m", tiny, "-o", "c.png"]);
+    assert!(same_pixels(&dir.path("b.png"), &dir.path("c.png")));
+
+    let again = dir.run(["convert", tiny, "-q", "q8", "-o", "new"]);
+    assert!(again.code == Some(2) && again.stderr.contains("INK-0203"), "{again:#?}");
+    let again = dir.run(["convert", "new", "-q", "q8", "-o", "newer"]);
+    assert!(again.code == Some(3) && again.stderr.contains("INK-0315"), "{again:#?}");
+    let bad = dir.run(["convert", tiny, "-q", "q3", "-o", "newer"]);
+    assert!(bad.code == Some(2) && bad.stderr.contains("int8, q8, q4"), "{bad:#?}");
+    let event = dir.ok(["convert", tiny, "-q", "q8", "-o", "new", "--overwrite", "--json", "--no-progress"]);
+    assert!(event.contains("\"event\":\"converted\"") && event.contains("\"sha256\""), "{event}");
+}
+
+#[test]
 fn a_replay_that_comes_out_otherwise_fails() {
     let dir = Dir::new();
     dir.ok(quick(&["a red apple", "-o", "a.png"]));

@@ -47,6 +47,9 @@ pub struct Affine {
 }
 
 impl Affine {
+    /// The group of matrices that [`crate::ops::quantize_affine`] makes.
+    pub const FITTED_GROUP: usize = FITTED_GROUP;
+
     /// A matrix over its parts.
     ///
     /// # Shapes

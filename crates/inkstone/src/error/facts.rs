@@ -2,7 +2,7 @@
 
 use inkstone_tensor::Error as TensorError;
 
-use super::{Error, FileFormat, Found};
+use super::{Error, FileFormat, Found, PlaceProblem};
 
 /// What an error means to a program and to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,16 @@ impl Error {
             }
             Self::Tokenizer { .. } => model("INK-0313", "use the tokenizer that came with Qwen-Image"),
             Self::WeightsNotFinite { .. } => model("INK-0314", DOWNLOAD_AGAIN),
+            Self::AlreadyQuantized { .. } => model(
+                "INK-0315",
+                "leave out --quantize to draw with it; convert the model as it was published",
+            ),
+            Self::NothingToQuantize { .. } => {
+                model("INK-0316", "use it as it is; its layers have too few inputs for groups of 64")
+            }
+            Self::ConvertPlace { problem, .. } => usage("INK-0203", place(*problem)),
+            Self::DiskFull { .. } => resources("INK-0410", "make room, or choose a place on another disk"),
+            Self::Write { .. } => resources("INK-0411", "make room, or choose a place that you may write to"),
             Self::ModelConfig { .. } => model("INK-0320", "use the config.json that came with the model"),
             Self::NotFinite { .. } => {
                 failed("INK-0501", "draw with --dtype f32; if it happens again the weights are damaged")
@@ -131,6 +141,17 @@ fn foreign(format: FileFormat) -> &'static str {
         FileFormat::LfsPointer => "run `git lfs pull` in the model's folder",
         FileFormat::Html => "download the file again; the site may want you to log in",
     }
+}
+
+fn place(problem: PlaceProblem) -> &'static str {
+    match problem {
+        PlaceProblem::Exists => "choose another --output, or replace it with --overwrite",
+        _ => "choose another --output",
+    }
+}
+
+fn resources(code: &'static str, cure: &'static str) -> Facts {
+    Facts { code, exit_code: exit::RESOURCES, http_status: http::UNAVAILABLE, cure }
 }
 
 /// Errors of the tensor engine: memory, a device that was asked for, or a fault of ours.

@@ -8,7 +8,7 @@ use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
     Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, PictureProblem,
-    ShardProblem, TensorReport, TokenizerProblem,
+    PlaceProblem, ShardProblem, TensorReport, TokenizerProblem,
 };
 
 fn path() -> PathBuf {
@@ -46,6 +46,12 @@ fn examples() -> Vec<Error> {
             got: "0".into(),
             allowed: "1 to 9".into(),
         },
+        Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::NothingToQuantize { path: path() },
+        Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
+        Error::ConvertPlace { path: path(), problem: PlaceProblem::Source },
+        Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
+        Error::Write { path: path(), source: io() },
         Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 1 }),
         Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),
         Error::Tensor(TensorError::DType { op: "add", what: "a", expected: "f32", got: DType::U8 }),
@@ -105,9 +111,14 @@ fn variant(error: &Error) -> usize {
         Error::Picture(_) => 18,
         Error::Gguf { .. } => 19,
         Error::Lora { .. } => 20,
+        Error::AlreadyQuantized { .. } => 21,
+        Error::NothingToQuantize { .. } => 22,
+        Error::ConvertPlace { .. } => 23,
+        Error::DiskFull { .. } => 24,
+        Error::Write { .. } => 25,
     }
 }
-const VARIANTS: usize = 21;
+const VARIANTS: usize = 26;
 
 #[test]
 fn every_variant_has_an_example() {

@@ -10,7 +10,7 @@ use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::Stage;
 use crate::weights::lora::Applied;
-use crate::weights::{Component, Int8Rule, LayerFormat, Loader, ModelFiles, Quantization};
+use crate::weights::{Component, LayerFormat, Loader, ModelFiles, Quantization};
 use crate::{Error, Result};
 
 /// Their sizes.
@@ -247,7 +247,7 @@ fn loader(
 /// The loader, told to quantize.
 fn quantizing(loader: Loader<'_>, quantization: Option<Quantization>) -> Loader<'_> {
     match quantization {
-        Some(Quantization::Int8) => loader.with_int8(Int8Rule::default()),
+        Some(quantization) => loader.with_rule(quantization),
         None => loader,
     }
 }

@@ -249,6 +249,33 @@ impl ModelFiles {
             .with_strictness(self.options.strictness))
     }
 
+    /// A component's tensors under the names that its network asks for.
+    pub(crate) fn component(&self, component: Component, device: &Device) -> Result<SafeTensors> {
+        let (mut file, _) = self.tensors(component, device, Residence::Mapped)?;
+        names::make_canonical(component, &mut file);
+        Ok(file)
+    }
+
+    /// The files of a component's weights; none of a model that is not in a folder.
+    pub(crate) fn weight_files(&self, component: Component) -> Result<Vec<PathBuf>> {
+        self.folder.as_ref().map_or(Ok(Vec::new()), |folder| Ok(self.shards(folder, component)?.files))
+    }
+
+    /// The folder without links; of a model that is in none only its name.
+    pub(crate) fn root(&self) -> &Path {
+        self.folder.as_ref().map_or(Path::new(embedded::NAME), Folder::root)
+    }
+
+    /// The names of what is in a folder of the folder, sorted.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        self.folder.as_ref().map_or(Vec::new(), |folder| folder.list(name))
+    }
+
+    /// Where a file of the folder is, which links must not leave.
+    pub(crate) fn find(&self, name: &str) -> Result<Option<PathBuf>> {
+        self.folder.as_ref().map_or(Ok(None), |folder| folder.find(name))
+    }
+
     /// The same for a counting device: only headers are read.
     ///
     /// # Errors
@@ -279,7 +306,7 @@ impl ModelFiles {
         residence: Residence,
     ) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
         let Some(folder) = &self.folder else {
-            let name = format!("{}/{}.safetensors", component.folder(), component.weights_stem());
+            let name = component.weights_name();
             let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
             let file = match residence {
                 Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device)?,
@@ -341,8 +368,7 @@ impl ModelFiles {
 
     /// A file's path in messages.
     fn path(&self, name: &str) -> PathBuf {
-        let root = self.folder.as_ref().map_or(Path::new(embedded::NAME), Folder::root);
-        root.join(name)
+        self.root().join(name)
     }
 
     fn read(&self, name: &str, limit_bytes: u64) -> Result<Cow<'static, [u8]>> {

@@ -11,8 +11,8 @@ use inkstone_tensor::{
 };
 
 use super::Residence;
-use super::int8::{Int8Rule, LayerFormat};
 use super::lora::Pending;
+use super::quantize::{LayerFormat, Rule};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
@@ -58,9 +58,11 @@ pub struct Loader<'a> {
     /// What lies around the weights.
     pub(super) loras: Vec<Pending>,
     strictness: Strictness,
-    /// Brings linear layers into 8 bits.
-    int8: Option<Int8Rule>,
+    /// Brings linear layers into a smaller format.
+    rule: Option<Rule>,
     formats: Vec<LayerFormat>,
+    /// The linear layers that were taken.
+    layers: Vec<String>,
     on_layer: Option<OnLayer<'a>>,
     /// Whether tensors are only counted: what is wrong is told when they are used.
     counted: bool,
@@ -89,8 +91,9 @@ impl<'a> Loader<'a> {
             mappings: Vec::new(),
             loras: Vec::new(),
             strictness: Strictness::default(),
-            int8: None,
+            rule: None,
             formats: Vec::new(),
+            layers: Vec::new(),
             on_layer: None,
             counted: false,
             report: TensorReport::default(),
@@ -161,10 +164,10 @@ impl<'a> Loader<'a> {
         self
     }
 
-    /// Brings the weights of linear layers into 8 bits where the rule allows it.
+    /// Brings the weights of linear layers into a smaller format where the rule allows it.
     #[must_use]
-    pub fn with_int8(mut self, rule: Int8Rule) -> Self {
-        self.int8 = Some(rule);
+    pub fn with_rule(mut self, rule: impl Into<Rule>) -> Self {
+        self.rule = Some(rule.into());
         self
     }
 
@@ -198,25 +201,41 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The matrix of the linear layer `name`, `NAME.weight [n_out, n_in]`, as stored or in 8 bits.
+    /// The matrix of the linear layer `name`, `NAME.weight [n_out, n_in]`, as stored or in a smaller format.
     pub fn layer_weight(&mut self, name: &str, n_out: usize, n_in: usize) -> Weight {
+        self.layers.push(name.to_owned());
         let before = self.pages.clone();
-        let weight = self.weight(&format!("{name}.weight"), n_out, n_in);
-        let (Some(rule), Weight::Dense(stored)) = (self.int8, &weight) else { return weight };
-        if self.failure.is_some() || stored.shape().count() == 0 {
-            return weight;
-        }
-        match rule.apply(name, stored) {
-            Ok((weight, format)) => {
+        let weight = match self.int8(name, n_out, n_in) {
+            Some(weight) => {
+                weight.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
+                weight
+            }
+            None => self.weight(&format!("{name}.weight"), n_out, n_in),
+        };
+        let Some(rule) = self.rule.filter(|_| self.failure.is_none()) else { return weight };
+        let stored = match &weight {
+            Weight::Dense(stored) if stored.shape().count() == 0 => return weight,
+            Weight::Dense(stored) => stored,
+            Weight::Quantized(matrix) => {
+                self.failure = Some(self.already_quantized(name, matrix.format()));
+                return weight;
+            }
+            _ => {
+                self.failure = Some(self.already_quantized(name, "int8".into()));
+                return weight;
+            }
+        };
+        match rule.apply(&self.component, name, stored) {
+            Ok((smaller, format)) => {
                 self.formats.push(LayerFormat { name: name.to_owned(), format });
-                if matches!(weight, Weight::Int8(_)) {
+                if format.is_smaller() {
                     // What lies in the file is not read again.
                     let mut own = Pages::default();
                     own.add(stored);
                     own.release();
                     self.pages = before;
                 }
-                weight
+                smaller
             }
             Err(error) => {
                 self.failure = Some(error);
@@ -225,10 +244,20 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// What became of the linear layers, in the order of their loading, if any were to be brought into 8 bits.
+    fn already_quantized(&self, layer: &str, format: String) -> Error {
+        Error::AlreadyQuantized { component: self.component.clone(), layer: layer.to_owned(), format }
+    }
+
+    /// What became of the linear layers, in the order of their loading, if they were to be quantized.
     #[must_use]
     pub fn formats(&self) -> &[LayerFormat] {
         &self.formats
+    }
+
+    /// The names of the linear layers that were taken, in the order of their loading.
+    #[must_use]
+    pub fn layers(&self) -> &[String] {
+        &self.layers
     }
 
     /// A vector, as f32.

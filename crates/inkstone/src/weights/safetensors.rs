@@ -1,6 +1,7 @@
 //! Reads safetensors files without copying, and writes them.
 
 mod header;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +13,7 @@ use inkstone_tensor::{DType, Device, MappedFile, Quantized, Tensor};
 use super::source::Source;
 use crate::{Error, Result};
 use header::{Header, Stored};
+pub(crate) use writer::{ALIGN_BYTES, Writer};
 
 /// Where the bytes of a file's tensors live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

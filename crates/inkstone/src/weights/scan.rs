@@ -24,6 +24,14 @@ pub(super) fn check(component: &str, tensors: &SafeTensors) -> Result<()> {
     Err(Error::WeightsNotFinite { component: component.into(), count, first })
 }
 
+/// [`check`] of one tensor.
+pub(crate) fn check_one(component: &str, name: &str, tensor: &Tensor) -> Result<()> {
+    if is_finite(tensor) {
+        return Ok(());
+    }
+    Err(Error::WeightsNotFinite { component: component.into(), count: 1, first: vec![name.to_owned()] })
+}
+
 /// NaN and infinity are the numbers whose exponent bits are all ones.
 pub(super) fn is_finite(tensor: &Tensor) -> bool {
     let halves = |exponent: u16| {

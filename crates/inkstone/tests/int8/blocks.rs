@@ -7,7 +7,7 @@ use std::fmt;
 use inkstone::models::qwen_image::{Config, Inputs, Prompts, Transformer};
 use inkstone::nn::rope::Grid;
 use inkstone::progress::{Context, Tap};
-use inkstone::weights::{Format, Int8Rule, Loader};
+use inkstone::weights::{Format, Int8Rule, Loader, Rule};
 use inkstone_tensor::ops::{self, Activation};
 use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
 
@@ -136,7 +136,7 @@ fn run(
     let config = Config::from_json(&config).unwrap();
     let mut loader = Loader::new("transformer", device, DType::F32, tensors.clone());
     if let Some(rule) = rule {
-        loader = loader.with_int8(rule);
+        loader = loader.with_rule(Rule::Int8(rule));
     }
     let model = Transformer::load(&config, &mut loader).unwrap();
     let in_bytes = loader.formats().iter().filter(|f| matches!(f.format, Format::Int8(_))).count();

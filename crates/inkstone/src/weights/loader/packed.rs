@@ -2,10 +2,12 @@
 //!
 //! # Source
 //! - MLX: `NAME.weight` u32 with `NAME.scales` and `NAME.biases`; bits and group follow from the sizes.
+//! - This program: `NAME.weight` u8 with `NAME.scales` f32, for products of bytes.
 //! - ComfyUI: `NAME.weight` in an 8-bit float with `NAME.scale_weight` or `NAME.weight_scale`, or without a scale.
 
 use inkstone_tensor::{
-    Affine, AffineBits, DType, Float8, Quantized, Result as TensorResult, Shape, Tensor, Weight, ops,
+    Affine, AffineBits, DType, Float8, Int8Weight, Quantized, Result as TensorResult, Shape, Tensor, Weight,
+    ops,
 };
 
 use super::Loader;
@@ -54,6 +56,20 @@ impl Loader<'_> {
                 Some(Weight::Dense(self.nothing()))
             }
         }
+    }
+
+    /// The weight of this layer if it is stored for products of bytes, as `convert` stores it: `NAME.weight` u8, rotated
+    /// in the largest groups, with `NAME.scales` f32.
+    pub(super) fn int8(&mut self, layer: &str, n_out: usize, n_in: usize) -> Option<Weight> {
+        let (name, scales) = (format!("{layer}.weight"), format!("{layer}.scales"));
+        let is_ours =
+            |values: &&Tensor| values.dtype() == DType::U8 && values.shape().dims() == [n_out, n_in];
+        let values = self.tensors.get(&name).filter(is_ours)?.clone();
+        let scales = self.tensors.get(&scales)?.clone();
+        let weight = Int8Weight::new(values, scales, Int8Weight::group_of(n_in)).ok()?;
+        self.tensors.remove(&name);
+        self.tensors.remove(&format!("{layer}.scales"));
+        Some(Weight::Int8(weight))
     }
 
     fn affine(&mut self, layer: &str, packed: Tensor, n_in: usize) -> Option<TensorResult<Quantized>> {

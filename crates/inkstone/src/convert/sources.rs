@@ -1,0 +1,104 @@
+//! The files of the model that is converted: weights are hashed, everything else is copied.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::progress::CancelToken;
+use crate::weights::ModelFiles;
+use crate::{Error, Result};
+
+/// Bytes that are hashed at once.
+const PIECE_BYTES: usize = 4 << 20;
+/// Endings of files that belong to a model and are no weights.
+const COPIED: [&str; 7] = ["json", "txt", "md", "jinja", "model", "yaml", "yml"];
+/// The list of the files that weights were in; they are in one file now.
+const INDEX: &str = ".safetensors.index.json";
+/// The largest of them, a tokenizer, has some MB.
+const LARGEST_BYTES: u64 = 256 << 20;
+
+/// A file that a component was made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name in the model's folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Source {
+    /// Reads a file through.
+    pub(super) fn read(root: &Path, path: &Path, cancel: &CancelToken) -> Result<Self> {
+        let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(failed)?;
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            cancel.check()?;
+            let n = file.read(&mut piece).map_err(failed)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&piece[..n]);
+            bytes += n as u64;
+        }
+        let mut sha256 = String::new();
+        for byte in hash.finalize() {
+            let _ = write!(sha256, "{byte:02x}"); // into memory: cannot fail
+        }
+        // In the Hugging Face cache a link leads out of the folder.
+        let name = path.strip_prefix(root).unwrap_or(Path::new(path.file_name().unwrap_or_default()));
+        let name = name.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");
+        Ok(Self { name, bytes, sha256 })
+    }
+}
+
+/// The files to copy, by their names in the model's folder, with their sizes.
+pub(super) fn others(files: &ModelFiles) -> Result<Vec<(String, u64)>> {
+    let mut others = Vec::new();
+    for name in files.list("") {
+        if name.starts_with('.') {
+            continue;
+        }
+        let inside = files.list(&name);
+        let names = if inside.is_empty() {
+            vec![name]
+        } else {
+            inside.iter().map(|n| format!("{name}/{n}")).collect()
+        };
+        for name in names {
+            if let Some(path) = find(files, &name)? {
+                let bytes = fs::metadata(&path).map_err(|source| Error::ModelRead { path, source })?.len();
+                if bytes <= LARGEST_BYTES {
+                    others.push((name, bytes));
+                }
+            }
+        }
+    }
+    Ok(others)
+}
+
+/// Where a file that is copied is; `None` for weights, for files of other kinds and for folders.
+fn find(files: &ModelFiles, name: &str) -> Result<Option<PathBuf>> {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_text = COPIED.contains(&ending) || file.starts_with("LICENSE") || file.starts_with("NOTICE");
+    if !is_text || file.starts_with('.') || file.ends_with(INDEX) { Ok(None) } else { files.find(name) }
+}
+
+pub(super) fn copy(files: &ModelFiles, others: &[(String, u64)], folder: &Path) -> Result<()> {
+    for (name, _) in others {
+        let Some(from) = find(files, name)? else { continue };
+        let to = folder.join(name);
+        let failed = |source| Error::Write { path: name.into(), source };
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        fs::copy(&from, &to).map_err(failed)?;
+        File::open(&to).and_then(|file| file.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}

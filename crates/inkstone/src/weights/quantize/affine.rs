@@ -1,0 +1,49 @@
+//! The rule of packed codes.
+
+use inkstone_tensor::{Affine, AffineBits, Quantized, Tensor, Weight, ops};
+
+use super::{Format, Place};
+use crate::Result;
+
+/// Layers become codes of 4 or 8 bits with a bf16 scale and bias for each 64, in MLX's layout. Those at the edges of
+/// the network stay as they are; modulations, through which the time acts on everything, get 8 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AffineRule {
+    /// 4 or 8.
+    pub bits: u8,
+}
+
+/// Bits of the modulations.
+const MODULATION_BITS: u8 = 8;
+
+impl AffineRule {
+    pub(super) fn apply(self, layer: &str, stored: &Tensor) -> Result<(Weight, Format)> {
+        let bits = match self.bits_of(layer, stored) {
+            Ok(bits) => bits,
+            Err(reason) => return Ok((Weight::Dense(stored.clone()), Format::KeptFor(reason))),
+        };
+        let fitted = ops::quantize_affine(stored, bits)?;
+        let format = Format::Affine { bits: bits.get(), lost: fitted.relative_error };
+        Ok((Quantized::Affine(fitted.matrix).into(), format))
+    }
+
+    /// Bytes of a layer's weight; `None` if it stays as it is.
+    pub(super) fn bytes(self, layer: &str, stored: &Tensor) -> Option<usize> {
+        let bits = usize::from(self.bits_of(layer, stored).ok()?.get());
+        // A scale and a bias, bf16 each.
+        Some(stored.shape().count() / Affine::FITTED_GROUP * (Affine::FITTED_GROUP * bits / 8 + 4))
+    }
+
+    /// Bits of a layer's codes, or why it has none.
+    fn bits_of(self, layer: &str, stored: &Tensor) -> Result<AffineBits, &'static str> {
+        let bits = match Place::of(layer) {
+            Place::Edge(reason) => return Err(reason),
+            Place::Modulation => MODULATION_BITS,
+            Place::Inside => self.bits,
+        };
+        if !stored.cols().is_multiple_of(Affine::FITTED_GROUP) {
+            return Err("its rows are no multiple of 64 values");
+        }
+        AffineBits::new(bits).ok_or("there is no such format")
+    }
+}

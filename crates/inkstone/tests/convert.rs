@@ -1,0 +1,273 @@
+//! Models in a smaller format: the pictures they draw, the folders they are saved in, and what is refused.
+
+#![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use inkstone::convert::{Existing, Options, Report, convert};
+use inkstone::error::PlaceProblem;
+use inkstone::progress::{CancelToken, Observer, Silent, Stage};
+use inkstone::weights::{Format, MODEL_INDEX, ModelSource, Quantization, Residence, SafeTensors};
+use inkstone::{Error, OpenOptions, Pipeline, Pixels, Request, Result};
+use inkstone_tensor::{DType, Device, cpu};
+use sha2::{Digest, Sha256};
+
+const ALL: [Quantization; 3] = [Quantization::Int8, Quantization::Q8, Quantization::Q4];
+const DIT: &str = "transformer/diffusion_pytorch_model.safetensors";
+
+/// A folder that is removed in the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("inkstone-convert-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Names of all that is there, hidden ones too.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// A copy of the small model under a name.
+    fn copy_of_tiny(&self, name: &str) -> PathBuf {
+        let to = self.path(name);
+        for folder in fs::read_dir(tiny()).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
+            let inside = to.join(folder.file_name().unwrap());
+            fs::create_dir_all(&inside).unwrap();
+            for file in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+                fs::copy(&file, inside.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        fs::copy(tiny().join(MODEL_INDEX), to.join(MODEL_INDEX)).unwrap();
+        to
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny")
+}
+
+fn options(quantization: Quantization, existing: Existing) -> Options {
+    Options { quantization, existing, threads: Some(2) }
+}
+
+fn converted(source: &Path, to: &Path, quantization: Quantization) -> Result<Report> {
+    let options = options(quantization, Existing::Refuse);
+    convert(source, to, &options, &CancelToken::default(), &mut Silent)
+}
+
+fn open(source: &ModelSource, quantization: Option<Quantization>) -> Pipeline {
+    Pipeline::open(source, &OpenOptions { threads: Some(2), quantization, ..OpenOptions::default() }).unwrap()
+}
+
+fn draw(pipeline: &mut Pipeline, prompts: &[&str], steps: usize) -> Result<Vec<Pixels>> {
+    let defaults = pipeline.model().defaults.clone();
+    let request = |(seed, prompt): (u64, &&str)| Request {
+        prompt: (*prompt).to_owned(),
+        negative_prompt: Some(defaults.negative_prompt.clone()),
+        width_px: defaults.width_px,
+        height_px: defaults.height_px,
+        steps,
+        seed,
+        true_cfg_scale: defaults.true_cfg_scale,
+        init: None,
+    };
+    let requests: Vec<Request> = (1..).zip(prompts).map(request).collect();
+    let pictures = pipeline.draw(&requests, &CancelToken::default(), &mut Silent)?;
+    Ok(pictures.into_iter().map(|picture| picture.pixels).collect())
+}
+
+fn psnr_db(a: &Pixels, b: &Pixels) -> f64 {
+    let squares: f64 = a.rgb.iter().zip(&b.rgb).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0f64.powi(2) * f64::from(u32::try_from(a.rgb.len()).unwrap()) / squares).log10()
+}
+
+#[test]
+fn pictures_in_q8_and_q4_are_those_of_the_model_as_stored() {
+    // Things that the embedded model knows: of others it draws what small changes turn into something else.
+    const PROMPTS: [&str; 6] =
+        ["a red apple", "a tulip, orange background", "a cute honeybee", "a koala", "a cactus", "一个仙人掌"];
+    let steps = open(&ModelSource::Embedded, None).model().defaults.steps;
+    let want = draw(&mut open(&ModelSource::Embedded, None), &PROMPTS, steps).unwrap();
+    for (quantization, least_db) in [(Quantization::Q8, 40.0), (Quantization::Q4, 25.0)] {
+        let mut pipeline = open(&ModelSource::Embedded, Some(quantization));
+        let got = draw(&mut pipeline, &PROMPTS, steps).unwrap();
+        let formats = pipeline.layer_formats();
+        let smaller = formats.iter().filter(|layer| layer.format.is_smaller()).count();
+        assert!(10 * smaller > 9 * formats.len(), "{smaller} of {} layers", formats.len());
+        let psnr: Vec<f64> = got.iter().zip(&want).map(|(g, w)| psnr_db(g, w)).collect();
+        assert!(psnr.iter().all(|db| *db >= least_db), "{}: {psnr:.1?} dB", quantization.name());
+        assert!(psnr.iter().any(|db| db.is_finite()), "{}: nothing was changed", quantization.name());
+    }
+}
+
+#[test]
+fn a_converted_folder_draws_the_same_bytes_as_the_format_on_load() {
+    const PROMPTS: [&str; 2] = ["a red apple", "a koala"];
+    let dir = Dir::new();
+    for quantization in ALL {
+        let to = dir.path(quantization.name());
+        let report = converted(&tiny(), &to, quantization).unwrap();
+        let folder = |path: &Path| ModelSource::Folder(path.to_owned());
+        let want = draw(&mut open(&folder(&tiny()), Some(quantization)), &PROMPTS, 3).unwrap();
+        let got = draw(&mut open(&folder(&to), None), &PROMPTS, 3).unwrap();
+        assert!(got == want, "{}", quantization.name());
+
+        let on_disk = |name: &str| fs::metadata(to.join(name)).unwrap().len();
+        let [encoder, transformer, vae] = &report.components[..] else { panic!() };
+        assert_eq!(transformer.after_bytes, on_disk(DIT));
+        assert_eq!(encoder.after_bytes, on_disk("text_encoder/model.safetensors"));
+        assert!(vae.layers.is_empty() && vae.before_bytes.abs_diff(vae.after_bytes) < 50_000);
+        // Rows of this model are short and a sixth of its transformer stays in bf16.
+        let part = if quantization == Quantization::Q4 { 0.45 } else { 0.75 };
+        let sizes =
+            [transformer.before_bytes, transformer.after_bytes].map(|b| f64::from(u32::try_from(b).unwrap()));
+        assert!(sizes[1] < part * sizes[0], "{}: {sizes:?}", quantization.name());
+    }
+    assert_eq!(dir.names(), ["int8", "q4", "q8"]);
+}
+
+#[test]
+fn a_converted_file_says_what_it_is_and_what_it_was_made_from() {
+    let dir = Dir::new();
+    let to = dir.path("q4");
+    let report = converted(&tiny(), &to, Quantization::Q4).unwrap();
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let file = SafeTensors::open(&to.join(DIT), &device, Residence::Mapped).unwrap();
+    let hash: String =
+        Sha256::digest(fs::read(tiny().join(DIT)).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(file.metadata["inkstone.quantization"], "q4");
+    assert_eq!(file.metadata["inkstone.sources"], format!("{{\"{DIT}\":\"{hash}\"}}"));
+    let kept = &file.metadata["inkstone.kept"];
+    assert!(kept.contains("\"img_in\"") && kept.contains("\"proj_out\"") && !kept.contains("attn"), "{kept}");
+    assert_eq!(report.components[1].sources[0].sha256, hash);
+    // The layout is MLX's: words of packed codes, a bf16 scale and bias for each 64.
+    let layer = "transformer_blocks.0.attn.to_q";
+    let part = |part: &str| &file.tensors[&format!("{layer}.{part}")];
+    let n_in = file.tensors[&"img_in.weight".to_owned()].rows();
+    assert_eq!((part("weight").dtype(), part("weight").cols()), (DType::U32, n_in / 8));
+    for scale in ["scales", "biases"] {
+        assert_eq!((part(scale).dtype(), part(scale).cols()), (DType::Bf16, n_in / 64));
+    }
+    // All of it is used where it lies.
+    assert!(file.tensors.values().all(|t| t.bytes().as_ptr().addr().is_multiple_of(t.dtype().size_bytes())));
+    for copied in
+        [MODEL_INDEX, "scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "vae/config.json"]
+    {
+        assert!(fs::read(to.join(copied)).unwrap() == fs::read(tiny().join(copied)).unwrap(), "{copied}");
+    }
+    // Each layer is told, with what it lost.
+    let layers = &report.components[1].layers;
+    assert!(
+        layers
+            .iter()
+            .any(|l| l.name == layer && matches!(l.format, Format::Affine { bits: 4, lost } if lost > 0.02))
+    );
+    assert!(layers.iter().any(|l| l.name == "img_in" && matches!(l.format, Format::KeptFor(_))));
+}
+
+#[test]
+fn what_is_quantized_is_not_quantized_again() {
+    let dir = Dir::new();
+    let to = dir.path("first");
+    for quantization in ALL {
+        let _ = fs::remove_dir_all(&to);
+        converted(&tiny(), &to, quantization).unwrap();
+        let error = converted(&to, &dir.path("second"), Quantization::Q8).unwrap_err();
+        assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error:?}");
+        let mut pipeline = open(&ModelSource::Folder(to.clone()), Some(Quantization::Q4));
+        let error = draw(&mut pipeline, &["a red apple"], 1).unwrap_err();
+        assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error:?}");
+        assert_eq!(dir.names(), ["first"]);
+    }
+}
+
+#[test]
+fn a_place_that_is_taken_is_left_as_it_is() {
+    let dir = Dir::new();
+    let place = |to: &Path, existing| {
+        let options = options(Quantization::Q8, existing);
+        match convert(&tiny(), to, &options, &CancelToken::default(), &mut Silent) {
+            Err(Error::ConvertPlace { problem, .. }) => Some(problem),
+            other => other.map(|_| None).unwrap(),
+        }
+    };
+    let mine = dir.path("mine");
+    fs::create_dir(&mine).unwrap();
+    fs::write(mine.join("letter.txt"), "dear").unwrap();
+    assert_eq!(place(&mine, Existing::Refuse), Some(PlaceProblem::Exists));
+    assert_eq!(place(&mine, Existing::Replace), Some(PlaceProblem::NoModel));
+    assert_eq!(place(&mine.join("letter.txt"), Existing::Replace), Some(PlaceProblem::NoModel));
+    assert_eq!(place(&dir.path("not/there"), Existing::Refuse), Some(PlaceProblem::NoParent));
+    assert_eq!(place(&tiny(), Existing::Replace), Some(PlaceProblem::Source));
+    assert_eq!(place(&tiny().join("inside"), Existing::Refuse), Some(PlaceProblem::Source));
+    assert_eq!(place(Path::new("/"), Existing::Replace), Some(PlaceProblem::NoName));
+    assert_eq!(dir.names(), ["mine"]);
+    assert_eq!(fs::read(mine.join("letter.txt")).unwrap(), b"dear");
+
+    let model = dir.path("model");
+    assert_eq!(place(&model, Existing::Refuse), None);
+    fs::write(model.join("old"), "").unwrap();
+    assert_eq!(place(&model, Existing::Replace), None);
+    assert!(!model.join("old").exists() && model.join(DIT).exists());
+    assert_eq!(dir.names(), ["mine", "model"]);
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused_and_leave_nothing() {
+    let dir = Dir::new();
+    let model = dir.copy_of_tiny("model");
+    let file = model.join(DIT);
+    let mut bytes = fs::read(&file).unwrap();
+    let len = bytes.len();
+    bytes[len - 2..].copy_from_slice(&[0xc0, 0x7f]); // a NaN in bf16
+    fs::write(&file, bytes).unwrap();
+    for quantization in ALL {
+        let error = converted(&model, &dir.path("new"), quantization).unwrap_err();
+        assert!(matches!(error, Error::WeightsNotFinite { .. }), "{error:?}");
+        assert_eq!(dir.names(), ["model"]);
+    }
+}
+
+/// Asks for an end after some steps.
+struct Impatient(CancelToken, usize);
+
+impl Observer for Impatient {
+    fn advance(&mut self, stage: Stage, done: usize) {
+        if stage == Stage::Convert && done == self.1 {
+            self.0.cancel();
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_conversion_leaves_nothing() {
+    let dir = Dir::new();
+    for after in [1, 2, 150, 300] {
+        let cancel = CancelToken::default();
+        let mut observer = Impatient(cancel.clone(), after);
+        let options = options(Quantization::Q4, Existing::Refuse);
+        let error = convert(&tiny(), &dir.path("new"), &options, &cancel, &mut observer).unwrap_err();
+        assert!(matches!(error, Error::Interrupted), "{error:?}");
+        assert_eq!(dir.names(), [""; 0], "after {after} steps");
+    }
+}
