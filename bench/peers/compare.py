@@ -45,6 +45,7 @@ def stop(pipe, step, t, kw): raise Done
 try: pipe({prompt!r}, width=256, height=256, num_inference_steps=2, output_type="latent", callback_on_step_end=stop)
 except Done: pass
 """
+STEP_DONE = ('"done":1,', '"stage":"denoise"')  # in one of our events
 TORCH_NAMES = {"bf16": "bfloat16", "f32": "float32"}
 
 
@@ -80,7 +81,7 @@ class Warm:
 class FirstStep:
     """A program from its start to the end of the first step, on the slice."""
 
-    def __init__(self, name, command, clock, stop=None):
+    def __init__(self, name, command, clock, stop=()):
         self.name, self.command, self.clock, self.stop = name, command, clock, stop
 
     def prepare(self, _case):
@@ -89,7 +90,7 @@ class FirstStep:
     def seconds(self, _case):
         begun = self.now()
         process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        stopped = any(self.stop and self.stop in line for line in process.stdout)
+        stopped = any(self.stop and all(part in line for part in self.stop) for line in process.stdout)
         taken = time.perf_counter() - begun
         if stopped:
             process.terminate()
@@ -155,20 +156,25 @@ class SdCpp:
         pass
 
 
+def type_flags(dtype):
+    """Ours takes 8 bits as a format of weights, with activations in the best type."""
+    return ["-q", dtype] if dtype == "int8" else ["--dtype", dtype]
+
+
 def contestants(args, case):
     """Those that run a case, ours first."""
     kind = case.split("/")[0]
     if kind == "first-step":
         ours = [args.inkstone, "generate", "-m", args.model, "-p", PROMPT, "--size", "256x256", "--steps", "2"]
         ours += ["--true-cfg-scale", "1", "--threads", str(args.threads), "--json", "-o", f"{tempfile.gettempdir()}/first.png"]
-        found = [FirstStep(f"ours {dtype}", ours + ["--dtype", dtype], args.clock, stop='"done":1,') for dtype in args.ours]
+        found = [FirstStep(f"ours {dtype}", ours + type_flags(dtype), args.clock, stop=STEP_DONE) for dtype in args.ours]
         for dtype in args.dtypes if args.torch else []:
             fields = dict(model=args.model, dtype=TORCH_NAMES[dtype], prompt=PROMPT, threads=args.threads)
             found.append(FirstStep(f"torch {dtype}", [args.torch, "-c", FIRST_STEP.format(**fields)], args.clock))
         return found
     found = []
     for dtype in args.ours:
-        command = [args.inkstone, "bench", "-", "--json", "--dtype", dtype, "--threads", str(args.threads)]
+        command = [args.inkstone, "bench", "-", "--json", *type_flags(dtype), "--threads", str(args.threads)]
         command += ["--clock", args.clock]
         found.append(Warm(f"ours {dtype}", command))
     for dtype in args.dtypes if args.torch else []:
@@ -264,7 +270,7 @@ def main():
         "--clock", default="wall", choices=["wall", "cpu"],
         help="cpu counts processor time: with --threads 1 it hardly depends on what else runs; not for sd.cpp",
     )
-    parser.add_argument("--ours", default="bf16,f32", type=lambda text: text.split(","))
+    parser.add_argument("--ours", default="bf16,f32", type=lambda text: text.split(","), help="bf16, f32, int8")
     parser.add_argument("--dtypes", default="bf16,f32", type=lambda text: text.split(","), help="of torch")
     parser.add_argument("--wtypes", default="q8_0", type=lambda text: text.split(","), help="of sd.cpp")
     parser.add_argument("--quiet", type=float, help="f32 G/s of the quiet machine [the best seen]")
