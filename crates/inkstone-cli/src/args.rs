@@ -13,7 +13,7 @@ use crate::failure::{Failure, Result};
 pub(crate) mod peers;
 mod values;
 
-pub(crate) use values::{Bytes, InitArg, Seed, Threads, Tiling};
+pub(crate) use values::{Bytes, InitArg, LoraArg, Seed, Threads, Tiling};
 
 /// Draws pictures from text on the machine you have.
 #[derive(Debug, Parser)]
@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Save a model with its weights in a smaller format
     #[command(args_override_self = true)]
     Convert(Box<Convert>),
+    /// Look into LoRA files
+    #[command(subcommand)]
+    Lora(LoraCommand),
     /// Measure this machine on Qwen-Image's sizes with random weights; needs no model
     #[command(args_override_self = true)]
     Bench(Box<Bench>),
@@ -66,6 +69,16 @@ pub(crate) enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LoraCommand {
+    /// Print what a LoRA file is: model, dialect, ranks, layers, trigger words
+    Inspect {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -177,6 +190,9 @@ pub(crate) struct How {
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) parts: Parts,
+    /// A LoRA and its strength, -10 to 10, 1 unless said; several add up
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    pub(crate) lora: Vec<LoraArg>,
     /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
     #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
     pub(crate) image: Vec<InitArg>,

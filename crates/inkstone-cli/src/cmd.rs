@@ -20,6 +20,7 @@ mod convert;
 mod generate;
 mod info;
 mod interactive;
+mod lora;
 mod plan;
 mod settings;
 mod shell;
@@ -98,6 +99,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Some(Command::Bench(args)) => bench::run(&args, &Session::start(&cli.common)?),
         Some(Command::Plan(args)) => plan::run(&args, &Session::start(&cli.common)?),
         Some(Command::Convert(args)) => convert::run(&args, &Session::start(&cli.common)?),
+        Some(Command::Lora(command)) => lora::run(&command, &Session::start(&cli.common)?),
         Some(Command::Info(args)) => info::run(&args, &Session::start(&cli.common)?),
         Some(Command::Generate(draw)) => generate::run(&draw, &Session::start(&cli.common)?),
         None if has_prompt(&cli.draw) => generate::run(&cli.draw, &Session::start(&cli.common)?),

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::ValueEnum as _;
-use inkstone::codec::{self, Metadata};
+use inkstone::codec::{self, LoraRecord, Metadata};
 use inkstone::pipeline::{Forecast, ModelInfo};
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
+use inkstone::weights::lora::LoraSource;
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
-use crate::args::{Bytes, Dtype, How, InitArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
+use crate::args::{Bytes, Dtype, How, InitArg, LoraArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
@@ -67,6 +68,7 @@ impl<'a> Drawing<'a> {
                 .or(settings.vae_tiling)
                 .map(|Tiling(tiling)| tiling)
                 .unwrap_or_default(),
+            loras: how.lora.iter().map(|arg| lora_source(arg, stored)).collect(),
             ..OpenOptions::default()
         };
         let pipeline = Pipeline::open(&source, &options)?;
@@ -86,6 +88,11 @@ impl<'a> Drawing<'a> {
     /// What drawing a request will take.
     pub(crate) fn forecast(&self, request: &Request) -> Result<Forecast> {
         Ok(self.pipeline.forecast(request)?)
+    }
+
+    /// The LoRAs that draw.
+    pub(crate) fn loras(&self) -> Vec<LoraRecord> {
+        self.pipeline.loras().iter().map(LoraRecord::from).collect()
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.
@@ -153,6 +160,7 @@ impl<'a> Drawing<'a> {
         Metadata {
             dtype: Some(self.dtype.to_owned()),
             quantize: self.quantization.map(|q| q.name().to_owned()),
+            loras: self.loras(),
             image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),
             ..Metadata::of(request, &self.model().name)
         }
@@ -217,6 +225,14 @@ pub(crate) fn source(model: Option<&PathBuf>, parts: &Parts) -> Result<ModelSour
         )),
         _ => Ok(ModelSource::Embedded),
     }
+}
+
+/// A LoRA with the scale that was typed, or that a stored request has for a file of this name.
+fn lora_source(arg: &LoraArg, stored: Option<&Metadata>) -> LoraSource {
+    let name = arg.path.file_name().map(|name| name.to_string_lossy());
+    let same = |record: &&LoraRecord| Some(record.name.as_str()) == name.as_deref();
+    let noted = stored.and_then(|stored| stored.loras.iter().find(same)).map(|record| record.scale);
+    LoraSource { path: arg.path.clone(), scale: arg.scale.or(noted).unwrap_or(1.0) }
 }
 
 /// The picture to start from.

@@ -7,6 +7,8 @@ mod dir;
 mod drawing;
 #[path = "command/faults.rs"]
 mod faults;
+#[path = "command/loras.rs"]
+mod loras;
 #[path = "command/memory.rs"]
 mod memory;
 #[path = "command/settings.rs"]

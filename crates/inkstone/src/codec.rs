@@ -6,5 +6,5 @@ pub mod metadata;
 pub mod png;
 mod read;
 
-pub use metadata::{Metadata, Origin};
+pub use metadata::{LoraRecord, Metadata, Origin};
 pub use read::{MAX_PIXELS, MAX_SIDE_PX, read_image};

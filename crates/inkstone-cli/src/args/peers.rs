@@ -9,7 +9,7 @@ pub(crate) fn cure(flag: &str) -> Option<&'static str> {
 }
 
 const ONE_FOLDER: &str = "give the whole model as one folder: --model FOLDER";
-const NOT_YET_LORA: &str = "this version has no LoRA; the prompt alone decides";
+const LORA: &str = "write each LoRA with its scale: --lora PATH=SCALE --lora PATH=SCALE";
 const ONE_QUANTIZE: &str =
     "write --quantize int8, q8 or q4, or leave it out to draw with the weights as stored";
 const NOT_YET_REFERENCES: &str = "this version starts from one picture: --image PATH=STRENGTH";
@@ -41,10 +41,7 @@ const CURES: &[(&[&str], &str)] = &[
     (&["--increase-ref-index", "--disable-auto-resize-ref-image"], NOT_YET_REFERENCES),
     (&["--image-strength"], INVERTED_STRENGTH),
     (&["--strength", "--init-image-strength"], "write it behind the picture: --image PATH=STRENGTH"),
-    (
-        &["--lora", "--lora-paths", "--lora-scales", "--lora-style", "--lora-model-dir", "--lora-apply-mode"],
-        NOT_YET_LORA,
-    ),
+    (&["--lora-paths", "--lora-scales", "--lora-style", "--lora-model-dir", "--lora-apply-mode"], LORA),
     (&["--auto-seeds", "--global-seed"], SEVERAL_SEEDS),
     (&["--batch-prompts-file"], "this version draws one prompt a call: --prompt-file FILE"),
     (&["--base-model", "--path", "--high-noise-diffusion-model"], ONE_FOLDER),
@@ -119,4 +116,4 @@ const CURES: &[(&[&str], &str)] = &[
 
 /// Commands of later versions: such a word alone is no prompt; `-p WORD` is.
 pub(crate) const LATER_COMMANDS: &[&str] =
-    &["edit", "serve", "batch", "worker", "pull", "models", "lora", "doctor", "enhance", "train"];
+    &["edit", "serve", "batch", "worker", "pull", "models", "doctor", "enhance", "train"];

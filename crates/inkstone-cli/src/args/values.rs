@@ -194,6 +194,20 @@ impl From<OsString> for InitArg {
     }
 }
 
+/// `PATH[=SCALE]`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LoraArg {
+    pub(crate) path: PathBuf,
+    pub(crate) scale: Option<f32>,
+}
+
+impl From<OsString> for LoraArg {
+    fn from(text: OsString) -> Self {
+        let InitArg { path, strength } = text.into();
+        Self { path, scale: strength }
+    }
+}
+
 #[cfg(unix)]
 fn split_last_equals(text: &OsStr) -> Option<(&OsStr, &OsStr)> {
     use std::os::unix::ffi::OsStrExt;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use inkstone::codec::Metadata;
+use inkstone::codec::{LoraRecord, Metadata};
 use inkstone::memory::{MemoryPlan, StageMemory, gibibytes};
 use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
 use inkstone::{Picture, Request};
@@ -51,6 +51,8 @@ pub(super) fn pictures(
     let init = init(draw, stored)?;
     let mut drawing = Drawing::open(session, &draw.how, stored)?;
     check_model(stored, &drawing.model().name, other, session)?;
+    let replayed = draw.config_from_metadata.is_none();
+    check_loras(stored, &drawing.loras(), replayed, session)?;
     let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
     let paths = drawing.paths(&requests)?;
     if draw.how.dry_run {
@@ -71,6 +73,34 @@ fn check_model(stored: Option<&Metadata>, ours: &str, other: OtherModel, session
     }
     let warning = format!("the settings are of the model {theirs}; {ours} draws; --model chooses");
     session.terminal.warn(&warning);
+    Ok(())
+}
+
+/// Whether the LoRAs of stored settings are among those that draw. Their files are named by flags only; that they are
+/// the same is told by their hashes.
+fn check_loras(
+    stored: Option<&Metadata>,
+    ours: &[LoraRecord],
+    replayed: bool,
+    session: &Session,
+) -> Result<()> {
+    for theirs in stored.iter().flat_map(|stored| &stored.loras) {
+        if ours.iter().any(|lora| lora.sha256 == theirs.sha256) {
+            continue;
+        }
+        let name = printable(&theirs.name);
+        let why = if ours.iter().any(|lora| lora.name == theirs.name) {
+            format!("it was drawn with the LoRA {name}, and the file of that name is another one")
+        } else {
+            format!("it was drawn with the LoRA {name}, which is not given")
+        };
+        let cure =
+            format!("name the file whose SHA-256 begins with {:.12}: --lora PATH", printable(&theirs.sha256));
+        if replayed {
+            return Err(Failure::usage("the picture needs a LoRA", why, cure));
+        }
+        session.terminal.warn(&format!("the settings are of a picture; {why}; {cure}"));
+    }
     Ok(())
 }
 
@@ -152,7 +182,7 @@ fn memory(plan: &MemoryPlan, numbers: bool) -> serde_json::Value {
 
 /// Says what would be drawn.
 fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, session: &Session) -> Result<()> {
-    let model = &drawing.model().name;
+    let (model, loras) = (&drawing.model().name, drawing.loras());
     for (request, path) in requests.iter().zip(paths) {
         let strength = request.init.as_ref().map(|init| init.strength);
         let forecast = drawing.forecast(request)?;
@@ -167,6 +197,7 @@ fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, sessi
             ("true-cfg-scale", json!(request.true_cfg_scale)),
             ("seed", json!(request.seed)),
             ("strength", json!(strength)),
+            ("loras", json!((!loras.is_empty()).then_some(&loras))),
             ("output", json!(path.to_string_lossy())),
             ("offload", json!(plan.offload.name())),
             ("memory", memory(plan, session.terminal.json())),

@@ -43,6 +43,9 @@ fn model(error: &Error) -> Option<(String, String)> {
         Error::ForeignFormat { path, format } => {
             (format!("{} cannot be used", path.display()), format!("it is {format}"))
         }
+        Error::Lora { path, problem } => {
+            (format!("the LoRA {} cannot be used", path.display()), problem.to_string())
+        }
         Error::OutsideModel { path, target, boundary } => {
             let why = format!("it leads to {}, outside of {}", target.display(), boundary.display());
             (format!("{} is refused", path.display()), why)

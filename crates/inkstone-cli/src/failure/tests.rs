@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use clap::Parser as _;
 use inkstone::error::{
-    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, PictureProblem, PlaceProblem, ShardProblem,
-    TensorReport, TokenizerProblem,
+    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, PictureProblem, PlaceProblem,
+    ShardProblem, TensorReport, TokenizerProblem,
 };
 use inkstone::memory::{Alternative, Limit, LimitOf, Shortage};
 use inkstone_tensor::Error as TensorError;
@@ -36,8 +36,8 @@ fn wrong_arguments_have_three_lines() {
         (&["x", "--stepz", "4"], "there is no --stepz", "a similar flag is --steps"),
         (&["x", "-s", "4"], "there is no -s", "other programs have it, or later versions"),
         (
-            &["x", "--lora", "a.safetensors"],
-            "there is no --lora",
+            &["x", "--lora-paths", "a.safetensors"],
+            "there is no --lora-paths",
             "other programs have it, or later versions",
         ),
         (
@@ -80,7 +80,7 @@ fn the_nearest_allowed_value_is_named() {
 #[test]
 fn flags_of_other_programs_name_ours() {
     assert!(told(&["x", "--image-strength", "0.4"]).cure.contains("--image PATH=STRENGTH"));
-    assert!(told(&["x", "--lora-paths", "a"]).cure.contains("LoRA"));
+    assert!(told(&["x", "--lora-paths", "a"]).cure.contains("--lora PATH=SCALE"));
     assert!(told(&["x", "-n", "blurry"]).cure.contains("--negative-prompt"));
 }
 
@@ -123,6 +123,7 @@ fn library_errors() -> Vec<Error> {
         Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
         Error::Gguf { path: path(), problem: Box::new(GgufProblem::NotGguf) },
         too_large(vec!["--offload stream", "--size 512x512"]),
+        Error::Lora { path: path(), problem: Box::new(LoraProblem::NoLora { holds: "a language model" }) },
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
         Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },

@@ -372,7 +372,7 @@ fn help_completions_and_manual() {
     }
     let help = dir.ok(["generate", "--help"]);
     assert!(help.contains("{seed} {n} {model} {date}"), "{help}");
-    for later in ["serve", "--lora", "--mask"] {
+    for later in ["serve", "--mask"] {
         assert!(!help.contains(later), "{later} is in the help");
     }
     for shell in ["bash", "zsh", "fish"] {

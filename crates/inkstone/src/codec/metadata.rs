@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{a1111, exif, png};
 use crate::error::PictureProblem;
+use crate::weights::lora::Applied;
 use crate::{Request, Result};
 
 /// What a picture was made from. Nothing else is taken from a file, and no value is checked here: they become a
@@ -22,6 +23,9 @@ pub struct Metadata {
     /// The picture it started from, as it was named. A stranger's file may name any: ask before opening it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The LoRAs that it was drawn with, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraRecord>,
     /// The model's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -54,6 +58,24 @@ pub struct Metadata {
     pub width_px: Option<usize>,
 }
 
+/// A LoRA that a picture was drawn with. Its name is to be shown and never to be opened.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct LoraRecord {
+    /// The file's name without its folders.
+    pub name: String,
+    /// How strongly it acted.
+    pub scale: f32,
+    /// SHA-256 of the file, which tells whether another one is the same.
+    pub sha256: String,
+}
+
+impl From<&Applied> for LoraRecord {
+    fn from(applied: &Applied) -> Self {
+        let lora = &applied.lora;
+        Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256().to_owned() }
+    }
+}
+
 /// Whose way of storing settings a picture has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -77,6 +99,7 @@ impl Metadata {
             dtype: None,
             height_px: Some(request.height_px),
             image: None,
+            loras: Vec::new(),
             model: Some(model.to_owned()),
             negative_prompt: request.negative_prompt.clone(),
             prompt: Some(request.prompt.clone()),

@@ -1,4 +1,4 @@
-use super::{MAX_JSON_BYTES, Metadata, Origin};
+use super::{LoraRecord, MAX_JSON_BYTES, Metadata, Origin};
 use crate::codec::{exif, png};
 use crate::request::InitImage;
 use crate::{Pixels, Request, golden};
@@ -46,7 +46,8 @@ fn keys_are_sorted() {
 
 #[test]
 fn a_picture_carries_its_settings() {
-    let metadata = Metadata::of(&request(), "tiny");
+    let mut metadata = Metadata::of(&request(), "tiny");
+    metadata.loras.push(LoraRecord { name: "ink.safetensors".into(), scale: -0.5, sha256: "ab".repeat(32) });
     let file = png::write(&pixels(), Some(&metadata)).unwrap();
     assert_eq!(Metadata::read_png(&file).unwrap(), Some((metadata, Origin::Inkstone)));
     let bare = png::write(&pixels(), None).unwrap();

@@ -1,0 +1,104 @@
+//! LoRAs: drawing with them, replaying, looking into files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::dir::Dir;
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name)
+}
+
+/// Draws a small picture with the tiny model of the fixtures.
+fn quick(more: &[&str]) -> Vec<String> {
+    let model = golden("qwen_tiny");
+    let base =
+        ["generate", "a cat", "-m", model.to_str().unwrap(), "--size", "64x64", "--seed", "7", "--overwrite"];
+    let steps = if more.contains(&"--steps") { &[][..] } else { &["--steps", "2"] };
+    base.iter().chain(steps).chain(more).map(|s| (*s).to_owned()).collect()
+}
+
+fn lora(dir: &Dir, name: &str) -> String {
+    fs::copy(golden("lora/qwen_diffusers.safetensors"), dir.path(name)).unwrap();
+    name.to_owned()
+}
+
+#[test]
+fn a_picture_records_its_loras_and_replays_with_them() {
+    let dir = Dir::new();
+    let plain = quick(&["-o", "plain.png"]);
+    dir.ok(&plain);
+    let file = lora(&dir, "ink.safetensors");
+    dir.ok(quick(&["-o", "a.png", "--lora", &format!("{file}=0.5")]));
+    assert_ne!(fs::read(dir.path("plain.png")).unwrap(), fs::read(dir.path("a.png")).unwrap());
+    let info: Value = serde_json::from_str(&dir.ok(["info", "a.png", "--json"])).unwrap();
+    let record = &info["loras"][0];
+    assert_eq!((&record["name"], &record["scale"]), (&"ink.safetensors".into(), &0.5.into()));
+    assert_eq!(record["sha256"].as_str().unwrap().len(), 64);
+
+    let model = golden("qwen_tiny");
+    let replay = |more: &[&str]| -> Vec<String> {
+        let base = ["info", "--replay", "a.png", "-m", model.to_str().unwrap(), "-o", "again.png"];
+        base.iter().chain(more).map(|s| (*s).to_owned()).collect()
+    };
+    // The scale is the stored one; the file must be named again and be the same.
+    let run = dir.run(replay(&["--lora", &file]));
+    assert!(run.code == Some(0) && run.stderr.contains("the pixels are those of a.png"), "{run:#?}");
+    let missing = dir.refused(replay(&[]), "INK-0250", 2);
+    assert!(
+        missing.contains("ink.safetensors, which is not given") && missing.contains("--lora PATH"),
+        "{missing}"
+    );
+    fs::copy(golden("lora/qwen_default.safetensors"), dir.path(&file)).unwrap();
+    let changed = dir.refused(replay(&["--lora", &file]), "INK-0250", 2);
+    assert!(changed.contains("is another one"), "{changed}");
+}
+
+#[test]
+fn lightning_decides_what_flags_do_not() {
+    let dir = Dir::new();
+    let file = lora(&dir, "Qwen-Image-Lightning-4steps-V1.0.safetensors");
+    let model = golden("qwen_tiny");
+    let args =
+        ["generate", "a cat", "-m", model.to_str().unwrap(), "--size", "64x64", "--lora", &file, "--dry-run"];
+    let said = dir.ok(args);
+    assert!(said.contains("steps: 4\n") && said.contains("true-cfg-scale: 1.0\n"), "{said}");
+    let said = dir.ok(args.iter().copied().chain(["--steps", "8", "--true-cfg-scale", "2"]));
+    assert!(said.contains("steps: 8\n") && said.contains("true-cfg-scale: 2.0\n"), "{said}");
+}
+
+#[test]
+fn fault_24_and_25_wrong_loras_are_refused_before_anything_is_drawn() {
+    let dir = Dir::new();
+    let file = lora(&dir, "x.safetensors");
+    for scale in ["NaN", "inf", "1e9", "-11"] {
+        let said = dir.refused(quick(&["--lora", &format!("{file}={scale}")]), "INK-0201", 2);
+        assert!(said.contains("-10 to 10"), "{said}");
+    }
+    dir.refused(quick(&["--lora", "nothing.safetensors"]), "INK-0301", 3);
+    dir.write("cut.safetensors", &fs::read(dir.path(&file)).unwrap()[..9000]);
+    dir.refused(quick(&["--lora", "cut.safetensors"]), "INK-0305", 3);
+    let checkpoint = golden("qwen_tiny/transformer/diffusion_pytorch_model.safetensors");
+    let said = dir.refused(quick(&["--lora", checkpoint.to_str().unwrap()]), "INK-0211", 2);
+    assert!(said.contains("it is no LoRA: it holds the transformer of Qwen-Image"), "{said}");
+    // The embedded model has other sizes.
+    let said = dir.refused(["a cat", "--lora", &file], "INK-0211", 2);
+    assert!(said.contains("this model's has"), "{said}");
+}
+
+#[test]
+fn inspect_tells_what_a_file_is() {
+    let dir = Dir::new();
+    let file = golden("lora/qwen_kohya.safetensors");
+    let said = dir.ok(["lora", "inspect", file.to_str().unwrap()]);
+    for line in ["made for: Qwen-Image", "dialect: kohya", "rank: 2", "alpha: 1", "type: bf16"] {
+        assert!(said.lines().any(|l| l == line), "{line} is not in\n{said}");
+    }
+    let json: Value =
+        serde_json::from_str(&dir.ok(["lora", "inspect", file.to_str().unwrap(), "--json"])).unwrap();
+    assert_eq!((&json["layers"], &json["ranks"]["2"]), (&31.into(), &31.into()));
+    dir.write("x.safetensors", b"\x80\x04pickle");
+    dir.refused(["lora", "inspect", "x.safetensors"], "INK-0306", 3);
+}
