@@ -170,7 +170,7 @@ fn a_converted_model_draws_what_its_format_on_load_draws() {
     dir.ok(["a red apple", "--steps", "2", "--seed", "1", "-m", "new", "-o", "a.png"]);
     dir.ok(["a red apple", "--steps", "2", "--seed", "1", "-m", tiny, "-q", "q4", "-o", "b.png"]);
     assert!(same_pixels(&dir.path("a.png"), &dir.path("b.png")));
-    assert!(dir.ok(["info", "b.png"]).contains("quantize: q4"));
+    assert!(dir.ok(["info", "b.png"]).contains("quantize: \"q4\""));
     dir.ok(["info", "--replay", "b.png", "-m", tiny, "-o", "c.png"]);
     assert!(same_pixels(&dir.path("b.png"), &dir.path("c.png")));
 
