@@ -1,8 +1,8 @@
 """Scores prompt following without a person: is the drawing nearest to each picture one of the concept that was asked for, and is the background the colour that was asked for?
 
-    python score.py --data data/emoji256.npz --names concepts72.txt --model ../models/tiny --size 64 --sheet sheet.png
-    python score.py --data data/emoji256.npz --names concepts72.txt --list prompts.txt        # for another program: one line of id, seed, prompt
-    python score.py --data data/emoji256.npz --names concepts72.txt --pictures FOLDER         # which has drawn them as FOLDER/id.png
+    python score.py --data data/emoji256.npz --names concepts100.txt --model ../models/tiny --size 128 --sheet sheet.png
+    python score.py --data data/emoji256.npz --names concepts100.txt --list prompts.txt        # for another program: one line of id, seed, prompt
+    python score.py --data data/emoji256.npz --names concepts100.txt --pictures FOLDER         # which has drawn them as FOLDER/id.png
 
 A picture's features are its pixels at 24 x 24 with the background (the median of its border) taken away; near is small squared distance,
 the least over the styles and a few scales of every drawing of the list. A background is right when the named colour nearest to the border's median is the one asked for.

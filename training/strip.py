@@ -8,7 +8,7 @@ import tempfile
 
 from PIL import Image
 
-PROMPTS = [("red apple", 1), ("熊猫", 1), ("a cactus", 1), ("向日葵，蓝色背景", 1), ("pizza on a light blue background", 1), ("企鹅", 1), ("a mushroom on a dark blue background", 1), ("草莓", 1)]
+PROMPTS = [("red apple", 1), ("熊猫", 1), ("a cat on a blue background", 1), ("向日葵", 1), ("a rocket", 1), ("彩虹，浅绿色背景", 1), ("a house", 1), ("草莓，黄色背景", 1)]
 SHOWN_PX = 128
 
 

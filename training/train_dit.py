@@ -1,7 +1,7 @@
 """Trains the transformer jointly with the text encoder by flow matching on the latents of scenes.
 
     python train_dit.py --data data/emoji256.npz --vae vae.pt --tokenizer tokenizer/tokenizer.json \
-        --names concepts72.txt --styles noto --minutes 120 --state dit.state --out dit.pt
+        --names concepts100.txt --styles noto --minutes 120 --state dit.state --out dit.pt
 
 Resumable, also after SIGTERM: run the same command again; --minutes is the processor time of all runs together, per thread. --out holds the averaged weights in f16.
 """
@@ -23,10 +23,10 @@ from sample import draw, sheet
 from scenes import Prompts, groups, latents, singles
 from text_encoder import TextEncoder
 
-SHEET = ["red apple", "green apple", "a panda", "lion", "pizza", "hamburger", "sunflower", "strawberry",
-         "红苹果", "熊猫", "向日葵", "西瓜", "章鱼", "兔子", "大象", "草莓",
-         "a lion on a blue background", "banana on a purple background", "panda on a red background", "pizza on a light blue background",
-         "草莓，黄色背景", "企鹅，绿色背景", "鱼，黑色背景", "a cactus on a pink background"]
+SHEET = ["red apple", "a panda", "lion", "pizza", "elephant", "a rabbit", "a cat", "rocket",
+         "house", "a robot", "guitar", "rainbow", "汽车", "气球", "皇冠", "企鹅",
+         "a lion on a blue background", "banana on a purple background", "a dog on a red background", "umbrella on a light blue background",
+         "草莓，黄色背景", "鬼，绿色背景", "鱼，黑色背景", "a trophy on a pink background"]
 DROP_CAPTION = 0.1        # share of samples with an empty prompt, for guidance
 EMPTY = [" ", " ", ""]
 GROUP_SHARE = 0.37        # of the samples, where pairs and counts are trained

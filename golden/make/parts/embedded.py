@@ -6,7 +6,7 @@ from golden_common import f32
 
 MODEL = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "models", "tiny")
 CASES = [("red apple", 1), ("panda", 2), ("向日葵", 3), ("a lion on a blue background", 18446744073709551615)]
-STEPS, CFG, NEGATIVE, SIZE_PX = 20, 4.0, " ", 64
+STEPS, CFG, NEGATIVE, SIZE_PX = 20, 4.0, " ", 128
 
 
 def draw(pipe, prompt, seed, **kw):

@@ -22,7 +22,7 @@ fn a_bare_prompt_draws_and_prints_the_path() {
     assert!(run.stderr.contains("seed 7") && run.stderr.contains("denoise"), "{}", run.stderr);
     assert!(!run.stderr.contains('\r') && !run.stderr.contains('\x1b'), "{:?}", run.stderr);
     let picture = pixels(&dir.path("inkstone-7.png"));
-    assert_eq!((picture.width_px, picture.height_px), (64, 64));
+    assert_eq!((picture.width_px, picture.height_px), (128, 128));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn the_folder_and_the_embedded_model_draw_the_same() {
         "-m",
         tiny().to_str().unwrap(),
         "--size",
-        "64x64",
+        "128x128",
         "-o",
         "b.png",
     ]));
@@ -101,7 +101,7 @@ fn size_steps_and_several_seeds() {
     assert_eq!((pixels(&dir.path("1-3.png")).width_px, pixels(&dir.path("2-9.png")).height_px), (80, 64));
     let out = dir.ok(["a cat", "--count", "2", "--steps", "1", "--seed", "3", "-o", "cat.png"]);
     assert_eq!(out, "cat-1.png\ncat-2.png\n");
-    assert_eq!(pixels(&dir.path("cat-1.png")).rgb.len(), 3 * 64 * 64);
+    assert_eq!(pixels(&dir.path("cat-1.png")).rgb.len(), 3 * 128 * 128);
     dir.ok(["a cat", "--steps", "1", "--seed", "4", "-o", "alone.png"]);
     assert!(fs::read(dir.path("alone.png")).unwrap() == fs::read(dir.path("cat-2.png")).unwrap());
 }
@@ -226,7 +226,7 @@ fn info_prints_the_request() {
     let dir = Dir::new();
     dir.ok(quick(&["a red apple", "-o", "a.png"]));
     let text = dir.ok(["info", "a.png"]);
-    for line in ["prompt: \"a red apple\"", "seed: 7", "steps: 2", "width: 64", "model: \"inkstone-tiny\""] {
+    for line in ["prompt: \"a red apple\"", "seed: 7", "steps: 2", "width: 128", "model: \"inkstone-tiny\""] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
     let json: Value = serde_json::from_str(&dir.ok(["info", "a.png", "--json"])).unwrap();
@@ -345,7 +345,7 @@ fn quiet_and_verbose() {
 fn a_dry_run_prints_the_request_and_draws_nothing() {
     let dir = Dir::new();
     let out = dir.ok(["a \"red\" apple", "--aspect", "16:9", "--dry-run", "--seed", "5"]);
-    for line in ["prompt: \"a \\\"red\\\" apple\"", "width: 112", "height: 64", "steps: 20", "seed: 5"] {
+    for line in ["prompt: \"a \\\"red\\\" apple\"", "width: 176", "height: 96", "steps: 20", "seed: 5"] {
         assert!(out.lines().any(|l| l == line), "{line} is not in\n{out}");
     }
     assert!(out.contains("true-cfg-scale: 4") && out.contains("negative-prompt: \" \""), "{out}");

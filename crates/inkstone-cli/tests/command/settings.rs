@@ -12,7 +12,7 @@ fn flags_win_over_the_environment_over_files() {
         .unwrap();
     dir.write("inkstone.toml", "steps = 12\ntrue-cfg-scale = 3.5\n");
     let out = finish(dir.command(["a cat", "--dry-run"]).env("INKSTONE_STEPS", "13")).stdout;
-    for line in ["steps: 13", "true-cfg-scale: 3.5", "width: 96", "height: 64"] {
+    for line in ["steps: 13", "true-cfg-scale: 3.5", "width: 96", "height: 128"] {
         assert!(out.lines().any(|l| l == line), "{line} is not in\n{out}");
     }
     let out = finish(dir.command(["a cat", "--dry-run", "--steps", "14"]).env("INKSTONE_STEPS", "13")).stdout;
@@ -20,7 +20,7 @@ fn flags_win_over_the_environment_over_files() {
     assert!(dir.ok(["a cat", "--dry-run", "--no-config"]).contains("steps: 20\n"));
     dir.write("other.toml", "steps = 15");
     let out = dir.ok(["a cat", "--dry-run", "--config", "other.toml"]);
-    assert!(out.contains("steps: 15\n") && out.contains("width: 64\n"), "{out}");
+    assert!(out.contains("steps: 15\n") && out.contains("width: 128\n"), "{out}");
 }
 
 #[test]

@@ -41,6 +41,6 @@ fn without_arguments_every_line_is_a_prompt() {
     assert_eq!(code, Some(0), "{shown}");
     assert_eq!(dir.files(), ["inkstone-1-2.png", "inkstone-1-3.png", "inkstone-1.png"], "{shown}");
     assert_eq!(pixels(&dir.path("inkstone-1-2.png")).width_px, 80);
-    assert_eq!(pixels(&dir.path("inkstone-1-3.png")).width_px, 64);
+    assert_eq!(pixels(&dir.path("inkstone-1-3.png")).width_px, 128);
     assert!(shown.contains("there is no picture $7") && shown.contains("size is 65x64"), "{shown}");
 }
