@@ -31,7 +31,7 @@ pub struct Forecast {
 const PIXEL_BYTES: usize = 12;
 /// Tokens of the template, before and behind the prompt.
 const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
-/// What building the tokenizer takes for each byte of its file (measured: bench/MEMORY.md).
+/// What building the tokenizer takes for each byte of its file: an upper bound seen with the embedded one, not measured on a full one.
 const TOKENIZER_FACTOR: usize = 12;
 
 impl Pipeline {
