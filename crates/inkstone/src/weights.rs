@@ -7,6 +7,7 @@ mod embedded;
 mod files;
 mod folder;
 mod gguf;
+pub(crate) mod hash;
 mod identify;
 mod json;
 pub mod loader;

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
 
+#[path = "support/drawing.rs"]
+mod drawing;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +13,11 @@ use inkstone::convert::{Existing, Options, Report, convert};
 use inkstone::error::PlaceProblem;
 use inkstone::progress::{CancelToken, Observer, Silent, Stage};
 use inkstone::weights::{Format, MODEL_INDEX, ModelSource, Quantization, Residence, SafeTensors};
-use inkstone::{Error, OpenOptions, Pipeline, Pixels, Request, Result};
+use inkstone::{Error, OpenOptions, Pipeline, Result};
 use inkstone_tensor::{DType, Device, cpu};
 use sha2::{Digest, Sha256};
+
+use drawing::{draw, psnr_db};
 
 const ALL: [Quantization; 3] = [Quantization::Int8, Quantization::Q8, Quantization::Q4];
 const DIT: &str = "transformer/diffusion_pytorch_model.safetensors";
@@ -77,28 +82,6 @@ fn converted(source: &Path, to: &Path, quantization: Quantization) -> Result<Rep
 
 fn open(source: &ModelSource, quantization: Option<Quantization>) -> Pipeline {
     Pipeline::open(source, &OpenOptions { threads: Some(2), quantization, ..OpenOptions::default() }).unwrap()
-}
-
-fn draw(pipeline: &mut Pipeline, prompts: &[&str], steps: usize) -> Result<Vec<Pixels>> {
-    let defaults = pipeline.model().defaults.clone();
-    let request = |(seed, prompt): (u64, &&str)| Request {
-        prompt: (*prompt).to_owned(),
-        negative_prompt: Some(defaults.negative_prompt.clone()),
-        width_px: defaults.width_px,
-        height_px: defaults.height_px,
-        steps,
-        seed,
-        true_cfg_scale: defaults.true_cfg_scale,
-        init: None,
-    };
-    let requests: Vec<Request> = (1..).zip(prompts).map(request).collect();
-    let pictures = pipeline.draw(&requests, &CancelToken::default(), &mut Silent)?;
-    Ok(pictures.into_iter().map(|picture| picture.pixels).collect())
-}
-
-fn psnr_db(a: &Pixels, b: &Pixels) -> f64 {
-    let squares: f64 = a.rgb.iter().zip(&b.rgb).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    10.0 * (255.0f64.powi(2) * f64::from(u32::try_from(a.rgb.len()).unwrap()) / squares).log10()
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "int8/blocks.rs"]
 mod blocks;
+#[path = "support/drawing.rs"]
+mod drawing;
 #[path = "int8/pictures.rs"]
 mod pictures;
 #[path = "int8/similarity.rs"]

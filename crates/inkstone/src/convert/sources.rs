@@ -1,18 +1,12 @@
 //! The files of the model that is converted: weights are hashed, everything else is copied.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::progress::CancelToken;
-use crate::weights::ModelFiles;
+use crate::weights::{ModelFiles, hash};
 use crate::{Error, Result};
 
-/// Bytes that are hashed at once.
-const PIECE_BYTES: usize = 4 << 20;
 /// Endings of files that belong to a model and are no weights.
 const COPIED: [&str; 7] = ["json", "txt", "md", "jinja", "model", "yaml", "yml"];
 /// The list of the files that weights were in; they are in one file now.
@@ -34,23 +28,7 @@ pub struct Source {
 impl Source {
     /// Reads a file through.
     pub(super) fn read(root: &Path, path: &Path, cancel: &CancelToken) -> Result<Self> {
-        let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(failed)?;
-        let (mut hash, mut bytes) = (Sha256::new(), 0);
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            cancel.check()?;
-            let n = file.read(&mut piece).map_err(failed)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&piece[..n]);
-            bytes += n as u64;
-        }
-        let mut sha256 = String::new();
-        for byte in hash.finalize() {
-            let _ = write!(sha256, "{byte:02x}"); // into memory: cannot fail
-        }
+        let (bytes, sha256) = hash::sha256(path, || cancel.check())?;
         // In the Hugging Face cache a link leads out of the folder.
         let name = path.strip_prefix(root).unwrap_or(Path::new(path.file_name().unwrap_or_default()));
         let name = name.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/");

@@ -1,10 +1,10 @@
 //! Pictures of the embedded model.
 
-use inkstone::progress::{CancelToken, Silent};
 use inkstone::weights::{Format, ModelSource, Quantization};
-use inkstone::{OpenOptions, Pipeline, Pixels, Precision, Request};
+use inkstone::{OpenOptions, Pipeline, Precision};
 
-use crate::similarity::{psnr_db, ssim};
+use crate::drawing::{draw, psnr_db};
+use crate::similarity::ssim;
 
 /// What a picture may differ from the one in f32.
 const LEAST_PSNR_DB: f64 = 30.0;
@@ -25,28 +25,13 @@ fn open(quantization: Option<Quantization>) -> Pipeline {
     Pipeline::open(&ModelSource::Embedded, &options).unwrap()
 }
 
-fn draw(pipeline: &mut Pipeline) -> Vec<Pixels> {
-    let defaults = pipeline.model().defaults.clone();
-    let request = |(seed, prompt): (u64, &&str)| Request {
-        prompt: (*prompt).to_owned(),
-        negative_prompt: Some(defaults.negative_prompt.clone()),
-        width_px: defaults.width_px,
-        height_px: defaults.height_px,
-        steps: defaults.steps,
-        seed,
-        true_cfg_scale: defaults.true_cfg_scale,
-        init: None,
-    };
-    let requests: Vec<Request> = (1..).zip(&PROMPTS).map(request).collect();
-    let pictures = pipeline.draw(&requests, &CancelToken::default(), &mut Silent).unwrap();
-    pictures.into_iter().map(|picture| picture.pixels).collect()
-}
-
 #[test]
 fn pictures_in_int8_are_those_in_f32() {
-    let want = draw(&mut open(None));
+    let mut plain = open(None);
+    let steps = plain.model().defaults.steps;
+    let want = draw(&mut plain, &PROMPTS, steps).unwrap();
     let mut int8 = open(Some(Quantization::Int8));
-    let got = draw(&mut int8);
+    let got = draw(&mut int8, &PROMPTS, steps).unwrap();
     let formats = int8.layer_formats();
     let in_bytes = formats.iter().filter(|f| matches!(f.format, Format::Int8(_))).count();
     assert!(in_bytes * 2 > formats.len(), "{in_bytes} of {} layers: {formats:?}", formats.len());

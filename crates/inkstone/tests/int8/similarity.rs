@@ -9,13 +9,6 @@ pub(crate) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Peak signal to noise ratio in decibels.
-pub(crate) fn psnr_db(a: &Pixels, b: &Pixels) -> f64 {
-    assert_eq!((a.width_px, a.height_px), (b.width_px, b.height_px));
-    let squares: f64 = a.rgb.iter().zip(&b.rgb).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    10.0 * (255.0f64.powi(2) * count(a.rgb.len()) / squares).log10()
-}
-
 /// Side of the window.
 const WINDOW: usize = 11;
 /// Standard deviation of its weights in pixels.
@@ -78,5 +71,5 @@ fn similarity_of_known_pictures() {
     // Opposite stripes have a negative covariance.
     assert!(ssim(&stripes(50, 200), &stripes(200, 50)) < -0.9);
     // All values off by one.
-    assert!((psnr_db(&flat(7), &flat(8)) - 48.130_803_608_679_1).abs() < 1e-9);
+    assert!((crate::drawing::psnr_db(&flat(7), &flat(8)) - 48.130_803_608_679_1).abs() < 1e-9);
 }

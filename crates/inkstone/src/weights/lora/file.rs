@@ -1,18 +1,15 @@
 //! Reads a LoRA file and checks everything in it that can be checked without a model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use inkstone_tensor::{Device, Tensor};
-use sha2::{Digest as _, Sha256};
 
 use super::keys::{self, Dialect, Part};
 use super::{family, name_of};
 use crate::error::LoraProblem;
 use crate::weights::safetensors::{self, Residence, SafeTensors};
-use crate::weights::{identify, scan};
+use crate::weights::{hash, identify, scan};
 use crate::{Error, Result};
 
 /// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
@@ -75,7 +72,8 @@ impl Lora {
         }
         let metadata_alpha = metadata_alpha(&file.metadata).map_err(refuse)?;
         let (layers, dialect, has_alphas) = layers(file.tensors, metadata_alpha).map_err(refuse)?;
-        let (metadata, sha256) = (file.metadata, sha256(path).map_err(source)?);
+        let metadata = file.metadata;
+        let (_, sha256) = hash::sha256(path, || Ok(()))?;
         Ok(Self { path: path.to_owned(), bytes, sha256, dialect, metadata, layers, has_alphas })
     }
 
@@ -121,18 +119,6 @@ pub(super) fn lightning_steps(title: &str) -> Option<usize> {
         let digits = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         before[before.len() - digits..].parse().ok().filter(|steps| (1..=100).contains(steps))
     })
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let (mut file, mut hash) = (File::open(path)?, Sha256::new());
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hash.update(&buffer[..n]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Whether the names are those of a LoRA.

@@ -1,0 +1,33 @@
+//! The SHA-256 of a file.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{Error, Result};
+
+/// Bytes that are read at once.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Reads a file through: its length, and the SHA-256 of its bytes in hexadecimal digits. `before_piece` can stop it.
+///
+/// # Errors
+/// [`Error::ModelRead`], and those of `before_piece`.
+pub(crate) fn sha256(path: &Path, mut before_piece: impl FnMut() -> Result<()>) -> Result<(u64, String)> {
+    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut hash, mut bytes) = (Sha256::new(), 0);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        before_piece()?;
+        match file.read(&mut piece).map_err(failed)? {
+            0 => return Ok((bytes, format!("{:x}", hash.finalize()))),
+            n => {
+                hash.update(&piece[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+}
