@@ -2,6 +2,8 @@
 import random
 import re
 
+import words
+
 BACKGROUNDS = {   # English name: Chinese name, sRGB
     "white": ("白色", (255, 255, 255)), "black": ("黑色", (20, 20, 24)), "gray": ("灰色", (128, 128, 128)), "red": ("红色", (214, 40, 40)),
     "orange": ("橙色", (245, 140, 30)), "yellow": ("黄色", (250, 215, 60)), "green": ("绿色", (60, 170, 80)), "blue": ("蓝色", (50, 110, 220)),
@@ -17,7 +19,8 @@ BESIDE_EN = ["a {} on the left and a {} on the right", "a {} to the left of a {}
 BESIDE_ZH = ["左边是{}，右边是{}", "{}和{}", "{}在{}的左边"]
 ABOVE_EN = ["a {} above a {}", "a {} on top of a {}", "a {} at the top and a {} at the bottom"]
 ABOVE_ZH = ["上面是{}，下面是{}", "{}在{}的上面"]
-NUMBERS = {2: ("two", "两个"), 3: ("three", "三个"), 4: ("four", "四个")}
+NUMBERS = {2: ("two", "两"), 3: ("three", "三"), 4: ("four", "四")}
+MEASURES = ["个", "个", "只"]
 CHINESE_SHARE = 0.4
 
 # The templates of the reference pipelines, around the caption.
@@ -52,9 +55,10 @@ def finish(text, lang, background, style, rng):
 def one(row, background=None, rng=random):
     lang = language([row], rng)
     if lang == "zh":
-        text = rng.choice(ONE_ZH).format(row["zh"])
+        text = rng.choice(ONE_ZH).format(words.name(row, lang, rng))
     else:
-        text = rng.choice(ONE_EN).format(row["en"].lower() if rng.random() < 0.5 else row["en"])
+        name = words.name(row, lang, rng)
+        text = rng.choice(ONE_EN).format(name.lower() if rng.random() < 0.5 else name)
     return finish(text, lang, background, row["style"], rng)
 
 
@@ -62,17 +66,28 @@ def pair(first, second, above, background=None, rng=random):
     """`first` is above or left of `second`."""
     lang = language([first, second], rng)
     if lang == "zh":
-        text = rng.choice(ABOVE_ZH if above else BESIDE_ZH).format(first["zh"], second["zh"])
+        text = rng.choice(ABOVE_ZH if above else BESIDE_ZH).format(*(words.name(row, lang, rng) for row in (first, second)))
     else:
-        text = rng.choice(ABOVE_EN if above else BESIDE_EN).format(first["en"].lower(), second["en"].lower())
+        text = rng.choice(ABOVE_EN if above else BESIDE_EN).format(*(words.name(row, lang, rng).lower() for row in (first, second)))
     return finish(text, lang, background, first["style"], rng)
+
+
+def plural(name):
+    """Of a name's first noun when more is said of it ("glasses of milk"), else of its last word."""
+    first, of, rest = name.partition(" of ")
+    if of:
+        return plural(first) + of + rest
+    if name.endswith("s") and not name.endswith(("ss", "us")):
+        return name
+    if name.endswith(("ss", "us", "x", "ch", "sh")):
+        return name + "es"
+    return name[:-1] + "ies" if name.endswith("y") and name[-2:-1] not in "aeo" else name + "s"
 
 
 def count(row, number, background=None, rng=random):
     lang = language([row], rng)
     if lang == "zh":
-        text = NUMBERS[number][1] + row["zh"]
+        text = NUMBERS[number][1] + rng.choice(MEASURES) + words.name(row, lang, rng)
     else:
-        name = row["en"].lower()
-        text = f"{NUMBERS[number][0]} {name if name.endswith('s') else name + 's'}"
+        text = f"{NUMBERS[number][0]} {plural(words.name(row, lang, rng).lower())}"
     return finish(text, lang, background, row["style"], rng)

@@ -10,6 +10,7 @@ from layout import encode, pack
 
 SCALE_ON_WHITE, SCALE_ON_COLOR = 1.0, 0.85      # a margin of colour shows all around
 HALF = 0.48      # scale of a drawing that shares the picture
+PLACES = {"beside": [(-.5, 0), (.5, 0)], "above": [(0, -.5), (0, .5)]}
 GRIDS = {2: [(-.5, 0), (.5, 0)], 3: [(0, -.5), (-.5, .5), (.5, .5)], 4: [(-.5, -.5), (.5, -.5), (-.5, .5), (.5, .5)]}
 
 
@@ -49,8 +50,8 @@ def groups(drawings, styles, pairs, counts, weight, rng):
     scenes = []
     for _ in range(pairs):
         of = rng.choice(by_style)
-        kind, places = rng.choice([("beside", [(-.5, 0), (.5, 0)])] * 2 + [("above", [(0, -.5), (0, .5)])])
-        scenes.append(Scene(kind, [rng.choice(of), rng.choice(of)], places, HALF, draw_background()))
+        kind = rng.choice(["beside", "beside", "above"])
+        scenes.append(Scene(kind, [rng.choice(of), rng.choice(of)], PLACES[kind], HALF, draw_background()))
     for _ in range(counts):
         number = rng.choice(list(GRIDS))
         scenes.append(Scene("count", [rng.randrange(len(drawings))] * number, GRIDS[number], HALF, draw_background()))

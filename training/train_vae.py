@@ -2,7 +2,7 @@
 
     python train_vae.py --data data/emoji256.npz --minutes 40 --state vae.state --out vae.pt
 
-    python train_vae.py ... --init vae.pt --decoder --names concepts100.txt --styles noto     # sharper, with the same latents
+    python train_vae.py ... --init vae.pt --decoder --names concepts.txt --styles noto     # sharper, with the same latents
 
 Resumable: run the same command again; --minutes is the processor time of all runs together, per thread.
 """
