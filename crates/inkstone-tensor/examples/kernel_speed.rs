@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
 
-use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv, Window};
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Window};
 use inkstone_tensor::{
     Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, DType, Device, Float8, Int8Weight, Quantized,
     Shape, Storage, Tensor, Weight, cpu,
@@ -39,12 +39,11 @@ fn cases() -> Vec<(&'static str, DType, Make)> {
         cases.push(("gemm 40x3072x3072", dtype, |d, t| gemm(d, t, 40, 3072, 3072)));
         cases.push(("gemm 1x3072x3072", dtype, |d, t| gemm(d, t, 1, 3072, 3072)));
         cases.push(("gemm 16x192x768", dtype, |d, t| gemm(d, t, 16, 192, 768)));
-        if dtype == DType::I8 {
-            continue;
+        if dtype != DType::I8 {
+            cases.push(("attention 4136x24x128", dtype, |d, t| attention(d, t, 4136, 24, 128)));
+            cases.push(("attention 1064x24x128", dtype, |d, t| attention(d, t, 1064, 24, 128)));
+            cases.push(("attention 1024x1x384", dtype, |d, t| attention(d, t, 1024, 1, 384)));
         }
-        cases.push(("attention 4136x24x128", dtype, |d, t| attention(d, t, 4136, 24, 128)));
-        cases.push(("attention 1064x24x128", dtype, |d, t| attention(d, t, 1064, 24, 128)));
-        cases.push(("attention 1024x1x384", dtype, |d, t| attention(d, t, 1024, 1, 384)));
         cases.push(("conv3x3 192x256x256", dtype, |d, t| conv(d, t, 192, 192, 256)));
         cases.push(("conv3x3 96x256x256", dtype, |d, t| conv(d, t, 96, 96, 256)));
         cases.push(("conv3x3 384x64x64", dtype, |d, t| conv(d, t, 384, 384, 64)));
@@ -114,14 +113,21 @@ fn products(sizes: &[usize]) -> f64 {
     sizes.iter().map(|n| f64::from(u32::try_from(*n).unwrap())).product()
 }
 
+/// The type of activations: bytes are made of bf16.
+fn activations(dtype: DType) -> DType {
+    if dtype == DType::I8 { DType::Bf16 } else { dtype }
+}
+
+fn weight(device: &Device, dtype: DType, n: usize, k: usize) -> Weight {
+    let plain = matrix(device, n, k, activations(dtype));
+    match dtype {
+        DType::I8 => Weight::Int8(ops::quantize_int8(&plain, Int8Weight::group_of(k)).unwrap().weight),
+        _ => Weight::Dense(plain),
+    }
+}
+
 fn gemm(device: &Device, dtype: DType, m: usize, k: usize, n: usize) -> Case {
-    let x = matrix(device, m, k, if dtype == DType::I8 { DType::Bf16 } else { dtype });
-    let weight = match dtype {
-        DType::I8 => Weight::Int8(
-            ops::quantize_int8(&matrix(device, n, k, DType::Bf16), Int8Weight::group_of(k)).unwrap().weight,
-        ),
-        _ => Weight::Dense(matrix(device, n, k, dtype)),
-    };
+    let (x, weight) = (matrix(device, m, k, activations(dtype)), weight(device, dtype, n, k));
     let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
     (products(&[m, k, n]), Box::new(run))
 }
@@ -144,12 +150,18 @@ fn attention(device: &Device, dtype: DType, rows: usize, n_heads: usize, dim: us
     (products(&[2, rows, rows, n_heads * dim]), Box::new(run))
 }
 
+/// A convolution with a norm and silu in front.
 fn conv(device: &Device, dtype: DType, c_in: usize, c_out: usize, side: usize) -> Case {
-    let x = matrix(device, side * side, c_in, dtype).reshape(Shape::nhwc(1, side, side, c_in)).unwrap();
-    let weight = ConvWeight { matrix: Weight::Dense(matrix(device, c_out, 9 * c_in, dtype)), kernel: 3 };
-    let bias = Tensor::from_f32(device, &vec![0.0; c_out], Shape::vector(c_out)).unwrap();
-    let run =
-        move || drop(ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), x.dtype()).unwrap());
+    let x = matrix(device, side * side, c_in, activations(dtype));
+    let x = x.reshape(Shape::nhwc(1, side, side, c_in)).unwrap();
+    let weight = ConvWeight { matrix: weight(device, dtype, c_out, 9 * c_in), kernel: 3 };
+    let vector = |v: f32, len| Tensor::from_f32(device, &vec![v; len], Shape::vector(len)).unwrap();
+    let (gamma, bias) = (vector(1.0, c_in), vector(0.0, c_out));
+    let run = move || {
+        let norm = Some(PixelNorm { gamma: &gamma, activation: Activation::Silu });
+        let window = Window::whole(Padding::all(1));
+        drop(ops::conv2d_of(&x, norm, &weight, &bias, window, x.dtype()).unwrap());
+    };
     (products(&[side * side, 9 * c_in, c_out]), Box::new(run))
 }
 

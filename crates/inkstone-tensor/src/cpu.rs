@@ -16,6 +16,7 @@ mod norm;
 mod operand;
 mod panel;
 mod peak;
+mod pixels;
 mod rope;
 mod rotate;
 mod rows;

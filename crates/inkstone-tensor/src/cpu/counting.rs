@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::panel::words_of;
 use super::table::Table;
 use super::{attention, conv, gemm, int8, row_stride};
 use crate::ops::{
@@ -100,17 +99,21 @@ impl Backend for Counting {
     fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
         read_weight(&args.weight.matrix);
         args.bias.count_read();
+        args.norm.into_iter().for_each(|norm| norm.gamma.count_read());
         let (taps, c_in) = (args.weight.kernel * args.weight.kernel, args.x.cols());
         self.ledger
             .add(Products { conv: product([out.rows(), out.cols(), taps * c_in]), ..Products::default() });
-        let (tile, work) = self.table.tile(args.x.dtype());
-        let &[_, h, w, _] = out.shape().dims() else { return };
-        let wide = w.min(conv::BLOCK_WIDTH);
-        let high = conv::BLOCK_PIXELS.div_ceil(wide.max(1)).min(h);
-        let copied = (high * args.window.stride + args.weight.kernel)
-            * (wide * args.window.stride + args.weight.kernel);
-        let words = words_of(c_in, work);
-        self.scratch(4 * (copied * words + (taps + 2) * tile.cols * words + wide * tile.cols));
+        let (&[n, h, w, _], &[_, h_out, w_out, _]) = (args.x.shape().dims(), out.shape().dims()) else {
+            return;
+        };
+        if !matches!(args.weight.matrix, Weight::Int8(_)) {
+            return self.scratch(conv::scratch_bytes(self.table, args, [h_out, w_out]));
+        }
+        if conv::is_pointwise(args) {
+            return drop(self.ledger.take(int8::rounded_bytes(args.x.rows(), c_in)));
+        }
+        drop(self.ledger.take(conv::rounded_bytes(args, [n, h, w], w_out)));
+        self.scratch(conv::int8_scratch_bytes(self.table, args, [h, w], [h_out, w_out]));
     }
 
     fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) {}

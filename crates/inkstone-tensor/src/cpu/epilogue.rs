@@ -3,7 +3,7 @@
 use super::activation;
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
-use super::rows::{Row, RowMut};
+use super::rows::{Row, RowMut, RowsMut};
 use crate::DType::{Bf16, F32};
 use crate::ops::Activation;
 
@@ -43,6 +43,38 @@ unsafe fn store_as<L: Lanes>(
             let v = with_bias::<L>(sums, bias, i, n);
             to.store(i, n, activation::apply(activation, v));
         });
+    }
+}
+
+/// `sums + bias` for rows of sums `stride` apart.
+///
+/// # Safety
+/// The processor has what `L` needs; there are sums for all rows of `to`, whose length is the bias's.
+#[inline(always)]
+pub(super) unsafe fn store_rows<L: Lanes>(sums: &[f32], stride: usize, bias: Row<'_>, to: RowsMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (sums, to) in sums.chunks(stride).zip(to) {
+            store_row::<L>(Row::f32s(&sums[..bias.len()]), Some(bias), Activation::None, to);
+        }
+    }
+}
+
+/// Adds `sums + bias` to what the rows hold.
+///
+/// # Safety
+/// As [`store_rows`].
+#[inline(always)]
+pub(super) unsafe fn add_to_rows<L: Lanes>(sums: &[f32], stride: usize, bias: Row<'_>, to: RowsMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for (sums, to) in sums.chunks(stride).zip(to) {
+            let sums = Row::f32s(&sums[..bias.len()]);
+            match to.dtype() {
+                Bf16 => add_to_row::<L>(sums, Some(bias.known_as(F32)), None, to.known_as(Bf16)),
+                _ => add_to_row::<L>(sums, Some(bias.known_as(F32)), None, to.known_as(F32)),
+            }
+        }
     }
 }
 

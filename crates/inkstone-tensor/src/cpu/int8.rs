@@ -66,8 +66,8 @@ impl Product<'_> {
                 let mode = if block == 0 { Sums::Start } else { Sums::GoOn };
                 for j in cols.clone().step_by(tile.cols) {
                     let outs = j..cols.end.min(j + tile.cols);
-                    self.factors(outs.clone(), factors);
-                    self.panel(outs, ks.clone(), decoding, panel);
+                    self::factors(&self.scales, outs.clone(), factors);
+                    self::panel(self.table, tile, &self.weight, [outs, ks.clone()], decoding, panel);
                     let factors = Factors { rows: self.x.scales(block, rows.clone()), cols: factors };
                     let to = Target { sums: &mut sums[j - cols.start..], stride, mode };
                     tile.run(a, panel, factors, to);
@@ -78,30 +78,37 @@ impl Product<'_> {
             unsafe { finished.store(self.table, self.args, &self.out) }
         });
     }
+}
 
-    /// Writes the panel of the rows `outs` of the weight and its columns `ks`.
-    fn panel(&self, outs: Range<usize>, ks: Range<usize>, scratch: &mut [u8], panel: &mut [u8]) {
-        let (rows, words, width) = (outs.len(), ks.len().div_ceil(4), self.tile.cols);
-        if ks.len().is_multiple_of(4) {
-            let bytes = self.weight.bytes_from(outs.start, ks.start);
-            let stored = Words::stored(bytes, self.weight.stride_bytes(), [rows, words, width]);
-            return stored.transpose(self.table, panel);
-        }
-        for (row, out) in scratch.chunks_exact_mut(words * 4).zip(outs) {
-            let (row, behind) = row.split_at_mut(ks.len());
-            row.copy_from_slice(self.weight.part_bytes(out, ks.clone()));
-            behind.fill(0);
-        }
-        Words::plain(scratch, words * 4, rows, width).transpose(self.table, panel);
+/// Writes the panel of the rows `outs` of a weight and its columns `ks`. Scratch is a word for each of the panel's.
+pub(super) fn panel(
+    table: &'static Table,
+    tile: &Int8Tile,
+    weight: &Matrix<'_>,
+    [outs, ks]: [Range<usize>; 2],
+    scratch: &mut [u8],
+    panel: &mut [u8],
+) {
+    let (rows, words, width) = (outs.len(), ks.len().div_ceil(4), tile.cols);
+    if ks.len().is_multiple_of(4) {
+        let bytes = weight.bytes_from(outs.start, ks.start);
+        let stored = Words::stored(bytes, weight.stride_bytes(), [rows, words, width]);
+        return stored.transpose(table, panel);
     }
+    for (row, out) in scratch.chunks_exact_mut(words * 4).zip(outs) {
+        let (row, behind) = row.split_at_mut(ks.len());
+        row.copy_from_slice(weight.part_bytes(out, ks.clone()));
+        behind.fill(0);
+    }
+    Words::plain(scratch, words * 4, rows, width).transpose(table, panel);
+}
 
-    /// The columns' factors, aligned in memory, zeros behind the last.
-    fn factors(&self, outs: Range<usize>, to: &mut [f32]) {
-        let stored = self.scales.part_bytes(0, outs).as_chunks::<4>().0;
-        let stored = stored.iter().map(|bytes| f32::from_le_bytes(*bytes));
-        for (to, from) in to.iter_mut().zip(stored.chain(std::iter::repeat(0.0))) {
-            *to = from;
-        }
+/// The columns' factors, aligned in memory, zeros behind the last.
+pub(super) fn factors(scales: &Matrix<'_>, outs: Range<usize>, to: &mut [f32]) {
+    let stored = scales.part_bytes(0, outs).as_chunks::<4>().0;
+    let stored = stored.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    for (to, from) in to.iter_mut().zip(stored.chain(std::iter::repeat(0.0))) {
+        *to = from;
     }
 }
 
@@ -170,7 +177,7 @@ pub(super) fn rounded_bytes(rows: usize, k: usize) -> usize {
 
 /// A whole number that f32 counts exactly; 0 if it is not finite.
 #[allow(clippy::cast_possible_truncation, reason = "below 2^24")]
-fn whole(v: f32) -> i32 {
+pub(super) fn whole(v: f32) -> i32 {
     v as i32
 }
 

@@ -98,17 +98,27 @@ pub(super) unsafe fn channel_norm_row<L: Lanes>(
     activation: Activation,
     mut to: RowMut<'_>,
 ) {
-    /// The smallest length that is divided by: `F.normalize`'s default.
-    const MIN_LENGTH: f32 = 1e-12;
     // SAFETY: the caller's promise.
     unsafe {
-        let length = sum_of_squares::<L>(x).sqrt().max(MIN_LENGTH);
-        let factor = L::splat(count(to.len()).sqrt() / length);
+        let factor = L::splat(channel_factor::<L>(x));
         for_lanes!(L, to.len(), |i, n| {
             let normal = x.load::<L>(i, n).mul(factor).mul(gamma.load(i, n));
             to.store(i, n, activation::apply(activation, normal));
         });
     }
+}
+
+/// What the channel norm multiplies a pixel by.
+///
+/// # Safety
+/// The processor has what `L` needs.
+#[inline(always)]
+pub(super) unsafe fn channel_factor<L: Lanes>(x: Row<'_>) -> f32 {
+    /// The smallest length that is divided by: `F.normalize`'s default.
+    const MIN_LENGTH: f32 = 1e-12;
+    // SAFETY: the caller's promise.
+    let length = unsafe { sum_of_squares::<L>(x) }.sqrt().max(MIN_LENGTH);
+    count(x.len()).sqrt() / length
 }
 
 /// # Safety

@@ -42,8 +42,7 @@ pub(super) unsafe fn quantize_row<L: Lanes>(
             DType::Bf16 => rotate::<L>(x.known_as(DType::Bf16), group, rotated),
             _ => rotate::<L>(x, group, rotated),
         };
-        let largest = f32::from(Int8Weight::LARGEST);
-        let inverse = L::splat(if peak > SMALLEST { largest / peak } else { 0.0 });
+        let inverse = L::splat(inverse_step(peak));
         let (zero, rotated, to) = (L::splat(zero), rotated.as_ptr(), (to.as_mut_ptr(), to.len()));
         let mut sum = L::splat(0.0);
         for_lanes!(L, to.1, |i, n| {
@@ -51,8 +50,20 @@ pub(super) unsafe fn quantize_row<L: Lanes>(
             sum = sum.add(whole);
             whole.add(zero).store_low_bytes(to.0.add(i), n);
         });
-        Rounded { scale: peak / largest * unit(group), sum: sum.sum() }
+        Rounded { scale: step(peak) * unit(group), sum: sum.sum() }
     }
+}
+
+/// From values up to `peak` to whole numbers.
+#[inline(always)]
+pub(super) fn inverse_step(peak: f32) -> f32 {
+    if peak > SMALLEST { f32::from(Int8Weight::LARGEST) / peak } else { 0.0 }
+}
+
+/// The way back.
+#[inline(always)]
+pub(super) fn step(peak: f32) -> f32 {
+    peak / f32::from(Int8Weight::LARGEST)
 }
 
 /// Sums of squares of a rotated row: of what rounding by `scale` changed, and of the values.
@@ -78,14 +89,18 @@ pub(super) unsafe fn rounding_squares<L: Lanes>(rotated: &[f32], group: usize, s
 
 /// The factor that makes a Hadamard matrix of ones orthogonal.
 #[inline(always)]
-fn unit(group: usize) -> f32 {
+pub(super) fn unit(group: usize) -> f32 {
     // Exact: a group is a small power of two.
     1.0 / (super::norm::count(group)).sqrt()
 }
 
-/// Writes the rotated row; returns its largest magnitude, which is NaN if a value is not finite.
+/// Writes the rotated row, times the root of `group`; returns its largest magnitude, which is NaN if a value is not
+/// finite.
+///
+/// # Safety
+/// As [`quantize_row`].
 #[inline(always)]
-unsafe fn rotate<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
+pub(super) unsafe fn rotate<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
         match group / L::N {

@@ -159,6 +159,29 @@ impl<'a> RowMut<'a> {
     }
 }
 
+/// Rows at a fixed distance, for writing: an iterator over them.
+pub(super) struct RowsMut<'a> {
+    start: *mut u8,
+    rows: usize,
+    len_bytes: usize,
+    stride_bytes: usize,
+    dtype: DType,
+    life: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Iterator for RowsMut<'a> {
+    type Item = RowMut<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<RowMut<'a>> {
+        self.rows = self.rows.checked_sub(1)?;
+        // SAFETY: one of the rows that `MatrixMut::rows_part` checked; each is given once.
+        let row = unsafe { std::slice::from_raw_parts_mut(self.start, self.len_bytes) };
+        self.start = self.start.wrapping_add(self.stride_bytes);
+        Some(RowMut::new(row, self.dtype))
+    }
+}
+
 /// A tensor for reading, as rows at a fixed distance.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -261,6 +284,19 @@ impl<'a> MatrixMut<'a> {
     pub(super) unsafe fn part(&self, r: usize, cols: Range<usize>) -> RowMut<'a> {
         // SAFETY: the caller's promise is ours.
         RowMut::new(unsafe { self.part_bytes(r, cols) }, self.dtype)
+    }
+
+    /// Columns of some rows.
+    ///
+    /// # Safety
+    /// As [`Self::part`].
+    pub(super) unsafe fn rows_part(&self, rows: Range<usize>, cols: Range<usize>) -> RowsMut<'a> {
+        let size = self.dtype.size_bytes();
+        let (start, len_bytes) = (rows.start * self.stride_bytes + cols.start * size, cols.len() * size);
+        let reach = start + rows.len().saturating_sub(1) * self.stride_bytes + len_bytes;
+        assert!(rows.is_empty() || reach <= self.len_bytes);
+        let (start, stride_bytes) = (self.start.wrapping_add(start), self.stride_bytes);
+        RowsMut { start, rows: rows.len(), len_bytes, stride_bytes, dtype: self.dtype, life: PhantomData }
     }
 
     /// The same as bytes.

@@ -9,9 +9,10 @@ use super::lanes::Scalar;
 use super::lanes::{Avx2, Avx512};
 use super::operand::Ahead;
 use super::peak::{self, Peak};
+use super::pixels::{self, PixelLine, RoundedPixels};
 use super::rope::Rotation;
 use super::rotate::{self, Rounded};
-use super::rows::{Row, RowMut};
+use super::rows::{Row, RowMut, RowsMut};
 use super::softmax::{Running, Scores};
 use super::tile::int8::Int8Tile;
 use super::tile::{self, Tile};
@@ -121,10 +122,14 @@ pub(super) struct RowKernels {
     pub(super) rope_norm: unsafe fn(Row<'_>, &Rotation<'_>, RowMut<'_>),
     pub(super) store: unsafe fn(Row<'_>, Option<Row<'_>>, Activation, RowMut<'_>),
     pub(super) add_to: unsafe fn(Row<'_>, Option<Row<'_>>, Option<Row<'_>>, RowMut<'_>),
+    pub(super) store_rows: unsafe fn(&[f32], usize, Row<'_>, RowsMut<'_>),
+    pub(super) add_to_rows: unsafe fn(&[f32], usize, Row<'_>, RowsMut<'_>),
     pub(super) softmax: unsafe fn(&Scores<'_>, &mut Running, RowMut<'_>) -> f32,
     pub(super) scale: unsafe fn(f32, RowMut<'_>),
     pub(super) scale_to: unsafe fn(Row<'_>, f32, RowMut<'_>),
     pub(super) quantize: unsafe fn(Row<'_>, usize, &mut [f32], f32, &mut [u8]) -> Rounded,
+    pub(super) rotate_pixels: unsafe fn(&PixelLine<'_>, &mut [f32], &mut [f32]) -> f32,
+    pub(super) round_pixels: unsafe fn(&[f32], f32, RoundedPixels<'_>),
     pub(super) rounding_squares: unsafe fn(&[f32], usize, f32) -> [f32; 2],
     pub(super) transpose: unsafe fn(&panel::Words<'_>, &mut [u8]),
     pub(super) pair_rows: unsafe fn(&[u8], &[u8], &mut [u8]),
@@ -173,6 +178,10 @@ macro_rules! row_kernels {
             store(sums: Row<'_>, bias: Option<Row<'_>>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] p::add_to_row::<$lanes>,
             add_to(sums: Row<'_>, bias: Option<Row<'_>>, gate: Option<Row<'_>>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] p::store_rows::<$lanes>,
+            store_rows(sums: &[f32], stride: usize, bias: Row<'_>, to: RowsMut<'_>));
+        kernel!([$lanes $(, $features)?] p::add_to_rows::<$lanes>,
+            add_to_rows(sums: &[f32], stride: usize, bias: Row<'_>, to: RowsMut<'_>));
         kernel!([$lanes $(, $features)?] s::softmax_row::<$lanes>,
             softmax(scores: &Scores<'_>, running: &mut Running, to: RowMut<'_>) -> f32);
         kernel!([$lanes $(, $features)?] s::scale_row::<$lanes>, scale(factor: f32, to: RowMut<'_>));
@@ -180,6 +189,10 @@ macro_rules! row_kernels {
             scale_to(x: Row<'_>, factor: f32, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] rotate::quantize_row::<$lanes>,
             quantize(x: Row<'_>, group: usize, rotated: &mut [f32], zero: f32, to: &mut [u8]) -> Rounded);
+        kernel!([$lanes $(, $features)?] pixels::rotate_pixels::<$lanes>,
+            rotate_pixels(line: &PixelLine<'_>, pixel: &mut [f32], to: &mut [f32]) -> f32);
+        kernel!([$lanes $(, $features)?] pixels::round_pixels::<$lanes>,
+            round_pixels(rotated: &[f32], factor: f32, to: RoundedPixels<'_>));
         kernel!([$lanes $(, $features)?] rotate::rounding_squares::<$lanes>,
             rounding_squares(rotated: &[f32], group: usize, scale: f32) -> [f32; 2]);
         kernel!([$lanes $(, $features)?] panel::transpose::<$lanes>,
@@ -189,8 +202,8 @@ macro_rules! row_kernels {
             fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
             convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, store, add_to, softmax, scale, scale_to, quantize, rounding_squares,
-            transpose, pair_rows, fit,
+            rope_norm, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, rotate_pixels,
+            round_pixels, rounding_squares, transpose, pair_rows, fit,
         }
     }};
 }

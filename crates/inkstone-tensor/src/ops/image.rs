@@ -2,7 +2,7 @@
 
 use super::matrix::own;
 use super::{Activation, check};
-use crate::{DType, Result, Shape, Tensor, Weight};
+use crate::{DType, Int8Weight, Result, Shape, Tensor, Weight};
 
 /// The weight of a convolution, as a matrix: one row an output channel, columns by tap (row by row), then channel.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ impl Window<'_> {
 pub struct Conv2d<'a> {
     /// `[n, h, w, c_in]`
     pub x: &'a Tensor,
+    /// What `x` and the lines above it go through first. Devices are given one with weights of bytes alone.
+    pub norm: Option<PixelNorm<'a>>,
     /// The kernel.
     pub weight: &'a ConvWeight,
     /// `[c_out]`
@@ -85,6 +87,15 @@ pub struct Conv2d<'a> {
     pub window: Window<'a>,
     /// Whether the sum replaces what the output holds or is added to it.
     pub into: Into,
+}
+
+/// A [`channel_norm`] in front of a convolution, with its function.
+#[derive(Clone, Copy, Debug)]
+pub struct PixelNorm<'a> {
+    /// `[c_in]`
+    pub gamma: &'a Tensor,
+    /// Applied behind the norm.
+    pub activation: Activation,
 }
 
 /// Where a convolution's sum goes.
@@ -110,11 +121,31 @@ pub fn conv2d(
     window: Window<'_>,
     out: DType,
 ) -> Result<Tensor> {
-    let args = Conv2d { x, weight, bias, window, into: Into::Store };
+    conv2d_of(x, None, weight, bias, window, out)
+}
+
+/// The same of pixels that go through a norm first: `x` and the lines above it are as they are before the norm.
+///
+/// # Memory
+/// Plain weights need the normalized picture, in the type of `x`. Weights of bytes need a byte for each of its values:
+/// with the norm in front or without, the pixels of a line are rotated and rounded together, as the rows of
+/// [`linear`](super::linear) are.
+///
+/// # Errors
+/// As [`conv2d`].
+pub fn conv2d_of(
+    x: &Tensor,
+    norm: Option<PixelNorm<'_>>,
+    weight: &ConvWeight,
+    bias: &Tensor,
+    window: Window<'_>,
+    out: DType,
+) -> Result<Tensor> {
+    let args = Conv2d { x, norm, weight, bias, window, into: Into::Store };
     let shape = check_conv(&args)?;
     check::out_dtype("conv2d", out)?;
     let mut result = Tensor::empty(x.device(), out, shape)?;
-    x.device().backend().conv2d(&args, &mut result);
+    convolve(&args, &mut result)?;
     Ok(result)
 }
 
@@ -129,21 +160,50 @@ pub fn conv2d_add(
     bias: &Tensor,
     window: Window<'_>,
 ) -> Result<Tensor> {
-    let args = Conv2d { x, weight, bias, window, into: Into::Add };
+    conv2d_add_of(residual, x, None, weight, bias, window)
+}
+
+/// The same of pixels that go through a norm first, as in [`conv2d_of`].
+///
+/// # Errors
+/// As [`conv2d_add`].
+pub fn conv2d_add_of(
+    residual: Tensor,
+    x: &Tensor,
+    norm: Option<PixelNorm<'_>>,
+    weight: &ConvWeight,
+    bias: &Tensor,
+    window: Window<'_>,
+) -> Result<Tensor> {
+    let args = Conv2d { x, norm, weight, bias, window, into: Into::Add };
     let shape = check_conv(&args)?;
     if *residual.shape() != shape {
         return check::shape("conv2d_add", "residual", &residual, shape.to_string());
     }
     check::out_dtype("conv2d_add", residual.dtype())?;
     let mut out = own(residual)?;
-    x.device().backend().conv2d(&args, &mut out);
+    convolve(&args, &mut out)?;
     Ok(out)
+}
+
+/// Hands a convolution to the device, its norm before it unless pixels are rounded on the way.
+fn convolve(args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
+    let backend = args.x.device().backend();
+    let norm = args.norm.filter(|_| !matches!(args.weight.matrix, Weight::Int8(_)));
+    let Some(PixelNorm { gamma, activation }) = norm else {
+        backend.conv2d(args, out);
+        return Ok(());
+    };
+    let normalized = |x: &Tensor| channel_norm(x, gamma, activation, x.dtype());
+    let (x, above) = (normalized(args.x)?, args.window.above.map(normalized).transpose()?);
+    let window = Window { above: above.as_ref(), ..args.window };
+    backend.conv2d(&Conv2d { x: &x, norm: None, window, ..*args }, out);
+    Ok(())
 }
 
 fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     const OP: &str = "conv2d";
     check::activation(OP, "x", args.x)?;
-    check::weight(OP, &args.weight.matrix)?;
     let &[n, h, w, c] = args.x.shape().dims() else {
         return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
     };
@@ -156,6 +216,13 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     }
     if kernel * kernel * c != args.weight.matrix.n_in() {
         return check::shape(OP, "x", args.x, format!("{} channels", args.weight.c_in()));
+    }
+    match &args.weight.matrix {
+        Weight::Int8(_) => check_int8(kernel, c)?,
+        plain => check::weight(OP, plain)?,
+    }
+    if let Some(norm) = args.norm {
+        check::vector(OP, "gamma", norm.gamma, c)?;
     }
     check::vector(OP, "bias", args.bias, args.weight.matrix.n_out())?;
     if let Some(above) = args.window.above {
@@ -171,6 +238,17 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     }
     let out = |side: usize| (side - kernel) / stride + 1;
     Ok(Shape::nhwc(n, out(high), out(wide), args.weight.matrix.n_out()))
+}
+
+/// Whether sums of a kernel's line stay within 32 bits. Groups of rotated weights never reach across pixels: kernels have
+/// an odd number of taps, so what is a power of two and divides all inputs divides the channels.
+fn check_int8(kernel: usize, channels: usize) -> Result<()> {
+    // Pixels are whole words.
+    let allowed = 1..=Int8Weight::MAX_PRODUCTS / kernel / 4 * 4;
+    if allowed.contains(&channels) {
+        return Ok(());
+    }
+    check::range("conv2d", "channels", format!("{allowed:?} in 8 bits"), channels)
 }
 
 /// The channel norm of the Qwen-Image VAE; see [`channel_norm`].

@@ -22,6 +22,10 @@ impl Int8Weight {
     /// The largest group. More would spread outliers farther, for another pass over the registers each time.
     pub const MAX_GROUP: usize = 128;
 
+    /// Products of bytes that are added up at most before they become f32: with them, 127 times 255 each, a sum of 32
+    /// bits cannot overflow.
+    pub const MAX_PRODUCTS: usize = 1 << 16;
+
     /// A weight of these parts, which may lie in a mapped file.
     ///
     /// # Shapes

@@ -1,6 +1,6 @@
 //! The same bytes for any number of threads, and for a row alone or among others.
 
-use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, Qkv, Window};
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Window};
 use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
 
 use crate::host::{ACTIVATIONS, Host, Layout, device, make, random, vector};
@@ -46,7 +46,13 @@ fn threads_change_no_byte() {
                 let matrix = Weight::Dense(Host::random(2, 40, 9 * 24, dtype).tensor(device, Layout::Plain));
                 let bias = vector(device, &random(3, 40));
                 let weight = ConvWeight { matrix, kernel: 3 };
-                ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), dtype).unwrap().to_bytes()
+                let window = Window::whole(Padding::all(1));
+                let plain = ops::conv2d(&x, &weight, &bias, window, dtype).unwrap().to_bytes();
+                let weight = ConvWeight { matrix: int8(device, 40, 9 * 24), kernel: 3 };
+                let gamma = vector(device, &random(4, 24));
+                let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
+                let bytes = ops::conv2d_of(&x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes();
+                [plain, bytes].concat()
             });
         }
     }
@@ -80,21 +86,22 @@ fn a_picture_of_a_convolution_does_not_depend_on_the_others() {
         let device = &devices[1];
         for dtype in ACTIVATIONS {
             let x = Host::random(1, 3 * 9 * 17, 8, dtype).values;
-            let weight = ConvWeight {
-                matrix: Weight::Dense(Host::random(2, 33, 72, dtype).tensor(device, Layout::Plain)),
-                kernel: 3,
-            };
             let bias = vector(device, &random(3, 33));
-            let run = |values: &[f32], n: usize| {
-                let x = make(device, values, dtype, Shape::nhwc(n, 9, 17, 8));
-                ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), DType::F32)
-                    .unwrap()
-                    .to_bytes()
-            };
-            let (all, one) = (run(&x, 3), 9 * 17 * 8);
-            for (i, picture) in x.chunks(one).enumerate() {
-                let bytes = 9 * 17 * 33 * 4;
-                assert!(run(picture, 1) == all[i * bytes..(i + 1) * bytes], "{} {dtype}", device.name());
+            let plain = Weight::Dense(Host::random(2, 33, 72, dtype).tensor(device, Layout::Plain));
+            for matrix in [plain, int8(device, 33, 72)] {
+                let weight = ConvWeight { matrix, kernel: 3 };
+                let run = |values: &[f32], n: usize| {
+                    let x = make(device, values, dtype, Shape::nhwc(n, 9, 17, 8));
+                    ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), DType::F32)
+                        .unwrap()
+                        .to_bytes()
+                };
+                let (all, one) = (run(&x, 3), 9 * 17 * 8);
+                for (i, picture) in x.chunks(one).enumerate() {
+                    let bytes = 9 * 17 * 33 * 4;
+                    let alone = run(picture, 1);
+                    assert!(alone == all[i * bytes..(i + 1) * bytes], "{} {dtype}", device.name());
+                }
             }
         }
     }
@@ -117,21 +124,25 @@ fn a_convolution_of_a_strip_is_a_part_of_the_whole_one() {
                 let shape = Shape::nhwc(1, lines.len(), w, c);
                 make(device, &values[lines.start * w * c..lines.end * w * c], dtype, shape)
             };
-            let matrix = Weight::Dense(Host::random(2, 35, 9 * c, dtype).tensor(device, Layout::Plain));
-            let (weight, bias) = (ConvWeight { matrix, kernel: 3 }, vector(device, &random(3, 35)));
-            let run = |above: Option<&Tensor>, x: &Tensor, padding: Padding| {
-                let window = Window { above, stride, padding };
-                ops::conv2d(x, &weight, &bias, window, dtype).unwrap().to_bytes()
-            };
-            let whole = run(None, &lines(0..h), padding);
-            for cut in 2..h {
-                // The first line of the input that the second part's first output sees.
-                let (first, begun) =
-                    if stride == 1 { (cut - 2, cut - 1) } else { ((cut - 1) / 2 * 2, (cut - 1) / 2) };
-                let window = Padding { above: 0, ..padding };
-                let strip = run(Some(&lines(first..cut)), &lines(cut..h), window);
-                let line_bytes = whole.len() / (h / stride);
-                assert!(strip == whole[begun * line_bytes..], "{} {dtype} {stride} {cut}", device.name());
+            let plain = Weight::Dense(Host::random(2, 35, 9 * c, dtype).tensor(device, Layout::Plain));
+            let (bias, gamma) = (vector(device, &random(3, 35)), vector(device, &random(4, c)));
+            let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
+            for matrix in [plain, int8(device, 35, 9 * c)] {
+                let weight = ConvWeight { matrix, kernel: 3 };
+                let run = |above: Option<&Tensor>, x: &Tensor, padding: Padding| {
+                    let window = Window { above, stride, padding };
+                    ops::conv2d_of(x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes()
+                };
+                let whole = run(None, &lines(0..h), padding);
+                for cut in 2..h {
+                    // The first line of the input that the second part's first output sees.
+                    let (first, begun) =
+                        if stride == 1 { (cut - 2, cut - 1) } else { ((cut - 1) / 2 * 2, (cut - 1) / 2) };
+                    let window = Padding { above: 0, ..padding };
+                    let strip = run(Some(&lines(first..cut)), &lines(cut..h), window);
+                    let line_bytes = whole.len() / (h / stride);
+                    assert!(strip == whole[begun * line_bytes..], "{} {dtype} {stride} {cut}", device.name());
+                }
             }
         }
     }

@@ -15,12 +15,12 @@ const BLOCK: usize = 1024;
 /// so off by 7 U times the sum of its group's magnitudes, which is at most 128 times their root mean square. A step is
 /// 1/127 of the largest rotated value, and that is at least the root mean square times the root of 128. So the error is
 /// at most 7 * 127 * sqrt(128) U = 6e-4 steps.
-const STEPS_OFF: f64 = 1e-3;
+pub(crate) const STEPS_OFF: f64 = 1e-3;
 /// What a factor may be off, relative: the same error of its largest value (6e-4 / 127), and some products.
-const FACTOR: f64 = 6e-6;
+pub(crate) const FACTOR: f64 = 6e-6;
 
 /// Each group of values times the orthogonal Hadamard matrix: entry `i, j` is -1 to the number of bits that both have.
-fn rotated(row: &[f64], group: usize) -> Vec<f64> {
+pub(crate) fn rotated(row: &[f64], group: usize) -> Vec<f64> {
     let size = f64::from(u32::try_from(group).unwrap()).sqrt();
     let entry =
         |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 / size } else { -1.0 / size };
@@ -29,19 +29,19 @@ fn rotated(row: &[f64], group: usize) -> Vec<f64> {
 }
 
 /// Values as whole steps of the largest one over 127: the step, the numbers, and which of them f32 may round otherwise.
-fn rounded(values: &[f64]) -> (f64, Vec<f64>, Vec<bool>) {
+pub(crate) fn rounded(values: &[f64], steps_off: f64) -> (f64, Vec<f64>, Vec<bool>) {
     let step = values.iter().fold(0.0, |m: f64, v| m.max(v.abs())) / 127.0;
     let steps: Vec<f64> = values.iter().map(|v| if step > 0.0 { v / step } else { 0.0 }).collect();
-    let on_edge = |t: &f64| ((t - t.floor()) - 0.5).abs() < STEPS_OFF;
+    let on_edge = |t: &f64| ((t - t.floor()) - 0.5).abs() < steps_off;
     (step, steps.iter().map(|t| t.round()).collect(), steps.iter().map(on_edge).collect())
 }
 
-fn quantized(device: &Device, w: &Host, group: usize) -> ops::RoundedWeight {
+pub(crate) fn quantized(device: &Device, w: &Host, group: usize) -> ops::RoundedWeight {
     ops::quantize_int8(&w.tensor(device, Layout::View), group).unwrap()
 }
 
 /// The numbers of a weight times their factors, still rotated.
-fn dequantized(weight: &Int8Weight) -> Vec<Vec<f64>> {
+pub(crate) fn dequantized(weight: &Int8Weight) -> Vec<Vec<f64>> {
     let (bytes, k) = (weight.values().to_bytes(), weight.values().cols());
     let value = |scale: f32, byte: u8| f64::from(scale) * (f64::from(byte) - 128.0);
     let scales = weight.scales().to_f32().unwrap();
@@ -62,7 +62,7 @@ fn weights_are_rotated_and_rounded() {
                     let (mut lost, mut all) = (0.0, 0.0);
                     for (r, values) in values.iter().enumerate() {
                         let want = rotated(&w.row(r), group);
-                        let (step, numbers, edges) = rounded(&want);
+                        let (step, numbers, edges) = rounded(&want, STEPS_OFF);
                         for (c, want) in want.iter().enumerate() {
                             let slack = if edges[c] { step } else { 0.0 };
                             let expected = step * numbers[c];
@@ -87,7 +87,8 @@ fn product(x: &Host, weight: &Int8Weight) -> [Vec<f64>; 3] {
     let rows = dequantized(weight);
     let mut all: [Vec<f64>; 3] = Default::default();
     for r in 0..x.rows {
-        let blocks: Vec<_> = rotated(&x.row(r), weight.group()).chunks(BLOCK).map(rounded).collect();
+        let blocks: Vec<_> =
+            rotated(&x.row(r), weight.group()).chunks(BLOCK).map(|v| rounded(v, STEPS_OFF)).collect();
         for w in &rows {
             let mut at = [0.0; 3];
             for ((step, numbers, edges), w) in blocks.iter().zip(w.chunks(BLOCK)) {

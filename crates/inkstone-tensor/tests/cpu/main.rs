@@ -9,6 +9,7 @@ mod elementwise;
 mod host;
 mod images;
 mod int8;
+mod int8_conv;
 mod matrix;
 mod quantized;
 mod refusals;

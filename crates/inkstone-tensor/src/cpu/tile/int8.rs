@@ -1,12 +1,13 @@
 //! Register tiles for products of bytes.
 //!
 //! As the other tiles, but a word is four bytes: of A whole numbers from -127 to 127, of B such numbers with 128 added,
-//! since that is what processors multiply. Sums over a block of k are whole and exact, so that all instruction sets have
-//! the same ones; they leave the tile as f32, times a factor for the row and one for the column. The products of A with
-//! the 128 are the same for all columns: they are taken off at the start.
+//! since that is what processors multiply. Sums of a call are whole and exact, so that all instruction sets have the same
+//! ones; they leave the tile as f32, times a factor for the row and one for the column. The products of A with the 128
+//! are the same for all columns: they are taken off at the start.
 
 use super::Operand;
 use super::Sums;
+use crate::Int8Weight;
 
 #[cfg(target_arch = "x86_64")]
 pub(in crate::cpu) mod avx2;
@@ -14,7 +15,7 @@ pub(in crate::cpu) mod avx2;
 pub(in crate::cpu) mod avx512;
 pub(in crate::cpu) mod scalar;
 
-/// Bytes of k in a block at most. A sum of 1024 products of numbers up to 127 and 128 is below 2^24: it is whole as an
+/// Bytes of k in a block of a linear layer at most. A sum of 1024 products of numbers up to 127 and 128 is below 2^24: it is whole as an
 /// f32 too, and its parts are far from the end of an i32.
 pub(in crate::cpu) const BLOCK_BYTES: usize = 1024;
 
@@ -28,13 +29,13 @@ pub(in crate::cpu) struct Int8Tile {
 
 type Kernel = unsafe fn(&Args<'_>);
 
-/// What belongs to a block of a row of A.
+/// What belongs to a row of A.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(in crate::cpu) struct RowScale {
     /// The factor from whole numbers back to values.
     pub(in crate::cpu) scale: f32,
-    /// What sums start with: -128 times the sum of the block's numbers.
+    /// What sums start with: -128 times the sum of the row's numbers.
     pub(in crate::cpu) start: i32,
 }
 
@@ -86,7 +87,7 @@ impl Int8Tile {
         let rows = factors.rows.len();
         let reach = a.taps.iter().max().map_or(0, |tap| tap + a.words * 4);
         let words = a.taps.len() * a.words;
-        assert!(words * 4 <= BLOCK_BYTES && b.len() >= self.panel_bytes(words));
+        assert!(words * 4 <= Int8Weight::MAX_PRODUCTS && b.len() >= self.panel_bytes(words));
         assert!(factors.cols.len() >= self.cols);
         assert!(rows == 0 || a.bytes.len() >= (rows - 1) * a.stride_bytes + reach);
         assert!(rows == 0 || to.sums.len() >= (rows - 1) * to.stride + self.cols);

@@ -1,0 +1,113 @@
+//! Convolution of bytes: the picture's lines are rounded once, padded, and read by the tile where they lie.
+//!
+//! A line has a scale of its own, so each line of the kernel has a sum of its own, whole and exact; as f32 they are added
+//! in order.
+
+use super::super::int8::{factors, panel};
+use super::super::rows::Matrix;
+use super::super::table::Table;
+use super::super::tile::int8::{Factors, Int8Tile, Target};
+use super::super::tile::{Operand, Sums};
+use super::super::{Cpu, scratch};
+use super::lines::{Layout, Lines};
+use super::{Block, Output, Picture, block_size};
+use crate::Int8Weight;
+use crate::ops::{Conv2d, Window};
+
+pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, output: &Output<'_>) {
+    let tile = cpu.table.int8_tile();
+    let convolution = Convolution {
+        tile,
+        lines: &Lines::of(cpu, picture, output.args, weight.group(), output.w_out),
+        weight: Matrix::of(weight.values()),
+        scales: Matrix::of(weight.scales()),
+        channels: picture.x.cols(),
+        output,
+    };
+    output.blocks(cpu, tile.cols, |block| convolution.block(block));
+}
+
+/// Bytes of a picture `[n, h, w]` once rounded, where the output's lines are of `w_out` pixels.
+pub(in crate::cpu) fn rounded_bytes(args: &Conv2d<'_>, [n, h, w]: [usize; 3], w_out: usize) -> usize {
+    Layout::of(args, [h, w], w_out).bytes(n)
+}
+
+/// Bytes of scratch that rounding a line of `[h, w]` or a block of the output `[h_out, w_out]` takes.
+pub(in crate::cpu) fn scratch_bytes(
+    table: &Table,
+    args: &Conv2d<'_>,
+    picture: [usize; 2],
+    [h_out, w_out]: [usize; 2],
+) -> usize {
+    let [wide, _] = block_size(w_out, h_out);
+    let block: usize = sizes(table.int8_tile(), args.weight.kernel, args.x.cols(), wide).iter().sum();
+    block.max(Layout::of(args, picture, w_out).scratch_bytes())
+}
+
+/// All taps' panels, a word for each of one tap's, sums of a line, factors.
+fn sizes(tile: &Int8Tile, kernel: usize, channels: usize, wide: usize) -> [usize; 4] {
+    let words = channels.div_ceil(4);
+    let tap_bytes = tile.panel_bytes(words);
+    [kernel * kernel * tap_bytes, tap_bytes, wide * tile.cols * 4, tile.cols * 4]
+}
+
+struct Convolution<'a> {
+    tile: &'static Int8Tile,
+    lines: &'a Lines,
+    weight: Matrix<'a>,
+    scales: Matrix<'a>,
+    /// Of the input.
+    channels: usize,
+    output: &'a Output<'a>,
+}
+
+impl Convolution<'_> {
+    fn block(&self, block: &Block) {
+        let (tile, kernel) = (self.tile, self.output.args.weight.kernel);
+        let tap_bytes = tile.panel_bytes(self.channels.div_ceil(4));
+        scratch::with(
+            sizes(tile, kernel, self.channels, block.columns.len()),
+            |[panels, decoding, sums, columns]| {
+                let (sums, columns) = (scratch::as_f32(sums), scratch::as_f32(columns));
+                for c in block.channels.clone().step_by(tile.cols) {
+                    let outs = c..block.channels.end.min(c + tile.cols);
+                    factors(&self.scales, outs.clone(), columns);
+                    for (tap, to) in panels.chunks_exact_mut(tap_bytes).enumerate() {
+                        let ks = tap * self.channels..(tap + 1) * self.channels;
+                        panel(self.output.table, tile, &self.weight, [outs.clone(), ks], decoding, to);
+                    }
+                    for line in block.lines.clone() {
+                        self.line(block, line, panels, columns, sums);
+                        self.output.finish(block, line, &outs, sums, tile.cols);
+                    }
+                }
+            },
+        );
+    }
+
+    /// The sums of a line of the output.
+    fn line(&self, block: &Block, line: usize, panels: &[u8], columns: &[f32], sums: &mut [f32]) {
+        let Conv2d { window: Window { stride, padding, .. }, weight, .. } = *self.output.args;
+        let (tile, kernel, pixel_bytes) = (self.tile, weight.kernel, self.lines.pixel_bytes());
+        let taps = [0, pixel_bytes, 2 * pixel_bytes];
+        let mut mode = Sums::Start;
+        for (i, panel) in panels.chunks_exact(panels.len() / kernel).enumerate() {
+            // A line of the padding adds nothing.
+            let y = (line * stride + i).checked_sub(padding.above);
+            let Some(from) = y.and_then(|y| self.lines.number(block.image, y)) else { continue };
+            let a = Operand {
+                bytes: &self.lines.bytes(from)[block.columns.start * stride * pixel_bytes..],
+                stride_bytes: stride * pixel_bytes,
+                taps: &taps[..kernel],
+                words: pixel_bytes / 4,
+            };
+            let rows = &self.lines.scales(from)[block.columns.clone()];
+            let to = Target { sums, stride: tile.cols, mode };
+            tile.run(a, panel, Factors { rows, cols: columns }, to);
+            mode = Sums::GoOn;
+        }
+        if mode == Sums::Start {
+            sums.fill(0.0);
+        }
+    }
+}

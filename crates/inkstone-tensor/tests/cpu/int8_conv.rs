@@ -1,0 +1,247 @@
+//! Convolutions with weights of 8 bits: lines of pixels are rotated and rounded together.
+
+use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, PixelNorm, Window};
+use inkstone_tensor::{DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
+
+use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
+use crate::int8::{FACTOR, STEPS_OFF, dequantized, quantized, rotated, rounded};
+use crate::tolerance::{U, check, store};
+
+#[derive(Clone, Copy)]
+struct Case {
+    size: [usize; 4],
+    c_out: usize,
+    kernel: usize,
+    stride: usize,
+    padding: Padding,
+    norm: bool,
+}
+
+/// How far a value may be off in steps behind a norm and silu, which are good to a relative 1e-6 and 1.13 of what the
+/// norm's 16 products and sums of some hundred squares are off, together less than 4e-6. The rotated value is off by that
+/// times the sum of its group's magnitudes over the root of the group, up to the root of 128 times their root mean
+/// square, which is below the line's largest value: 127 * 11.3 * 4e-6 steps.
+const STEPS_OFF_BEHIND_NORM: f64 = 6e-3;
+/// What a line's factor may be off behind a norm, relative: the same of its largest value.
+const FACTOR_BEHIND_NORM: f64 = 5e-5;
+
+/// The pixels of a line behind their norm, rotated.
+fn pixels(case: &Case, x: &Host, gamma: &[f32], line: usize, group: usize) -> Vec<Vec<f64>> {
+    let [_, _, w, c] = case.size;
+    let pixel = |p: usize| {
+        let mut values = x.row(line * w + p);
+        if case.norm {
+            let length = values.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+            let factor = f64::from(u32::try_from(c).unwrap()).sqrt() / length;
+            values.iter_mut().zip(gamma).for_each(|(v, g)| *v = silu(*v * factor * f64::from(*g)));
+        }
+        rotated(&values, group)
+    };
+    (0..w).map(pixel).collect()
+}
+
+/// A line as it is multiplied: the step, and for each pixel the whole numbers and which of them f32 may round otherwise.
+type Line = (f64, Vec<f64>, Vec<bool>);
+
+fn line(case: &Case, x: &Host, gamma: &[f32], i: usize, group: usize) -> Line {
+    let all: Vec<f64> = pixels(case, x, gamma, i, group).concat();
+    rounded(&all, if case.norm { STEPS_OFF_BEHIND_NORM } else { STEPS_OFF })
+}
+
+/// The output's shape; in f64 its sums, their terms' magnitudes, and what they may be off where f32 rounds a pixel the
+/// other way.
+fn convolved(case: &Case, x: &Host, gamma: &[f32], weight: &Int8Weight) -> (Shape, [Vec<f64>; 3]) {
+    let Case { size: [n, h, w, c_in], c_out, kernel, stride, padding, .. } = *case;
+    let side = |padded: usize| (padded - kernel) / stride + 1;
+    let (h_out, w_out) = (side(h + padding.above + padding.below), side(w + padding.left + padding.right));
+    let lines: Vec<Line> = (0..n * h).map(|i| line(case, x, gamma, i, weight.group())).collect();
+    let rows = dequantized(weight);
+    let mut all: [Vec<f64>; 3] = Default::default();
+    for e in 0..n * h_out * w_out * c_out {
+        let (i, y, x_out, c) =
+            (e / c_out / w_out / h_out, e / c_out / w_out % h_out, e / c_out % w_out, e % c_out);
+        let mut at = [0.0; 3];
+        for tap in 0..kernel * kernel {
+            let (sy, sx) = (y * stride + tap / kernel, x_out * stride + tap % kernel);
+            let (Some(sy), Some(sx)) = (sy.checked_sub(padding.above), sx.checked_sub(padding.left)) else {
+                continue;
+            };
+            if sy >= h || sx >= w {
+                continue;
+            }
+            let (step, numbers, edges) = &lines[i * h + sy];
+            for k in 0..c_in {
+                let (weight, number) = (rows[c][tap * c_in + k], numbers[sx * c_in + k]);
+                let term = step * number * weight;
+                at[0] += term;
+                at[1] += term.abs();
+                at[2] += if edges[sx * c_in + k] { step * weight.abs() } else { 0.0 };
+            }
+        }
+        all.iter_mut().zip(at).for_each(|(all, v)| all.push(v));
+    }
+    (Shape::nhwc(n, h_out, w_out, c_out), all)
+}
+
+fn conv_case(device: &Device, case: &Case, dtype: DType) -> Vec<u8> {
+    let Case { size: [n, h, w, c_in], c_out, kernel, stride, padding, norm } = *case;
+    let k = kernel * kernel * c_in;
+    let x = Host::random(1, n * h * w, c_in, dtype);
+    let (bias, gamma) = (random(3, c_out), random(5, c_in));
+    let weight =
+        quantized(device, &Host::random(2, c_out, k, DType::Bf16), Int8Weight::group_of(c_in)).weight;
+    let (shape, [sums, magnitudes, edges]) = convolved(case, &x, &gamma, &weight);
+    let xt = make(device, &x.values, dtype, Shape::nhwc(n, h, w, c_in));
+    let weight = ConvWeight { matrix: Weight::Int8(weight), kernel };
+    let (bt, gt) = (vector(device, &bias), vector(device, &gamma));
+    let pixel_norm = norm.then_some(PixelNorm { gamma: &gt, activation: Activation::Silu });
+    let what =
+        format!("{} {:?} -> {c_out}, {kernel}/{stride}, norm {norm}, {dtype}", device.name(), case.size);
+    let window = Window { above: None, stride, padding };
+    let factor = if norm { FACTOR_BEHIND_NORM } else { FACTOR };
+    // Factors, then a sum for each line of the kernel and one with the bias.
+    let allowed = |i: usize| edges[i] + (factor + 16.0 * U) * (magnitudes[i] + 1.0);
+    let want: Vec<f64> = sums.iter().enumerate().map(|(i, s)| s + f64::from(bias[i % c_out])).collect();
+    let result = ops::conv2d_of(&xt, pixel_norm, &weight, &bt, window, DType::F32).unwrap();
+    assert_eq!(result.shape(), &shape, "{what}");
+    check(&what, &result.to_f32().unwrap(), &want, allowed);
+    let rounded = ops::conv2d_of(&xt, pixel_norm, &weight, &bt, window, DType::Bf16).unwrap();
+    check(&what, &rounded.to_f32().unwrap(), &want, |i| allowed(i) + store(DType::Bf16, want[i]));
+    let residual = Host::random(4, shape.rows(), c_out, dtype);
+    let want: Vec<f64> = want.iter().zip(&residual.values).map(|(s, r)| s + f64::from(*r)).collect();
+    let residual = make(device, &residual.values, dtype, shape);
+    let added = ops::conv2d_add_of(residual, &xt, pixel_norm, &weight, &bt, window).unwrap();
+    check(&what, &added.to_f32().unwrap(), &want, |i| allowed(i) + 2.0 * U + store(dtype, want[i]));
+    result.to_bytes()
+}
+
+const CASES: [Case; 12] = {
+    const fn case(size: [usize; 4], c_out: usize, kernel: usize, stride: usize, padding: Padding) -> Case {
+        Case { size, c_out, kernel, stride, padding, norm: false }
+    }
+    const ONE: Padding = Padding::all(1);
+    [
+        case([1, 1, 1, 1], 1, 3, 1, ONE),
+        case([2, 3, 5, 3], 4, 1, 2, Padding::all(0)),
+        case([1, 2, 3, 8], 5, 1, 1, Padding::behind(1)),
+        case([2, 5, 7, 6], 33, 3, 1, ONE),
+        case([1, 9, 15, 16], 3, 3, 1, ONE),
+        case([1, 6, 7, 5], 31, 3, 2, Padding::behind(1)),
+        case([2, 4, 29, 24], 32, 3, 2, Padding::behind(1)),
+        case([1, 5, 113, 4], 17, 3, 1, Padding { above: 1, below: 0, left: 2, right: 0 }),
+        case([1, 5, 11, 12], 17, 3, 2, Padding { above: 0, below: 1, left: 1, right: 3 }),
+        case([1, 1, 3, 2], 2, 3, 1, Padding { above: 4, below: 4, left: 1, right: 1 }),
+        case([1, 3, 4, 384], 65, 3, 1, Padding::all(0)),
+        case([1, 4, 4, 96], 40, 3, 1, ONE),
+    ]
+};
+
+#[test]
+fn convolutions_match_their_definition_and_are_the_same_on_every_table() {
+    let devices = devices();
+    for case in &CASES {
+        for dtype in ACTIVATIONS {
+            let all: Vec<_> = devices.iter().map(|device| conv_case(device, case, dtype)).collect();
+            assert!(all.iter().all(|bytes| *bytes == all[0]), "{:?} {dtype}: tables differ", case.size);
+        }
+    }
+}
+
+#[test]
+fn a_norm_in_front_is_part_of_the_rounding() {
+    for device in devices() {
+        for case in &CASES {
+            for dtype in ACTIVATIONS {
+                conv_case(&device, &Case { norm: true, ..*case }, dtype);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pixel_convolution_is_a_linear_layer() {
+    for device in devices() {
+        let x = Host::random(1, 2 * 3 * 5, 48, DType::Bf16);
+        let weight = Weight::Int8(quantized(&device, &Host::random(2, 33, 48, DType::F32), 16).weight);
+        let bias = vector(&device, &random(3, 33));
+        let rows = ops::linear(
+            &x.tensor(&device, Layout::Plain),
+            &weight,
+            Some(&bias),
+            Activation::None,
+            DType::F32,
+        );
+        let weight = ConvWeight { matrix: weight, kernel: 1 };
+        let picture = make(&device, &x.values, DType::Bf16, Shape::nhwc(2, 3, 5, 48));
+        let window = Window::whole(Padding::all(0));
+        let pixels = ops::conv2d(&picture, &weight, &bias, window, DType::F32).unwrap();
+        assert!(pixels.to_bytes() == rows.unwrap().to_bytes(), "{}", device.name());
+    }
+}
+
+#[test]
+fn plain_weights_see_what_the_norm_alone_gives() {
+    for device in devices() {
+        for dtype in ACTIVATIONS {
+            let picture = |seed, h| make(&device, &random(seed, h * 7 * 6), dtype, Shape::nhwc(1, h, 7, 6));
+            let (x, above) = (picture(1, 5), picture(2, 2));
+            let (gamma, bias) = (vector(&device, &random(3, 6)), vector(&device, &random(4, 9)));
+            let matrix = Weight::Dense(Host::random(5, 9, 54, dtype).tensor(&device, Layout::Plain));
+            let weight = ConvWeight { matrix, kernel: 3 };
+            let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
+            let alone = |x: &Tensor| ops::channel_norm(x, &gamma, Activation::Silu, dtype).unwrap();
+            let (normal, normal_above) = (alone(&x), alone(&above));
+            let window = |above| Window { above: Some(above), ..Window::whole(Padding::all(1)) };
+            let want = ops::conv2d(&normal, &weight, &bias, window(&normal_above), dtype).unwrap();
+            let got = ops::conv2d_of(&x, Some(norm), &weight, &bias, window(&above), dtype).unwrap();
+            assert!(got.to_bytes() == want.to_bytes(), "{} {dtype}", device.name());
+            let add = |got: Tensor, x: &Tensor, norm, above| {
+                ops::conv2d_add_of(got, x, norm, &weight, &bias, window(above)).unwrap().to_bytes()
+            };
+            let want = add(want, &normal, None, &normal_above);
+            assert!(add(got, &x, Some(norm), &above) == want, "{} {dtype}", device.name());
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_spoils_its_line_and_no_other() {
+    const SIZE: [usize; 4] = [1, 5, 4, 16];
+    for device in devices() {
+        let weight = quantized(&device, &Host::random(2, 3, 144, DType::F32), 16).weight;
+        let weight = ConvWeight { matrix: Weight::Int8(weight), kernel: 3 };
+        let bias = vector(&device, &[0.0; 3]);
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut values = random(1, SIZE.iter().product());
+            values[5] = bad;
+            let x = make(&device, &values, DType::F32, Shape::nhwc(1, 5, 4, 16));
+            let got = ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), DType::F32).unwrap();
+            let got = got.to_f32().unwrap();
+            let (seen, others) = got.split_at(2 * 4 * 3);
+            assert!(seen.iter().all(|v| v.is_nan()), "{} {bad}: {seen:?}", device.name());
+            assert!(others.iter().all(|v| v.is_finite()), "{} {bad}: {others:?}", device.name());
+        }
+    }
+}
+
+#[test]
+fn weights_that_do_not_fit_the_pixels_are_refused() {
+    let device = devices().pop().unwrap();
+    let run = |c_in: usize, group: usize| {
+        let values = Tensor::empty(&device, DType::U8, Shape::matrix(1, 9 * c_in)).unwrap();
+        let weight = Int8Weight::new(values, vector(&device, &[1.0]), group).unwrap();
+        let x = Tensor::empty(&device, DType::F32, Shape::nhwc(1, 1, 1, c_in)).unwrap();
+        let weight = ConvWeight { matrix: Weight::Int8(weight), kernel: 3 };
+        ops::conv2d(&x, &weight, &vector(&device, &[0.0]), Window::whole(Padding::all(1)), DType::F32)
+    };
+    assert!(run(24, 8).is_ok());
+    assert!(matches!(run(0, 1).unwrap_err(), Error::Range { what: "channels", .. }));
+    assert!(matches!(run(21_848, 8).unwrap_err(), Error::Range { what: "channels", .. }));
+    let x = Tensor::empty(&device, DType::F32, Shape::nhwc(1, 3, 3, 8)).unwrap();
+    let weight = quantized(&device, &Host::random(1, 2, 72, DType::F32), 8).weight;
+    let weight = ConvWeight { matrix: Weight::Int8(weight), kernel: 3 };
+    let bias = vector(&device, &[0.0; 2]);
+    let norm = PixelNorm { gamma: &bias, activation: Activation::Silu };
+    let error = ops::conv2d_of(&x, Some(norm), &weight, &bias, Window::whole(Padding::all(1)), DType::F32);
+    assert!(matches!(error.unwrap_err(), Error::Shape { what: "gamma", .. }));
+}
