@@ -1,9 +1,11 @@
-"""Writes a model folder of Qwen-Image's full width with random bf16 weights, in place: no second copy is made.
+"""Writes a model folder of Qwen-Image's full width with random weights, in place: no second copy is made.
 
-    python3 bench/random_model.py FOLDER [--blocks 60] [--layers 28] [--vocab 152064]
+    python3 bench/random_model.py FOLDER [--format bf16] [--blocks 60] [--layers 28] [--vocab 152064] [--tokenizer FOLDER]
 
-A block of the transformer has 0.68 GB, a layer of the text encoder 0.47 GB. The tokenizer is the embedded model's.
-Needs numpy.
+Formats are bf16 and those that `inkstone convert` writes, q8 and q4: the same layers have the same formats. Codes repeat
+after 32 MiB; the files have their real size. A block of the transformer has 0.68 GB in bf16, 0.25 GB in q4 (of which the
+modulations, in 8 bits, are half), a layer of the text encoder 0.47 GB, in q4 0.13 GB. Without `--tokenizer` it is the
+embedded model's. Needs numpy.
 """
 
 import argparse
@@ -16,6 +18,10 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIM, TEXT, HIDDEN, KV = 3072, 3584, 18944, 512
 PIECE = 1 << 23
+GROUP = 64
+# Layers that stay as they are, and those that have 8 bits in any case (weights/quantize.rs).
+EDGES = ("img_in", "txt_in", "proj_out", "norm_out.linear", "time_text_embed", "embed_tokens")
+MODULATIONS = ("img_mod.1", "txt_mod.1")
 
 
 def transformer(blocks):
@@ -117,26 +123,77 @@ def norm_conv(name, c_in, c_out):
     yield from conv(f"{name}.conv_out", c_in, c_out)
 
 
-def write(path, tensors, rng):
-    """A safetensors file, tensor after tensor. Matrices have the variance 1 / n_in, norms are near 1, biases near 0."""
+def bits_of(name, shape, bits):
+    """Bits of a tensor's codes; none for one that stays bf16."""
+    layer = name.removesuffix(".weight")
+    if bits is None or len(shape) != 2 or layer == name or any(edge in layer for edge in EDGES):
+        return None
+    return 8 if layer.endswith(MODULATIONS) else bits
+
+
+def parts(tensors, bits):
+    """What lies in the file: name, type, shape, bytes, and what makes the bytes."""
+    for name, shape in tensors:
+        count, codes = int(np.prod(shape)), bits_of(name, shape, bits)
+        if codes is None:
+            yield name, "BF16", shape, 2 * count, lambda file, rng, name=name, shape=shape: floats(file, rng, name, shape)
+            continue
+        n_out, n_in = shape
+        layer = name.removesuffix(".weight")
+        # Even codes from 0 to 2^bits - 1 with this scale, around 0, have the variance 1 / n_in.
+        scale = (12 / (4**codes - 1) / n_in) ** 0.5
+        yield name, "U32", [n_out, n_in * codes // 32], count * codes // 8, random_bytes(count * codes // 8)
+        for part, value in (("scales", scale), ("biases", -scale * (2**codes - 1) / 2)):
+            yield f"{layer}.{part}", "BF16", [n_out, n_in // GROUP], 2 * count // GROUP, constant(value, count // GROUP)
+
+
+def floats(file, rng, name, shape):
+    """Matrices have the variance 1 / n_in, norms are near 1, biases near 0."""
+    count, fan_in = int(np.prod(shape)), int(np.prod(shape[1:]))
+    middle, reach = (0.0, 0.02) if name.endswith(".bias") else (1.0, 0.1)
+    if len(shape) > 1 and fan_in > 1:
+        middle, reach = 0.0, (3.0 / fan_in) ** 0.5
+    for first in range(0, count, PIECE):
+        values = rng.uniform(middle - reach, middle + reach, min(PIECE, count - first)).astype(np.float32)
+        bf16(values).tofile(file)
+
+
+def bf16(values):
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+POOL = np.random.default_rng(2).bytes(4 * PIECE)
+
+
+def random_bytes(count):
+    def make(file, rng):
+        left, at = count, int(rng.integers(len(POOL)))
+        while left:
+            piece = memoryview(POOL)[at : at + left]
+            file.write(piece)
+            left, at = left - len(piece), 0
+    return make
+
+
+def constant(value, count):
+    return lambda file, _: np.full(count, bf16(np.float32([value]))[0]).tofile(file)
+
+
+def write(path, tensors, rng, bits=None):
+    """A safetensors file, tensor after tensor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header, end = {}, 0
-    tensors = list(tensors)
-    for name, shape in tensors:
-        start, end = end, end + 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
+    stored = list(parts(tensors, bits))
+    for name, dtype, shape, count, _ in stored:
+        start, end = end, end + count
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(len(text) + 8) % 64)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in tensors:
-            count, fan_in = int(np.prod(shape)), int(np.prod(shape[1:]))
-            middle, reach = (0.0, 0.02) if name.endswith(".bias") else (1.0, 0.1)
-            if len(shape) > 1 and fan_in > 1:
-                middle, reach = 0.0, (3.0 / fan_in) ** 0.5
-            for first in range(0, count, PIECE):
-                values = rng.uniform(middle - reach, middle + reach, min(PIECE, count - first)).astype(np.float32)
-                (values.view(np.uint32) >> 16).astype(np.uint16).tofile(file)
+        for *_, make in stored:
+            make(file, rng)
+            file.flush()
 
 
 def main():
@@ -145,11 +202,15 @@ def main():
     parser.add_argument("--blocks", type=int, default=60)
     parser.add_argument("--layers", type=int, default=28)
     parser.add_argument("--vocab", type=int, default=152064)
+    parser.add_argument("--format", choices=["bf16", "q8", "q4"], default="bf16")
+    parser.add_argument("--tokenizer", type=pathlib.Path, default=ROOT / "models/tiny/tokenizer")
     args = parser.parse_args()
     tiny = ROOT / "models/tiny"
-    for name in ("model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json"):
-        (args.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(tiny / name, args.folder / name)
+    copies = [("model_index.json", tiny), ("scheduler/scheduler_config.json", tiny / "scheduler")]
+    for name, folder in [*copies, ("tokenizer/tokenizer.json", args.tokenizer)]:
+        path = args.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / path.name, path)
     index = json.loads((args.folder / "model_index.json").read_text())
     index.pop("_native_side_px", None)
     (args.folder / "model_index.json").write_text(json.dumps(index))
@@ -165,8 +226,9 @@ def main():
     for folder, config in configs.items():
         (args.folder / folder).mkdir(parents=True, exist_ok=True)
         (args.folder / folder / "config.json").write_text(json.dumps(config))
-    write(args.folder / "transformer/diffusion_pytorch_model.safetensors", transformer(args.blocks), rng)
-    write(args.folder / "text_encoder/model.safetensors", text_encoder(args.layers, args.vocab), rng)
+    bits = {"bf16": None, "q8": 8, "q4": 4}[args.format]
+    write(args.folder / "transformer/diffusion_pytorch_model.safetensors", transformer(args.blocks), rng, bits)
+    write(args.folder / "text_encoder/model.safetensors", text_encoder(args.layers, args.vocab), rng, bits)
     write(args.folder / "vae/diffusion_pytorch_model.safetensors", vae(), rng)
 
 
