@@ -1,6 +1,9 @@
 //! The tokenizer of a model folder, with the prompt's template around it.
 
-use tokenizers::Tokenizer;
+use tokenizers::models::bpe::BPE;
+use tokenizers::{
+    DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
+};
 
 use super::template::{
     ASSISTANT, BETWEEN, MAX_TOKENS, MESSAGE_END, MESSAGE_START, TEXT_TO_IMAGE_DROP, TEXT_TO_IMAGE_SYSTEM,
@@ -21,6 +24,11 @@ pub struct Tokens {
     pub truncated: Option<usize>,
 }
 
+/// The crate's `Tokenizer`, which takes a model of any kind, keeps the whole file as values in between: three times the
+/// time for a full vocabulary.
+type Tokenizer =
+    TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
 /// Turns prompts into ids, with the tokenizer that comes with the model.
 #[derive(Clone, Debug)]
 pub struct PromptTokenizer {
@@ -40,7 +48,7 @@ impl PromptTokenizer {
     /// # Errors
     /// [`Error::Tokenizer`]: damaged, or without the template's special tokens.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(refused)?;
+        let mut tokenizer: Tokenizer = serde_json::from_slice(json).map_err(refused)?;
         tokenizer.set_encode_special_tokens(true);
         let special = |token| {
             let problem = TokenizerProblem::MissingToken { token };

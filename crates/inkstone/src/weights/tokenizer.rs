@@ -3,7 +3,9 @@
 //! The engine reads one kind: byte-level BPE under NFC, split by Qwen2's pattern. Anything else would give other
 //! tokens, and a pattern from a stranger could backtrack without end.
 
+use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::Path;
 
@@ -31,12 +33,12 @@ const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p
 
 /// Checks the text of a tokenizer.json for a text encoder with so many rows of embeddings.
 pub(super) fn check(path: &Path, bytes: &[u8], vocab_size: u64) -> Result<()> {
-    let file: TokenizerFile = json::parse_with(path, bytes, std::marker::PhantomData)?;
+    let file: TokenizerFile<'_> = json::parse_with(path, bytes, std::marker::PhantomData)?;
     let problem = problem_of(&file, vocab_size);
     problem.map_or(Ok(()), |problem| Err(Error::Tokenizer { path: path.to_owned(), problem }))
 }
 
-fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
+fn problem_of(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProblem> {
     let model = &file.model;
     let not_qwen =
         |part, got: &str, want| Some(TokenizerProblem::NotQwen { part, got: json::shown(got), want });
@@ -72,13 +74,14 @@ fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem>
     ids_problem(file, vocab_size)
 }
 
-fn ids_problem(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
+fn ids_problem(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProblem> {
     let vocab = &file.model.vocab.ids;
     let added = file.added_tokens.0.iter().map(|token| (&token.content, token.id));
     // A token of the vocabulary may be added once more under its own number.
-    let added = added.filter(|(token, id)| vocab.get(*token) != Some(id));
+    let added = added.filter(|(token, id)| vocab.get(token.as_str()) != Some(id));
     let mut seen = vec![false; usize::try_from(vocab_size).unwrap_or(0)];
-    for (token, id) in vocab.iter().map(|(token, id)| (token, *id)).chain(added) {
+    let added = added.map(|(token, id)| (token.as_str(), id));
+    for (token, id) in vocab.iter().map(|(token, id)| (token.0.as_ref(), *id)).chain(added) {
         match usize::try_from(id).ok().and_then(|id| seen.get_mut(id)) {
             None => {
                 return Some(TokenizerProblem::IdOutOfRange { token: json::shown(token), id, vocab_size });
@@ -159,14 +162,15 @@ fn added_tokens(config: &Value) -> Option<Vec<Value>> {
 
 /// What of a tokenizer.json is looked at.
 #[derive(Deserialize)]
-struct TokenizerFile {
+struct TokenizerFile<'a> {
     #[serde(default)]
     added_tokens: Few<AddedToken, ADDED_LIMIT>,
     normalizer: Option<Kind>,
     pre_tokenizer: Option<PreTokenizer>,
     post_processor: Option<Kind>,
     decoder: Option<Kind>,
-    model: Model,
+    #[serde(borrow)]
+    model: Model<'a>,
 }
 
 #[derive(Deserialize)]
@@ -226,36 +230,66 @@ impl PreTokenizer {
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct Model<'a> {
     #[serde(rename = "type")]
     kind: String,
     dropout: Option<f64>,
-    vocab: Vocab,
+    #[serde(borrow)]
+    vocab: Vocab<'a>,
     merges: Merges,
 }
 
-struct Vocab {
-    ids: HashMap<String, u64>,
+/// A text that stays in the file, where it has no escapes: a full vocabulary has 300,000 of them.
+#[derive(PartialEq, Eq, Hash)]
+struct Text<'a>(Cow<'a, str>);
+
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
-impl<'de> Deserialize<'de> for Vocab {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct Vocab<'a> {
+    ids: HashMap<Text<'a>, u64>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct VocabVisitor;
         impl<'de> Visitor<'de> for VocabVisitor {
-            type Value = Vocab;
+            type Value = Vocab<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number for each token")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab<'de>, A::Error> {
                 let mut ids = HashMap::new();
-                while let Some((token, id)) = map.next_entry::<String, u64>()? {
-                    if ids.contains_key(&token) {
-                        return Err(json::twice(&token));
+                while let Some((token, id)) = map.next_entry::<Text<'de>, u64>()? {
+                    if ids.len() > TOKENS_LIMIT {
+                        continue; // one more than the limit shows that it is exceeded
                     }
-                    // One more than the limit shows that it is exceeded.
-                    if ids.len() <= TOKENS_LIMIT {
-                        ids.insert(token, id);
-                    }
+                    match ids.entry(token) {
+                        Entry::Vacant(entry) => entry.insert(id),
+                        Entry::Occupied(entry) => return Err(json::twice(&entry.key().0)),
+                    };
                 }
                 Ok(Vocab { ids })
             }
@@ -285,9 +319,9 @@ impl<'de> Deserialize<'de> for IsPair {
                 Ok(IsPair(text.split_once(' ').is_some_and(|(a, b)| is_pair(a, b))))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<IsPair, A::Error> {
-                let (a, b) = (seq.next_element::<String>()?, seq.next_element::<String>()?);
+                let (a, b) = (seq.next_element::<Text<'de>>()?, seq.next_element::<Text<'de>>()?);
                 let more = seq.next_element::<IgnoredAny>()?.is_some();
-                Ok(IsPair(!more && a.zip(b).is_some_and(|(a, b)| is_pair(&a, &b))))
+                Ok(IsPair(!more && a.zip(b).is_some_and(|(a, b)| is_pair(&a.0, &b.0))))
             }
         }
         deserializer.deserialize_any(PairVisitor)
