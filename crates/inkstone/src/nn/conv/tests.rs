@@ -32,5 +32,29 @@ fn last_temporal_slice_is_taken_tap_by_tap() {
 fn another_size_is_left_to_the_loader() {
     let device = Device::cpu(&cpu::Options::default()).unwrap();
     let nothing = Tensor::from_f32(&device, &[], Shape::matrix(0, 0)).unwrap();
-    assert!(tap_major(&nothing, ConvShape { c_in: 1, c_out: 1, kernel: 1 }).is_none());
+    let shape = ConvShape { c_in: 1, c_out: 1, kernel: 1 };
+    assert!(matches!(tap_major(&nothing, shape), Err(TensorError::Shape { .. })));
+    assert!(Kernel::new(shape, nothing).weight().is_err());
+}
+
+#[test]
+fn a_kernel_in_a_file_waits_for_its_first_use() {
+    let device = Device::cpu(&cpu::Options::default()).unwrap();
+    let path = std::env::temp_dir().join(format!("inkstone-{}-kernel", std::process::id()));
+    let values: Vec<u8> = (0..8_u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+    std::fs::write(&path, values).unwrap();
+    let file = Arc::new(inkstone_tensor::MappedFile::open(&path).unwrap());
+    let stored = Tensor::from_storage(
+        &device,
+        Storage::Mapped(file, 0..32),
+        DType::F32,
+        Shape::new(&[2, 4, 1, 1]).unwrap(),
+    )
+    .unwrap();
+    let kernel = Kernel::new(ConvShape { c_in: 4, c_out: 2, kernel: 1 }, stored.clone());
+    assert!(kernel.ready.get().is_none());
+    let Weight::Dense(matrix) = &kernel.weight().unwrap().matrix else { panic!("not dense") };
+    assert_eq!(matrix.to_f32().unwrap(), stored.to_f32().unwrap());
+    assert!(kernel.stored.lock().unwrap().is_none(), "the file is not needed any more");
+    std::fs::remove_file(path).unwrap();
 }
