@@ -187,7 +187,12 @@ fn tap_major(stored: &Tensor, shape: ConvShape) -> Result<Tensor, TensorError> {
         2 => gather(from.as_chunks::<2>().0, to.as_chunks_mut::<2>().0, shape, slices),
         4 => gather(from.as_chunks::<4>().0, to.as_chunks_mut::<4>().0, shape, slices),
         _ => {
-            return Err(TensorError::DType { op: "conv2d", what: "the kernel", expected: "a float", got: dtype });
+            return Err(TensorError::DType {
+                op: "conv2d",
+                what: "the kernel",
+                expected: "a float",
+                got: dtype,
+            });
         }
     }
     Tensor::from_storage(stored.device(), Storage::Owned(buffer), dtype, matrix)
