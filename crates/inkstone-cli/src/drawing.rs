@@ -7,7 +7,7 @@ use clap::ValueEnum as _;
 use inkstone::codec::{self, LoraRecord, Metadata};
 use inkstone::pipeline::{Forecast, ModelInfo};
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
-use inkstone::weights::lora::LoraSource;
+use inkstone::weights::lora::{Applied, LoraSource};
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
@@ -91,8 +91,13 @@ impl<'a> Drawing<'a> {
     }
 
     /// The LoRAs that draw.
-    pub(crate) fn loras(&self) -> Vec<LoraRecord> {
-        self.pipeline.loras().iter().map(LoraRecord::from).collect()
+    pub(crate) fn loras(&self) -> &[Applied] {
+        self.pipeline.loras()
+    }
+
+    /// What a picture records of them. Their files are read for it.
+    pub(crate) fn lora_records(&self) -> Result<Vec<LoraRecord>> {
+        Ok(self.loras().iter().map(LoraRecord::of).collect::<inkstone::Result<_>>()?)
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.
@@ -108,6 +113,8 @@ impl<'a> Drawing<'a> {
     /// Draws the pictures one after another, each saved and named before the next begins.
     pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Picture>> {
         paths.iter().try_for_each(|path| output::check_place(path))?;
+        // What cannot be recorded is told before anything is drawn.
+        self.lora_records()?;
         let cancel = self.session.interrupt.arm();
         let mut drawn = Vec::new();
         let mut result = Ok(());
@@ -143,7 +150,7 @@ impl<'a> Drawing<'a> {
     fn save(&self, picture: &Picture, path: &Path) -> Result<PathBuf> {
         let overwrite = self.how.overwrite || self.session.config.settings.overwrite == Some(true);
         let existing = if overwrite { Existing::Replace } else { Existing::Number };
-        let settings = self.settings_of(&picture.request);
+        let settings = self.settings_of(&picture.request)?;
         let inside = (self.metadata == MetadataPlace::Png).then_some(&settings);
         let bytes = codec::png::write(&picture.pixels, inside)?;
         let sidecar = match self.metadata {
@@ -155,15 +162,15 @@ impl<'a> Drawing<'a> {
 
     /// What a picture carries: all that draws it again. Of the picture it started from that is the name, without
     /// the folders of this machine.
-    fn settings_of(&self, request: &Request) -> Metadata {
+    fn settings_of(&self, request: &Request) -> Result<Metadata> {
         let started = self.how.image.first().and_then(|arg| arg.path.file_name());
-        Metadata {
+        Ok(Metadata {
             dtype: Some(self.dtype.to_owned()),
             quantize: self.quantization.map(|q| q.name().to_owned()),
-            loras: self.loras(),
+            loras: self.lora_records()?,
             image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),
             ..Metadata::of(request, &self.model().name)
-        }
+        })
     }
 
     fn announce(&self, request: &Request, n: usize, of: usize) {

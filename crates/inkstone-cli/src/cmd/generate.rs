@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use inkstone::codec::{LoraRecord, Metadata};
 use inkstone::memory::{MemoryPlan, StageMemory, gibibytes};
 use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
+use inkstone::weights::lora::Applied;
 use inkstone::{Picture, Request};
 use serde_json::json;
 
@@ -52,7 +53,9 @@ pub(super) fn pictures(
     let mut drawing = Drawing::open(session, &draw.how, stored)?;
     check_model(stored, &drawing.model().name, other, session)?;
     let replayed = draw.config_from_metadata.is_none();
-    check_loras(stored, &drawing.loras(), replayed, session)?;
+    if let Some(stored) = stored.filter(|stored| !stored.loras.is_empty()) {
+        check_loras(stored, &drawing.lora_records()?, replayed, session)?;
+    }
     let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
     let paths = drawing.paths(&requests)?;
     if draw.how.dry_run {
@@ -78,13 +81,8 @@ fn check_model(stored: Option<&Metadata>, ours: &str, other: OtherModel, session
 
 /// Whether the LoRAs of stored settings are among those that draw. Their files are named by flags only; that they are
 /// the same is told by their hashes.
-fn check_loras(
-    stored: Option<&Metadata>,
-    ours: &[LoraRecord],
-    replayed: bool,
-    session: &Session,
-) -> Result<()> {
-    for theirs in stored.iter().flat_map(|stored| &stored.loras) {
+fn check_loras(stored: &Metadata, ours: &[LoraRecord], replayed: bool, session: &Session) -> Result<()> {
+    for theirs in &stored.loras {
         if ours.iter().any(|lora| lora.sha256 == theirs.sha256) {
             continue;
         }
@@ -182,7 +180,10 @@ fn memory(plan: &MemoryPlan, numbers: bool) -> serde_json::Value {
 
 /// Says what would be drawn.
 fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, session: &Session) -> Result<()> {
-    let (model, loras) = (&drawing.model().name, drawing.loras());
+    let model = &drawing.model().name;
+    // Without their hashes, for which the files would be read.
+    let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
+    let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
     for (request, path) in requests.iter().zip(paths) {
         let strength = request.init.as_ref().map(|init| init.strength);
         let forecast = drawing.forecast(request)?;

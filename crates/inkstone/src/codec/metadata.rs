@@ -69,10 +69,14 @@ pub struct LoraRecord {
     pub sha256: String,
 }
 
-impl From<&Applied> for LoraRecord {
-    fn from(applied: &Applied) -> Self {
+impl LoraRecord {
+    /// What a picture records of a LoRA.
+    ///
+    /// # Errors
+    /// As [`Lora::sha256`](crate::weights::lora::Lora::sha256), which reads the file.
+    pub fn of(applied: &Applied) -> Result<Self> {
         let lora = &applied.lora;
-        Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256().to_owned() }
+        Ok(Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256()?.to_owned() })
     }
 }
 

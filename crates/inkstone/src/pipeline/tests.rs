@@ -8,7 +8,7 @@ use super::prediction::Passes;
 use super::run::Run;
 use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, native_side_px, pixels};
 use crate::nn::strips::Strips;
-use crate::progress::{CancelToken, Context, Silent};
+use crate::progress::{CancelToken, Context, Observer, Silent, Stage};
 use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
@@ -240,6 +240,34 @@ fn a_lora_of_another_size_of_model_is_refused_before_anything_is_drawn() {
     let error = pipeline.draw(&[request], &CancelToken::default(), &mut Silent).unwrap_err();
     assert_eq!(error.code(), "INK-0211", "{error}");
     assert!(error.to_string().contains("is for a weight of"), "{error}");
+}
+
+/// FAULTS row 27: what is drawn is drawn with what was opened.
+#[test]
+fn fault_27_a_lora_that_is_removed_during_a_drawing() {
+    /// Removes a file when the first step is done, and empties what else has its bytes.
+    struct Remover(std::path::PathBuf);
+    impl Observer for Remover {
+        fn advance(&mut self, stage: Stage, done: usize) {
+            if stage == Stage::Denoise && done == 1 {
+                std::fs::write(&self.0, "").unwrap();
+                std::fs::remove_file(&self.0).unwrap();
+            }
+        }
+    }
+    let path = std::env::temp_dir().join(format!("inkstone-{}-removed.safetensors", std::process::id()));
+    std::fs::copy(golden("lora/qwen_diffusers.safetensors"), &path).unwrap();
+    let name = path.to_str().unwrap();
+    let request = Request { init: None, steps: 3, ..request(5) };
+    let draw = |pipeline: &mut Pipeline, observer: &mut dyn Observer| {
+        let drawn = pipeline.draw(std::slice::from_ref(&request), &CancelToken::default(), observer);
+        drawn.unwrap().remove(0).pixels
+    };
+    let want = draw(&mut with_loras(&[(name, 0.5)]).unwrap(), &mut Silent);
+    let mut pipeline = with_loras(&[(name, 0.5)]).unwrap();
+    assert!(draw(&mut pipeline, &mut Remover(path.clone())) == want);
+    assert!(draw(&mut pipeline, &mut Silent) == want, "a second time, without the file");
+    assert_eq!(with_loras(&[(name, 0.5)]).unwrap_err().code(), "INK-0301", "who opens it now is told");
 }
 
 #[test]

@@ -57,9 +57,14 @@ impl SafeTensors {
             Residence::Owned => {
                 let file = File::open(path).map_err(failed)?;
                 let file_bytes = file.metadata().map_err(failed)?.len();
-                read(&Source::File(&file, file_bytes), path, device)
+                Self::from_file(&file, file_bytes, path, device)
             }
         }
+    }
+
+    /// Reads an open file of this size into memory.
+    pub(super) fn from_file(file: &File, file_bytes: u64, path: &Path, device: &Device) -> Result<Self> {
+        read(&Source::File(file, file_bytes), path, device)
     }
 
     /// Reads bytes that are compiled into the program; they are used in place.
@@ -91,7 +96,12 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
-    let header = read_header(&Source::File(&file, file_bytes), path)?;
+    names_of(&file, file_bytes, path)
+}
+
+/// The same of an open file of this size.
+pub(super) fn names_of(file: &File, file_bytes: u64, path: &Path) -> Result<Vec<String>> {
+    let header = read_header(&Source::File(file, file_bytes), path)?;
     Ok(header.entries.into_iter().map(|entry| entry.name).collect())
 }
 

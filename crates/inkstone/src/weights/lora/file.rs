@@ -8,8 +8,9 @@ use inkstone_tensor::{Device, Tensor};
 use super::keys::{self, Dialect, Part};
 use super::{family, name_of};
 use crate::error::LoraProblem;
-use crate::weights::safetensors::{self, Residence, SafeTensors};
-use crate::weights::{hash, identify, scan};
+use crate::weights::hash::HashedFile;
+use crate::weights::safetensors::{self, SafeTensors};
+use crate::weights::{identify, scan};
 use crate::{Error, Result};
 
 /// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
@@ -39,12 +40,11 @@ impl Factors {
     }
 }
 
-/// A LoRA file in memory: what happens to the file later does not matter.
-#[derive(Clone, Debug)]
+/// A LoRA file in memory: what happens to the file later does not matter to drawings.
+#[derive(Debug)]
 pub struct Lora {
     pub(super) path: PathBuf,
-    pub(super) bytes: u64,
-    sha256: String,
+    pub(super) file: HashedFile,
     pub(super) dialect: Dialect,
     pub(super) metadata: BTreeMap<String, String>,
     /// By [`keys::flat`] name.
@@ -61,20 +61,19 @@ impl Lora {
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
         identify::check_format(path)?;
-        let source = |source| Error::ModelRead { path: path.to_owned(), source };
-        let bytes = std::fs::metadata(path).map_err(source)?.len();
+        let file = HashedFile::open(path)?;
+        let bytes = file.bytes();
         // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
-        let names = safetensors::names(path)?;
+        let names = file.with(|file| safetensors::names_of(file, bytes, path))?;
         check_names(&names, bytes).map_err(refuse)?;
-        let file = SafeTensors::open(path, device, Residence::Owned)?;
-        if let Some((name, stored)) = file.foreign.first_key_value() {
+        let stored = file.with(|file| SafeTensors::from_file(file, bytes, path, device))?;
+        if let Some((name, stored)) = stored.foreign.first_key_value() {
             return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
         }
-        let metadata_alpha = metadata_alpha(&file.metadata).map_err(refuse)?;
-        let (layers, dialect, has_alphas) = layers(file.tensors, metadata_alpha).map_err(refuse)?;
-        let metadata = file.metadata;
-        let (_, sha256) = hash::sha256(path, || Ok(()))?;
-        Ok(Self { path: path.to_owned(), bytes, sha256, dialect, metadata, layers, has_alphas })
+        let metadata_alpha = metadata_alpha(&stored.metadata).map_err(refuse)?;
+        let (layers, dialect, has_alphas) = layers(stored.tensors, metadata_alpha).map_err(refuse)?;
+        let metadata = stored.metadata;
+        Ok(Self { path: path.to_owned(), file, dialect, metadata, layers, has_alphas })
     }
 
     /// The file's name without its folders.
@@ -89,10 +88,13 @@ impl Lora {
         &self.path
     }
 
-    /// The SHA-256 of the file, 64 hexadecimal digits.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.sha256
+    /// The SHA-256 of the file, 64 hexadecimal digits. The first call reads it through, the file that was opened, even
+    /// if it was removed since.
+    ///
+    /// # Errors
+    /// [`Error::ModelChanged`] if somebody wrote to the file after it was opened; [`Error::ModelRead`].
+    pub fn sha256(&self) -> Result<&str> {
+        self.file.sha256()
     }
 
     /// Steps of the drawing that a Lightning LoRA was distilled for; `None` for any other LoRA.

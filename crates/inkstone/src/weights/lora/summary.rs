@@ -51,16 +51,18 @@ impl Lora {
     /// As [`Lora::open`].
     pub fn inspect(path: &Path) -> Result<Summary> {
         let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None })?;
-        Ok(Self::open(path, &device)?.summary())
+        Self::open(path, &device)?.summary()
     }
 
     /// What is in the file.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
+    ///
+    /// # Errors
+    /// As [`Lora::sha256`].
+    pub fn summary(&self) -> Result<Summary> {
         let mut summary = Summary {
             name: self.name(),
-            bytes: self.bytes,
-            sha256: self.sha256().to_owned(),
+            bytes: self.file.bytes(),
+            sha256: self.sha256()?.to_owned(),
             dialect: self.dialect.to_string(),
             family: family::of(self.layers.values().map(|factors| factors.layer.as_str())),
             layers: self.layers.len(),
@@ -84,7 +86,7 @@ impl Lora {
                 summary.triggers.insert(key.to_owned(), value.chars().take(SHOWN_CHARS).collect());
             }
         }
-        summary
+        Ok(summary)
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use inkstone_tensor::{DType, Device, Shape, Tensor, cpu, ops};
+use sha2::{Digest as _, Sha256};
 
 use super::file::lightning_steps;
 use super::keys::{self, Dialect, Part};
@@ -65,6 +66,7 @@ fn notes(metadata: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 const LAYER: &str = "transformer_blocks.0.attn.to_q";
+const ALPHA: &str = "transformer_blocks.0.attn.to_q.alpha";
 
 /// A layer of rank 2 from 4 to 6 with one more tensor.
 fn with(test: &str, more: &[(&str, &[usize], f32)]) -> Made {
@@ -120,12 +122,11 @@ fn a_layer_gets_scale_times_alpha_over_rank() {
 
 #[test]
 fn fault_24_numbers_and_shapes_that_cannot_be_used() {
-    let alpha = "transformer_blocks.0.attn.to_q.alpha";
     for value in [0.0, f32::NAN, f32::INFINITY, -1e9] {
-        let problem = with("alphas", &[(alpha, &[], value)]).problem();
+        let problem = with("alphas", &[(ALPHA, &[], value)]).problem();
         assert!(matches!(problem, LoraProblem::Alpha { .. }), "{value}: {problem}");
     }
-    assert!(matches!(with("alpha_vector", &[(alpha, &[2], 1.0)]).problem(), LoraProblem::Alpha { .. }));
+    assert!(matches!(with("alpha_vector", &[(ALPHA, &[2], 1.0)]).problem(), LoraProblem::Alpha { .. }));
     let made = |test: &str, a: &[usize], b: &[usize], value| {
         Made::new(test, &[("x.lora_A.weight", a, value), ("x.lora_B.weight", b, 1.0)], &[]).problem()
     };
@@ -252,9 +253,30 @@ fn lightning_is_told_by_its_name() {
 }
 
 #[test]
+fn fault_27_a_file_that_is_removed_or_written_to_after_it_was_opened() {
+    let file = with("removed", &[]);
+    let path = file.0.0.clone();
+    let (bytes, lora) = (std::fs::read(&path).unwrap(), file.open().unwrap());
+    std::fs::remove_file(&path).unwrap();
+    let want = format!("{:x}", Sha256::digest(&bytes));
+    assert_eq!(lora.sha256().unwrap(), want, "of the file that was opened");
+
+    let (file, another) = (with("replaced", &[]), with("another", &[(ALPHA, &[], 3.0)]));
+    let lora = file.open().unwrap();
+    std::fs::rename(&another.0.0, &file.0.0).unwrap();
+    assert_eq!(lora.sha256().unwrap(), want, "of the file that was opened, not of the one with its name");
+
+    let file = with("written", &[]);
+    let lora = file.open().unwrap();
+    std::fs::File::options().write(true).open(&file.0.0).unwrap().set_len(100).unwrap();
+    let error = lora.sha256().unwrap_err();
+    assert!(matches!(error, Error::ModelChanged { is_bytes: 100, .. }), "{error}");
+}
+
+#[test]
 fn a_summary_tells_what_is_in_a_file() {
     let file = with("summary", &[("transformer_blocks.0.attn.to_q.alpha", &[], 3.0)]);
-    let summary = file.open().unwrap().summary();
+    let summary = file.open().unwrap().summary().unwrap();
     assert_eq!((summary.layers, summary.dialect.as_str(), summary.family), (1, "plain", Some("Qwen-Image")));
     assert_eq!(summary.ranks, BTreeMap::from([(2, 1)]));
     assert_eq!(summary.alphas, BTreeMap::from([("3".to_owned(), 1)]));
