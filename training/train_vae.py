@@ -9,6 +9,7 @@ Resumable: run the same command again; --minutes is the processor time of all ru
 import argparse
 import math
 import os
+import random
 import time
 
 import torch
@@ -17,10 +18,11 @@ from PIL import Image
 
 from drawings import STYLES, Drawings, over, place
 from layout import decode, encode, load_used_slices, new_vae, use_single_frame_convs, used_slices
-from scenes import picture, singles
+from scenes import groups, picture, singles
 
 WHOLE_AFTER = 0.75      # share of the time after which whole pictures replace crops (the middle block's attention sees all of a picture)
 SCENE_SHARE = 0.75      # of what --decoder sees; the others are any drawings anywhere
+PAIRS, COUNTS = 1500, 700      # of the scenes that --decoder sees, beside every drawing by itself
 LATENT_NOISE = 0.15     # added to the latents before decoding, so that the decoder forgives small errors of the transformer
 
 
@@ -108,7 +110,8 @@ class DecoderOnly:
         self.vae, self.drawings, self.args = vae.requires_grad_(False), drawings, args
         names = set(open(args.names).read().split("\n")) if args.names else None
         learnt = Drawings(args.data, args.size, args.styles.split(","), names)
-        self.scenes = torch.stack([picture(s, learnt).half() for s in singles(len(learnt), 0.5)])
+        scenes = singles(len(learnt), 0.5) + groups(learnt, args.styles.split(","), PAIRS, COUNTS, 1, random.Random())
+        self.scenes = torch.stack([picture(s, learnt).half() for s in scenes])
         self.latents = torch.cat([self.encoded(x.float().to(args.device)).cpu() for x in self.scenes.split(32)])
         self.params = [p for part in (vae.decoder, vae.post_quant_conv) for name, p in part.named_parameters() if "time_conv" not in name]
         for p in self.params:
