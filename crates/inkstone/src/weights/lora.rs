@@ -3,6 +3,7 @@
 //! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. The weight
 //! is never touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, so that a LoRA goes with any weight format.
 
+mod adapter;
 mod apply;
 mod family;
 mod file;

@@ -16,7 +16,7 @@ pub struct LowRank {
     pub down: Weight,
     /// `[n_out, rank]`
     pub up: Weight,
-    /// Scale times alpha over rank.
+    /// Scale times alpha over rank, or over its root.
     pub factor: f32,
 }
 
@@ -49,7 +49,7 @@ impl Pending {
             });
             return None;
         }
-        let factor = self.applied.scale * factors.alpha / factors.rank() as f32;
+        let factor = self.applied.scale * factors.factor();
         Some(LowRank {
             down: Weight::Dense(factors.down.clone()),
             up: Weight::Dense(factors.up.clone()),

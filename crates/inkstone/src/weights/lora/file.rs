@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use inkstone_tensor::{Device, Tensor};
 
+use super::adapter::Adapter;
 use super::keys::{self, Dialect, Part};
 use super::{family, name_of};
 use crate::error::LoraProblem;
@@ -19,8 +20,6 @@ const LIMIT_BYTES: u64 = 8 << 30;
 const MAX_RANK: usize = 3072;
 /// The largest magnitude of alpha.
 const MAX_ALPHA: u32 = 100_000;
-/// Where diffusers notes the settings that a LoRA was trained with.
-const ADAPTER_METADATA: &str = "lora_adapter_metadata";
 
 /// The two factors of a layer.
 #[derive(Clone, Debug)]
@@ -32,11 +31,18 @@ pub(super) struct Factors {
     /// `[n_out, rank]`
     pub(super) up: Tensor,
     pub(super) alpha: f32,
+    /// What alpha is divided by: the rank, or its root.
+    divisor: f32,
 }
 
 impl Factors {
     pub(super) fn rank(&self) -> usize {
         self.down.rows()
+    }
+
+    /// What the product of the factors is multiplied with.
+    pub(super) fn factor(&self) -> f32 {
+        self.alpha / self.divisor
     }
 }
 
@@ -70,8 +76,8 @@ impl Lora {
         if let Some((name, stored)) = stored.foreign.first_key_value() {
             return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
         }
-        let metadata_alpha = metadata_alpha(&stored.metadata).map_err(refuse)?;
-        let (layers, dialect, has_alphas) = layers(stored.tensors, metadata_alpha).map_err(refuse)?;
+        let adapter = Adapter::of(path, &stored.metadata)?.map_err(refuse)?;
+        let (layers, dialect, has_alphas) = layers(stored.tensors, &adapter).map_err(refuse)?;
         let metadata = stored.metadata;
         Ok(Self { path: path.to_owned(), file, dialect, metadata, layers, has_alphas })
     }
@@ -142,30 +148,9 @@ fn check_names(names: &[String], bytes: u64) -> Result<(), LoraProblem> {
     Ok(())
 }
 
-/// Alpha for all layers, where the file's writer noted it instead of storing it.
-fn metadata_alpha(metadata: &BTreeMap<String, String>) -> Result<Option<f32>, LoraProblem> {
-    let Some(text) = metadata.get(ADAPTER_METADATA) else { return Ok(None) };
-    let refuse = |reason: &str| LoraProblem::Metadata { reason: reason.to_owned() };
-    let settings: serde_json::Value = serde_json::from_str(text).map_err(|e| refuse(&e.to_string()))?;
-    let setting = |name: &str| {
-        let prefixed = settings.get(format!("transformer.{name}"));
-        prefixed.or_else(|| settings.get(name)).filter(|value| !value.is_null())
-    };
-    for name in ["use_dora", "use_rslora"] {
-        if setting(name).is_some_and(|value| value != &serde_json::Value::Bool(false)) {
-            return Err(refuse(&format!("{name} is set, which is not supported")));
-        }
-    }
-    if setting("alpha_pattern").and_then(|p| p.as_object()).is_some_and(|p| !p.is_empty()) {
-        return Err(refuse("alpha_pattern gives layers alphas of their own, which is not supported"));
-    }
-    #[allow(clippy::cast_possible_truncation, reason = "checked like any other alpha")]
-    Ok(setting("lora_alpha").and_then(serde_json::Value::as_f64).map(|alpha| alpha as f32))
-}
-
 type Layers = (BTreeMap<String, Factors>, Dialect, bool);
 
-fn layers(tensors: BTreeMap<String, Tensor>, metadata_alpha: Option<f32>) -> Result<Layers, LoraProblem> {
+fn layers(tensors: BTreeMap<String, Tensor>, adapter: &Adapter) -> Result<Layers, LoraProblem> {
     let factors =
         tensors.iter().filter(|(name, _)| keys::parse(name).is_some_and(|key| key.part != Part::Alpha));
     if let Some((name, _)) = factors.into_iter().find(|(_, tensor)| !scan::is_finite(tensor)) {
@@ -191,7 +176,7 @@ fn layers(tensors: BTreeMap<String, Tensor>, metadata_alpha: Option<f32>) -> Res
             return Err(LoraProblem::Twice { layer: key.layer.to_owned() });
         }
     }
-    let has_alphas = !alphas.is_empty() || metadata_alpha.is_some();
+    let has_alphas = !alphas.is_empty() || adapter.has_alphas();
     let mut layers = BTreeMap::new();
     for (flat, layer) in names {
         let half = |missing| LoraProblem::Half { layer: layer.clone(), missing };
@@ -200,11 +185,13 @@ fn layers(tensors: BTreeMap<String, Tensor>, metadata_alpha: Option<f32>) -> Res
         let stored = alphas.remove(&flat).map(|alpha| alpha_of(&layer, &alpha)).transpose()?;
         let rank = down.rows();
         check_shapes(&layer, &down, &up)?;
-        let alpha = stored.or(metadata_alpha).unwrap_or(rank as f32);
+        let alpha =
+            stored.map_or_else(|| adapter.alpha(&layer), |alpha| Ok(Some(alpha)))?.unwrap_or(rank as f32);
         if alpha == 0.0 || !(0.0..=MAX_ALPHA as f32).contains(&alpha.abs()) {
             return Err(LoraProblem::Alpha { layer, got: alpha.to_string(), limit: MAX_ALPHA });
         }
-        layers.insert(flat, Factors { layer, down, up, alpha });
+        let divisor = if adapter.by_root { (rank as f32).sqrt() } else { rank as f32 };
+        layers.insert(flat, Factors { layer, down, up, alpha, divisor });
     }
     Ok((layers, dialect, has_alphas))
 }
