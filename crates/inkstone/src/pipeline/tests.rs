@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use inkstone_tensor::{Device, Shape, Tensor, cpu};
+use inkstone_tensor::{DType, Device, Shape, Tensor, cpu};
 
-use super::prediction::Passes;
+use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
 use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, native_side_px, pixels};
 use crate::nn::strips::Strips;
@@ -13,7 +13,7 @@ use crate::request::{InitImage, Request};
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
 use crate::weights::lora::LoraSource;
-use crate::weights::{ModelSource, Residence, SafeTensors};
+use crate::weights::{ModelSource, RandomModel, Residence, SafeTensors};
 use crate::{Pixels, Result};
 
 /// Part of a tensor's largest magnitude that a value may be off in f32; the project's promise.
@@ -284,4 +284,53 @@ fn lightning_brings_steps_and_schedule() {
     let plan = pipeline.plan(&Request { steps: 4, init: None, ..request(0) }).unwrap();
     let want = [1.0, 0.9, 0.75, 0.5, 0.0];
     assert!(plan.schedule.sigmas.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{:?}", plan.schedule);
+}
+
+/// Memory of the transformer's steps on one block of the full width, counted: what is taken beside weights until the end of
+/// the first step, and behind it until the end of the second. The second figure is also the most that any later step takes.
+fn counted_steps(request: &Request) -> (usize, usize) {
+    let model = RandomModel { blocks: 1, layers: 1 };
+    let options = OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() };
+    let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
+    let plan = pipeline.plan(request).unwrap();
+    let (mut networks, ledger) = pipeline.networks.counting(DType::Bf16).unwrap();
+    let transformer = networks.transformer(&pipeline.files).unwrap();
+    let weights = ledger.now().total_bytes();
+    let device = transformer.device().clone();
+    let text = |rows| Tensor::empty(&device, DType::F32, Shape::matrix(rows, 3584)).unwrap();
+    let negatives = if request.true_cfg_scale > 1.0 { vec![text(1)] } else { Vec::new() };
+    let texts = Texts { prompts: vec![text(40)], negatives };
+    let mut latents = Tensor::empty(&device, DType::F32, Shape::matrix(plan.grid.tokens(), 64)).unwrap();
+    let context = Context::default();
+    let prediction = Prediction::new(transformer, &texts, &plan, Passes::One, &context).unwrap();
+    let mut after_first = 0;
+    for step in 0..2 {
+        let velocity = prediction.velocity(&latents, step, &context).unwrap();
+        latents = euler::step(latents, &velocity, 1.0, 0.0).unwrap();
+        if step == 0 {
+            after_first = ledger.peak().total_bytes();
+        }
+    }
+    (after_first - weights, ledger.peak().total_bytes() - after_first)
+}
+
+/// What the program promises of the full width. Blocks follow each other in the same memory, so one stands for all but
+/// for its modulations.
+#[test]
+fn a_step_of_the_full_width_takes_little_and_only_once() {
+    /// Twelve vectors of 3072 f32 for each of the other 59 blocks and each of 50 steps.
+    const OTHER_MODULATIONS_BYTES: usize = 59 * 50 * 12 * 3072 * 4;
+    for (side_px, true_cfg_scale) in [(256, 1.0), (512, 4.0), (1024, 1.0), (1024, 4.0)] {
+        let (first, later) = counted_steps(&Request {
+            width_px: side_px,
+            height_px: side_px,
+            steps: 4,
+            true_cfg_scale,
+            init: None,
+            ..request(1)
+        });
+        let most = first + OTHER_MODULATIONS_BYTES;
+        assert!(most < 1200 << 20, "{side_px} px: {most} bytes"); // 1.2 GiB are 1228 MiB
+        assert!(later <= 1 << 20, "{side_px} px: {later} bytes behind the first step");
+    }
 }
