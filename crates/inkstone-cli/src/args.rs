@@ -315,9 +315,12 @@ pub(crate) struct Convert {
     /// The model's folder
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// The format of the new weights
+    /// The format of the new weights; may be left out with --lora
     #[arg(short, long, value_name = "FORMAT")]
-    pub(crate) quantize: Quantize,
+    pub(crate) quantize: Option<Quantize>,
+    /// A LoRA to put into the weights and its strength, -10 to 10, 1 unless said; several add up
+    #[arg(long, value_name = "PATH[=SCALE]")]
+    pub(crate) lora: Vec<LoraArg>,
     /// The folder to make
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) output: PathBuf,

@@ -235,7 +235,7 @@ pub(crate) fn source(model: Option<&PathBuf>, parts: &Parts) -> Result<ModelSour
 }
 
 /// A LoRA with the scale that was typed, or that a stored request has for a file of this name.
-fn lora_source(arg: &LoraArg, stored: Option<&Metadata>) -> LoraSource {
+pub(crate) fn lora_source(arg: &LoraArg, stored: Option<&Metadata>) -> LoraSource {
     let name = arg.path.file_name().map(|name| name.to_string_lossy());
     let same = |record: &&LoraRecord| Some(record.name.as_str()) == name.as_deref();
     let noted = stored.and_then(|stored| stored.loras.iter().find(same)).map(|record| record.scale);

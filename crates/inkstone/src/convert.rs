@@ -1,5 +1,5 @@
-//! Saves a model in a smaller format: a folder that loads like any other and draws the same pictures as the model does
-//! when it is quantized while it is loaded.
+//! Saves a model in a smaller format or with LoRAs in its weights: a folder that loads like any other and draws the same
+//! pictures as the model does when it is quantized while it is loaded, or drawn with its LoRAs beside it.
 //!
 //! One layer is in memory at a time. The folder appears under its name when all of it is on the disk.
 
@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use inkstone_tensor::{DType, Device, Pages, Tensor, Weight, cpu, free_disk_bytes};
 use serde_json::json;
 
+use crate::codec::LoraRecord;
 use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::{CancelToken, Observer, Stage};
+use crate::weights::lora::{self, Applied, LoraSource, Pending};
 use crate::weights::safetensors::{ALIGN_BYTES, SafeTensors, Writer};
 use crate::weights::{
     Component, LayerFormat, Loader, ModelFiles, ModelSource, Quantization, ReadOptions, Rule, scan,
@@ -31,8 +33,10 @@ const KEY: &str = "inkstone";
 /// How to convert a model.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The format that layers are brought into.
-    pub quantization: Quantization,
+    /// The format that layers are brought into; `None` leaves them as they are stored.
+    pub quantization: Option<Quantization>,
+    /// LoRAs that become part of the weights, before these are quantized.
+    pub loras: Vec<LoraSource>,
     /// What happens to a folder that is there.
     pub existing: Existing,
     /// Number of threads; `None` for one a core.
@@ -45,7 +49,9 @@ pub struct Report {
     /// The new folder.
     pub folder: PathBuf,
     /// The format.
-    pub quantization: Quantization,
+    pub quantization: Option<Quantization>,
+    /// The LoRAs that are in the weights.
+    pub loras: Vec<LoraRecord>,
     /// In the order of [`Component::ALL`].
     pub components: Vec<ComponentReport>,
     /// Bytes of configs, tokenizer and the like, which were copied.
@@ -63,6 +69,8 @@ pub struct ComponentReport {
     pub after_bytes: u64,
     /// Its linear layers, in the order of their names. Empty for the VAE, whose convolutions stay as they are.
     pub layers: Vec<LayerFormat>,
+    /// How many layers LoRAs were put into.
+    pub merged_layers: usize,
     /// The files that it was made from.
     pub sources: Vec<Source>,
 }
@@ -70,10 +78,10 @@ pub struct ComponentReport {
 /// Converts a model's folder.
 ///
 /// # Memory
-/// One layer, as stored and quantized.
+/// One layer: as stored, in f32 where a LoRA is put into it, and as written.
 ///
 /// # Errors
-/// A source that is no whole model, is quantized already, has nothing to quantize or values that are not finite; a
+/// Nothing to do; a LoRA that does not fit; a source that is no whole model, is quantized already, has nothing to quantize or values that are not finite; a
 /// place that is taken or too small; an interruption. Whatever happens, nothing but a whole folder has the name `to`.
 pub fn convert(
     source: &Path,
@@ -82,40 +90,52 @@ pub fn convert(
     cancel: &CancelToken,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
+    if options.quantization.is_none() && options.loras.is_empty() {
+        let (got, allowed) = ("nothing".into(), "a format, or LoRAs to merge".into());
+        return Err(Error::InvalidParam { param: "quantize", got, allowed });
+    }
     let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
     let files = ModelFiles::open(&ModelSource::Folder(source.to_owned()), ReadOptions::default())?;
     let place = Place::find(to, files.root(), options.existing)?;
+    let loras = lora::open_all(&options.loras, &device)?;
     let parts = Component::ALL
         .into_iter()
-        .map(|component| Part::open(&files, component, &device))
+        .map(|component| Part::open(&files, component, &device, &loras))
         .collect::<Result<Vec<_>>>()?;
-    if parts.iter().all(|part| part.layers.is_empty()) {
+    if options.quantization.is_some() && parts.iter().all(|part| part.layers.is_empty()) {
         return Err(Error::NothingToQuantize { path: source.to_owned() });
     }
     let others = sources::others(&files)?;
-    let needed = parts.iter().map(|part| part.needed_bytes(options.quantization.into())).sum::<u64>();
+    let needed =
+        parts.iter().map(|part| part.needed_bytes(options.quantization.map(Rule::from))).sum::<u64>();
     let needed_bytes = needed + others.iter().map(|(_, bytes)| bytes).sum::<u64>();
     if let Some(free_bytes) = free_disk_bytes(place.parent()).filter(|free| *free < needed_bytes) {
         return Err(Error::DiskFull { path: place.parent().to_owned(), needed_bytes, free_bytes });
     }
 
+    let records = loras.iter().map(LoraRecord::of).collect::<Result<Vec<_>>>()?;
     let folder = place.begin()?;
     observer.begin(Stage::Convert, parts.iter().map(Part::steps).sum());
-    let mut run = Run { quantization: options.quantization, cancel, observer, done: 0 };
+    let mut run = Run { quantization: options.quantization, loras: &records, cancel, observer, done: 0 };
     let components = parts
         .into_iter()
         .map(|part| part.write(&files, folder.path(), &mut run))
         .collect::<Result<Vec<_>>>()?;
     sources::copy(&files, &others, folder.path())?;
+    if loras.iter().any(|applied| applied.lora.lightning_steps().is_some()) {
+        sources::write_lightning_schedule(&files, folder.path())?;
+    }
     folder.publish()?;
     run.observer.end(Stage::Convert);
     let copied_bytes = others.iter().map(|(_, bytes)| bytes).sum();
-    Ok(Report { folder: to.to_owned(), quantization: options.quantization, components, copied_bytes })
+    let quantization = options.quantization;
+    Ok(Report { folder: to.to_owned(), quantization, loras: records, components, copied_bytes })
 }
 
 /// What every step has at hand.
 struct Run<'a> {
-    quantization: Quantization,
+    quantization: Option<Quantization>,
+    loras: &'a [LoraRecord],
     cancel: &'a CancelToken,
     observer: &'a mut dyn Observer,
     done: usize,
@@ -135,15 +155,18 @@ struct Part {
     tensors: BTreeMap<String, Tensor>,
     /// The linear layers, as the network's own loading asks for them.
     layers: Vec<String>,
+    /// What goes into them.
+    loras: Vec<Pending>,
     files: Vec<PathBuf>,
 }
 
 impl Part {
     /// Opens a component and loads its network from the mapped file, which finds whatever is missing or misshapen.
-    fn open(files: &ModelFiles, component: Component, device: &Device) -> Result<Self> {
+    fn open(files: &ModelFiles, component: Component, device: &Device, loras: &[Applied]) -> Result<Self> {
+        let loras = if component == Component::Transformer { loras } else { &[] };
         let config = files.json(component.config_name())?;
         let check = |load: &dyn Fn(&mut Loader<'_>) -> Result<()>| {
-            let mut loader = files.loader(component, device, DType::F32)?;
+            let mut loader = files.loader(component, device, DType::F32)?.with_loras(loras);
             load(&mut loader)?;
             let layers = loader.layers().to_vec();
             loader.finish().map(|()| layers)
@@ -176,7 +199,8 @@ impl Part {
         if let Some((name, stored)) = tensors.iter().find(|(_, tensor)| !tensor.dtype().is_float()) {
             return refuse(name, stored.dtype().to_string());
         }
-        Ok(Self { component, tensors, layers, files: files.weight_files(component)? })
+        let loras = loras.iter().cloned().map(Pending::from).collect();
+        Ok(Self { component, tensors, layers, loras, files: files.weight_files(component)? })
     }
 
     /// Files to hash and tensors to write.
@@ -185,12 +209,12 @@ impl Part {
     }
 
     /// Bytes that it will take at most.
-    fn needed_bytes(&self, rule: Rule) -> u64 {
+    fn needed_bytes(&self, rule: Option<Rule>) -> u64 {
         let layers: std::collections::HashSet<&str> = self.layers.iter().map(String::as_str).collect();
         let bytes = |(name, tensor): (&String, &Tensor)| {
             let plain = tensor.shape().count() * tensor.dtype().size_bytes();
             let layer = name.strip_suffix(".weight").filter(|layer| layers.contains(layer));
-            layer.map_or(plain, |layer| rule.most_bytes(layer, tensor)) as u64
+            layer.zip(rule).map_or(plain, |(layer, rule)| rule.most_bytes(layer, tensor)) as u64
         };
         self.tensors.iter().map(bytes).sum()
     }
@@ -210,10 +234,9 @@ impl Part {
             self.layers.iter().flat_map(|layer| PARTS.iter().map(move |part| format!("{layer}.{part}")));
         let names: Vec<String> = self.tensors.keys().cloned().chain(parts).collect();
         let metadata_bytes: usize = self.layers.iter().map(|layer| 2 * layer.len() + 8).sum();
-        let metadata_bytes =
-            metadata_bytes + self.metadata(run.quantization, &[], &sources).to_string().len();
+        let metadata_bytes = metadata_bytes + self.metadata(run, &[], &sources).to_string().len();
         let mut writer = Writer::create(&path, &names, 2 * metadata_bytes).map_err(failed)?;
-        let mut formats = Vec::new();
+        let (mut formats, mut merged_layers) = (Vec::new(), 0);
         for name in self.order() {
             let Some(tensor) = self.tensors.remove(&name) else { continue };
             let written = self.layer(&name, &tensor, run)?;
@@ -221,6 +244,7 @@ impl Part {
                 writer.tensor(name, tensor).map_err(failed)?;
             }
             formats.extend(written.format);
+            merged_layers += usize::from(written.is_merged);
             let mut pages = Pages::default();
             pages.add(&tensor);
             pages.release();
@@ -228,11 +252,12 @@ impl Part {
             run.step()?;
         }
         formats.sort_by(|a, b| a.name.cmp(&b.name));
-        let metadata = self.metadata(run.quantization, &formats, &sources);
+        let metadata = self.metadata(run, &formats, &sources);
         let metadata = serde_json::from_value(metadata).unwrap_or_default();
         let after_bytes = writer.finish(&metadata).map_err(failed)?;
         let before_bytes = sources.iter().map(|source| source.bytes).sum();
-        Ok(ComponentReport { component: self.component, before_bytes, after_bytes, layers: formats, sources })
+        let (component, layers) = (self.component, formats);
+        Ok(ComponentReport { component, before_bytes, after_bytes, layers, merged_layers, sources })
     }
 
     /// The tensors' names; those that would push others off the alignment come last.
@@ -249,14 +274,22 @@ impl Part {
     }
 
     /// What is written for a tensor.
-    fn layer(&self, name: &str, tensor: &Tensor, run: &Run<'_>) -> Result<Written> {
+    fn layer(&mut self, name: &str, tensor: &Tensor, run: &Run<'_>) -> Result<Written> {
         let component = self.component.name();
         let layer = name.strip_suffix(".weight").filter(|layer| self.layers.iter().any(|l| l == layer));
         let Some(layer) = layer else {
             scan::check_one(component, name, tensor)?;
-            return Ok(Written { tensors: vec![(name.to_owned(), tensor.clone())], format: None });
+            return Ok(Written::plain(name, tensor.clone()));
         };
-        let (weight, format) = Rule::from(run.quantization).apply(component, layer, tensor)?;
+        let (n_out, n_in) = (tensor.rows(), tensor.cols());
+        let paths: Vec<_> = self.loras.iter_mut().filter_map(|lora| lora.layer(layer, n_in, n_out)).collect();
+        let is_merged = !paths.is_empty();
+        let tensor = &if is_merged { lora::merged(tensor, &paths)? } else { tensor.clone() };
+        let Some(quantization) = run.quantization else {
+            scan::check_one(component, name, tensor)?;
+            return Ok(Written { is_merged, ..Written::plain(name, tensor.clone()) });
+        };
+        let (weight, format) = Rule::from(quantization).apply(component, layer, tensor)?;
         if !format.is_smaller() {
             scan::check_one(component, name, tensor)?;
         }
@@ -266,27 +299,28 @@ impl Part {
             _ => PARTS.iter().map(|part| format!("{layer}.{part}")).collect(),
         };
         let format = Some(LayerFormat { name: layer.to_owned(), format });
-        Ok(Written { tensors: names.into_iter().zip(parts).collect(), format })
+        Ok(Written { tensors: names.into_iter().zip(parts).collect(), format, is_merged })
     }
 
     /// What the file says of itself.
-    fn metadata(
-        &self,
-        quantization: Quantization,
-        formats: &[LayerFormat],
-        sources: &[Source],
-    ) -> serde_json::Value {
+    fn metadata(&self, run: &Run<'_>, formats: &[LayerFormat], sources: &[Source]) -> serde_json::Value {
         let kept = formats.iter().filter(|layer| !layer.format.is_smaller());
         let kept: Vec<&str> = kept.map(|layer| layer.name.as_str()).collect();
         let hashes: BTreeMap<&str, &str> =
             sources.iter().map(|s| (s.name.as_str(), s.sha256.as_str())).collect();
-        json!({
+        let mut metadata = json!({
             "format": "pt",
-            format!("{KEY}.quantization"): quantization.name(),
-            format!("{KEY}.kept"): json!(kept).to_string(),
             format!("{KEY}.sources"): json!(hashes).to_string(),
             format!("{KEY}.version"): env!("CARGO_PKG_VERSION"),
-        })
+        });
+        if let Some(quantization) = run.quantization {
+            metadata[format!("{KEY}.quantization")] = json!(quantization.name());
+            metadata[format!("{KEY}.kept")] = json!(json!(kept).to_string());
+        }
+        if !self.loras.is_empty() {
+            metadata[format!("{KEY}.loras")] = json!(json!(run.loras).to_string());
+        }
+        metadata
     }
 }
 
@@ -297,4 +331,13 @@ const PARTS: [&str; 3] = ["weight", "scales", "biases"];
 struct Written {
     tensors: Vec<(String, Tensor)>,
     format: Option<LayerFormat>,
+    /// Whether a LoRA is in it.
+    is_merged: bool,
+}
+
+impl Written {
+    /// A tensor under its own name.
+    fn plain(name: &str, tensor: Tensor) -> Self {
+        Self { tensors: vec![(name.to_owned(), tensor)], format: None, is_merged: false }
+    }
 }

@@ -12,7 +12,7 @@ mod tests;
 mod tiling;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{DType, Device, Tensor, cpu};
@@ -28,7 +28,7 @@ use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
-use crate::weights::lora::{self, Applied, Lora, LoraSource};
+use crate::weights::lora::{self, Applied, LoraSource};
 use crate::weights::{
     Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, Quantization, ReadOptions, SCHEDULER,
 };
@@ -182,7 +182,7 @@ impl Pipeline {
             vae: qwen_vae::Config::from_json(files.json(Component::Vae.config_name())?)?,
         };
         configs.check()?;
-        let loras = open_loras(&options.loras, &device)?;
+        let loras = lora::open_all(&options.loras, &device)?;
         let sizes = options.loras.iter().filter_map(|lora| std::fs::metadata(&lora.path).ok());
         let lora_bytes = sizes.map(|file| file.len()).sum();
         let mut defaults = Defaults::for_side(native_side_px);
@@ -351,14 +351,6 @@ impl Pipeline {
 }
 
 /// Reads the files of LoRAs.
-fn open_loras(sources: &[LoraSource], device: &Device) -> Result<Vec<Applied>> {
-    lora::check(sources)?;
-    let open = |source: &LoraSource| {
-        Ok(Applied { lora: Arc::new(Lora::open(&source.path, device)?), scale: source.scale })
-    };
-    sources.iter().map(open).collect()
-}
-
 /// What model_index.json says of the size that the model was trained on.
 fn native_side_px(model_index: &str) -> Result<usize> {
     const COMPONENT: &str = "model_index";

@@ -72,7 +72,7 @@ fn tiny() -> PathBuf {
 }
 
 fn options(quantization: Quantization, existing: Existing) -> Options {
-    Options { quantization, existing, threads: Some(2) }
+    Options { quantization: Some(quantization), loras: Vec::new(), existing, threads: Some(2) }
 }
 
 fn converted(source: &Path, to: &Path, quantization: Quantization) -> Result<Report> {

@@ -1,14 +1,16 @@
-//! `convert`: a model's folder with its weights in a smaller format.
+//! `convert`: a model's folder with its weights in a smaller format, or with LoRAs in them.
 
 use std::time::Instant;
 
+use inkstone::codec::LoraRecord;
 use inkstone::convert::{self, ComponentReport, Existing, Options, Report};
-use inkstone::weights::LayerFormat;
+use inkstone::weights::{LayerFormat, Quantization};
 use serde_json::json;
 
 use super::Session;
-use crate::args::{Convert, Threads};
-use crate::failure::Result;
+use crate::args::{Convert, Quantize, Threads};
+use crate::drawing::lora_source;
+use crate::failure::{Result, printable};
 use crate::progress::{Progress, duration};
 
 /// Layers that the report names: those that lost most.
@@ -19,7 +21,8 @@ pub(super) fn run(args: &Convert, session: &Session) -> Result<()> {
     let cancel = session.interrupt.arm();
     let mut progress = Progress::new(&session.terminal, cancel.clone());
     let options = Options {
-        quantization: args.quantize.quantization(),
+        quantization: args.quantize.map(Quantize::quantization),
+        loras: args.lora.iter().map(|arg| lora_source(arg, None)).collect(),
         existing: if args.overwrite { Existing::Replace } else { Existing::Refuse },
         threads: args.threads.or(session.config.settings.threads).map(|Threads(n)| n),
     };
@@ -52,6 +55,10 @@ fn table(report: &Report) -> String {
     }
     let [sizes, copied] = total;
     lines.push(row("all files", [sizes[0] + copied[0], sizes[1] + copied[1]], counts(report)));
+    let merged: usize = report.components.iter().map(|part| part.merged_layers).sum();
+    let lora =
+        |lora: &LoraRecord| format!("  {} = {}: in {merged} layers", printable(&lora.name), lora.scale);
+    lines.extend(report.loras.iter().map(lora));
     let lost = lost(report);
     if let Some((_, median)) = lost.get(lost.len() / 2) {
         lines.push(format!("lost, relative to the weights: median {}; most:", percent(*median)));
@@ -93,13 +100,14 @@ fn event(report: &Report, seconds: f64) -> serde_json::Value {
             .map(|file| json!({"name": file.name, "bytes": file.bytes, "sha256": file.sha256}));
         json!({
             "component": part.component.name(), "before_bytes": part.before_bytes,
-            "after_bytes": part.after_bytes, "layers": layers.collect::<Vec<_>>(),
+            "after_bytes": part.after_bytes, "merged_layers": part.merged_layers, "layers": layers.collect::<Vec<_>>(),
             "sources": sources.collect::<Vec<_>>(),
         })
     };
     let lost = lost(report);
     json!({
-        "event": "converted", "path": report.folder.to_string_lossy(), "quantize": report.quantization.name(),
+        "event": "converted", "path": report.folder.to_string_lossy(), "quantize": report.quantization.map(Quantization::name),
+        "loras": report.loras,
         "seconds": seconds, "copied_bytes": report.copied_bytes,
         "median_lost": lost.get(lost.len() / 2).map(|(_, lost)| lost),
         "components": report.components.iter().map(part).collect::<Vec<_>>(),

@@ -104,3 +104,27 @@ fn inspect_tells_what_a_file_is() {
     dir.write("x.safetensors", b"\x80\x04pickle");
     dir.refused(["lora", "inspect", "x.safetensors"], "INK-0306", 3);
 }
+
+#[test]
+fn convert_puts_a_lora_into_the_weights() {
+    let dir = Dir::new();
+    let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));
+    let convert = |more: &[&str]| -> Vec<String> {
+        let base = ["convert", model.to_str().unwrap(), "-o", "merged"];
+        base.iter().chain(more).map(|s| (*s).to_owned()).collect()
+    };
+    let run = dir.run(convert(&["--lora", &format!("{file}=0.5")]));
+    assert!(run.code == Some(0) && run.stdout.trim() == "merged", "{run:#?}");
+    assert!(run.stderr.contains("ink.safetensors = 0.5: in 31 layers"), "{run:#?}");
+    let draw = ["a cat", "-m", "merged", "--size", "64x64", "--steps", "2", "--dtype", "f32", "-o", "a.png"];
+    dir.ok(draw);
+
+    let both = dir.ok(convert(&["--lora", &file, "-q", "q8", "--overwrite", "--json", "--no-progress"]));
+    let event: Value = serde_json::from_str(both.lines().last().unwrap()).unwrap();
+    assert_eq!((&event["quantize"], &event["loras"][0]["scale"]), (&"q8".into(), &1.0.into()));
+    assert_eq!(event["components"][1]["merged_layers"], 31);
+
+    let said = dir.refused(convert(&["--overwrite"]), "INK-0201", 2);
+    assert!(said.contains("quantize is nothing") && said.contains("or LoRAs to merge"), "{said}");
+    dir.refused(convert(&["--lora", &format!("{file}=99"), "--overwrite"]), "INK-0201", 2);
+}

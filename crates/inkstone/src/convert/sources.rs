@@ -1,10 +1,12 @@
 //! The files of the model that is converted: weights are hashed, everything else is copied.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::progress::CancelToken;
-use crate::weights::{ModelFiles, hash};
+use crate::sample::schedule::SchedulerConfig;
+use crate::weights::{ModelFiles, SCHEDULER, hash};
 use crate::{Error, Result};
 
 /// Endings of files that belong to a model and are no weights.
@@ -79,4 +81,13 @@ pub(super) fn copy(files: &ModelFiles, others: &[(String, u64)], folder: &Path) 
         File::open(&to).and_then(|file| file.sync_all()).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Gives the new folder the schedule that Lightning LoRAs were distilled with.
+pub(super) fn write_lightning_schedule(files: &ModelFiles, folder: &Path) -> Result<()> {
+    let schedule = SchedulerConfig::from_json(files.json(SCHEDULER)?)?.lightning();
+    let failed = |source| Error::Write { path: SCHEDULER.into(), source };
+    let text = serde_json::to_vec_pretty(&schedule).map_err(|e| failed(e.into()))?;
+    let mut file = File::create(folder.join(SCHEDULER)).map_err(failed)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed)
 }

@@ -2,12 +2,14 @@
 //!
 //! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. The weight
 //! is never touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, so that a LoRA goes with any weight format.
+//! [`crate::convert`] puts it into the weights of a new model where that is asked for.
 
 mod adapter;
 mod apply;
 mod family;
 mod file;
 mod keys;
+mod merge;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -15,12 +17,15 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use inkstone_tensor::Device;
+
 use crate::{Error, Result};
 
 pub use apply::LowRank;
 pub(crate) use apply::Pending;
 pub use file::Lora;
 pub use keys::Dialect;
+pub(crate) use merge::merged;
 pub use summary::Summary;
 
 /// The largest magnitude of a LoRA's scale; useful ones are below 2.
@@ -44,6 +49,18 @@ pub struct LoraSource {
     pub path: PathBuf,
     /// Its factor.
     pub scale: f32,
+}
+
+/// Checks what a caller asks for and opens the files.
+///
+/// # Errors
+/// As [`check`] and [`Lora::open`].
+pub(crate) fn open_all(sources: &[LoraSource], device: &Device) -> Result<Vec<Applied>> {
+    check(sources)?;
+    let open = |source: &LoraSource| {
+        Ok(Applied { lora: Arc::new(Lora::open(&source.path, device)?), scale: source.scale })
+    };
+    sources.iter().map(open).collect()
 }
 
 /// Checks what a caller asks for.

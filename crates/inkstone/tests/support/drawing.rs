@@ -5,12 +5,24 @@ use inkstone::{Pipeline, Pixels, Request, Result};
 
 /// The picture of each prompt, with the seeds 1, 2, ...
 pub(crate) fn draw(pipeline: &mut Pipeline, prompts: &[&str], steps: usize) -> Result<Vec<Pixels>> {
+    let defaults = &pipeline.model().defaults;
+    let size_px = [defaults.width_px, defaults.height_px];
+    draw_at(size_px, pipeline, prompts, steps)
+}
+
+/// The same in a size of its own, width first.
+pub(crate) fn draw_at(
+    [width_px, height_px]: [usize; 2],
+    pipeline: &mut Pipeline,
+    prompts: &[&str],
+    steps: usize,
+) -> Result<Vec<Pixels>> {
     let defaults = pipeline.model().defaults.clone();
     let request = |(seed, prompt): (u64, &&str)| Request {
         prompt: (*prompt).to_owned(),
         negative_prompt: Some(defaults.negative_prompt.clone()),
-        width_px: defaults.width_px,
-        height_px: defaults.height_px,
+        width_px,
+        height_px,
         steps,
         seed,
         true_cfg_scale: defaults.true_cfg_scale,

@@ -1,13 +1,13 @@
 //! `scheduler_config.json`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// The scheduler's settings that this engine knows; other fields of the file are ignored.
 ///
 /// Absent fields have the defaults of the reference's class.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct SchedulerConfig {
     #[serde(rename = "_class_name")]
@@ -29,7 +29,7 @@ pub struct SchedulerConfig {
 }
 
 /// The formula that moves levels towards noise for larger pictures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TimeShift {
     /// By `exp(mu)`.
