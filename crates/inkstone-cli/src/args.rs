@@ -366,7 +366,7 @@ pub(crate) struct Bench {
     /// Arithmetic [default: bf16 and f32 for kernels, else what drawing takes]
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<Dtype>,
-    /// Linear layers in a smaller format only [default: kernels also with int8]
+    /// Weights in a smaller format only [default: kernels also with int8]
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) quantize: Option<Quantize>,
 }

@@ -213,7 +213,7 @@ fn formats(quantization: Option<Quantization>, layers: &[LayerFormat]) -> Vec<St
     let mut lines = Vec::new();
     if let Some(quantization) = quantization.filter(|_| !layers.is_empty()) {
         let name = quantization.name();
-        lines.push(format!("{name}: {} of {} linear layers", smaller.len(), layers.len()));
+        lines.push(format!("{name}: {} of {} layers", smaller.len(), layers.len()));
     }
     lines.extend(kept.iter().map(|layer| format!("  {}: {}", layer.name, layer.format)));
     lines

@@ -14,12 +14,14 @@ use serde_json::json;
 
 use crate::codec::LoraRecord;
 use crate::models::qwen_image::{self, Transformer};
+use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
 use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, Applied, LoraSource, Pending};
 use crate::weights::safetensors::{ALIGN_BYTES, SafeTensors, Writer};
 use crate::weights::{
-    Component, LayerFormat, Loader, ModelFiles, ModelSource, Quantization, ReadOptions, Rule, scan,
+    Component, ConvShape, LayerFormat, Loader, ModelFiles, ModelSource, Quantization, ReadOptions, Rule,
+    scan, tap_major,
 };
 use crate::{Error, Result};
 
@@ -67,7 +69,7 @@ pub struct ComponentReport {
     pub before_bytes: u64,
     /// And now.
     pub after_bytes: u64,
-    /// Its linear layers, in the order of their names. Empty for the VAE, whose convolutions stay as they are.
+    /// Its linear layers, in the order of their names; of the VAE the convolutions, if they may become products of bytes.
     pub layers: Vec<LayerFormat>,
     /// How many layers LoRAs were put into.
     pub merged_layers: usize,
@@ -100,7 +102,7 @@ pub fn convert(
     let loras = lora::open_all(&options.loras, &device)?;
     let parts = Component::ALL
         .into_iter()
-        .map(|component| Part::open(&files, component, &device, &loras))
+        .map(|component| Part::open(&files, component, options.quantization, &device, &loras))
         .collect::<Result<Vec<_>>>()?;
     if options.quantization.is_some() && parts.iter().all(|part| part.layers.is_empty()) {
         return Err(Error::NothingToQuantize { path: source.to_owned() });
@@ -153,7 +155,7 @@ impl Run<'_> {
 struct Part {
     component: Component,
     tensors: BTreeMap<String, Tensor>,
-    /// The linear layers, as the network's own loading asks for them.
+    /// The linear layers, or the VAE's convolutions, as the network's own loading asks for them.
     layers: Vec<String>,
     /// What goes into them.
     loras: Vec<Pending>,
@@ -162,13 +164,19 @@ struct Part {
 
 impl Part {
     /// Opens a component and loads its network from the mapped file, which finds whatever is missing or misshapen.
-    fn open(files: &ModelFiles, component: Component, device: &Device, loras: &[Applied]) -> Result<Self> {
+    fn open(
+        files: &ModelFiles,
+        component: Component,
+        quantization: Option<Quantization>,
+        device: &Device,
+        loras: &[Applied],
+    ) -> Result<Self> {
         let loras = if component == Component::Transformer { loras } else { &[] };
         let config = files.json(component.config_name())?;
         let check = |load: &dyn Fn(&mut Loader<'_>) -> Result<()>| {
             let mut loader = files.loader(component, device, DType::F32)?.with_loras(loras);
             load(&mut loader)?;
-            let layers = loader.layers().to_vec();
+            let layers = [loader.layers(), loader.convolutions()].concat();
             loader.finish().map(|()| layers)
         };
         let layers = match component {
@@ -179,6 +187,10 @@ impl Part {
             Component::Transformer => {
                 let config = qwen_image::Config::from_json(config)?;
                 check(&|loader| Transformer::load(&config, loader).map(drop))?
+            }
+            Component::Vae if quantization == Some(Quantization::Int8) => {
+                let config = qwen_vae::Config::from_json(config)?;
+                check(&|loader| Vae::load(&config, loader).map(drop))?
             }
             Component::Vae => Vec::new(),
         };
@@ -289,17 +301,22 @@ impl Part {
             scan::check_one(component, name, tensor)?;
             return Ok(Written { is_merged, ..Written::plain(name, tensor.clone()) });
         };
-        let (weight, format) = Rule::from(quantization).apply(component, layer, tensor)?;
+        // Torch has the taps of a convolution innermost.
+        let matrix = ConvShape::of(tensor).map(|shape| tap_major(tensor, shape)).transpose()?;
+        let matrix = matrix.as_ref().unwrap_or(tensor);
+        let (weight, format) = Rule::from(quantization).apply(component, layer, matrix)?;
         if !format.is_smaller() {
             scan::check_one(component, name, tensor)?;
         }
-        let parts = weight.tensors().into_iter().cloned();
-        let names: Vec<String> = match &weight {
-            Weight::Dense(_) => vec![name.to_owned()],
-            _ => PARTS.iter().map(|part| format!("{layer}.{part}")).collect(),
+        let tensors = match &weight {
+            Weight::Dense(_) => vec![(name.to_owned(), tensor.clone())],
+            smaller => {
+                let parts = PARTS.iter().zip(smaller.tensors());
+                parts.map(|(part, tensor)| (format!("{layer}.{part}"), tensor.clone())).collect()
+            }
         };
         let format = Some(LayerFormat { name: layer.to_owned(), format });
-        Ok(Written { tensors: names.into_iter().zip(parts).collect(), format, is_merged })
+        Ok(Written { tensors, format, is_merged })
     }
 
     /// What the file says of itself.

@@ -22,7 +22,8 @@ mod source;
 mod tokenizer;
 
 pub use files::{MODEL_INDEX, ModelFiles, ModelSource, Parts, ReadOptions, SCHEDULER, Scan};
-pub use loader::{Loader, Strictness};
+pub(crate) use loader::tap_major;
+pub use loader::{ConvShape, Kernel, Loader, Strictness};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};

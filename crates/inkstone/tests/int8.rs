@@ -10,3 +10,5 @@ mod drawing;
 mod pictures;
 #[path = "int8/similarity.rs"]
 mod similarity;
+#[path = "int8/vae.rs"]
+mod vae;

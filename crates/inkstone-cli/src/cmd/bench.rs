@@ -36,8 +36,9 @@ pub(super) fn run(args: &args::Bench, session: &Session) -> Result<()> {
             let bench = bench::Bench::new(options(args, session, isa.clone(), arithmetic))?;
             let explicit = args.dtype.is_some() || args.quantize.is_some();
             let (precision, quantization) = arithmetic;
-            // Of the kernels, only matrix products have weights of a smaller format.
+            // Of the kernels, matrix products have weights of a smaller format, and convolutions those of bytes.
             let wanted = |case: &Case| match quantization {
+                Some(Quantization::Int8) if matches!(case, Case::Conv { .. }) => true,
                 Some(_) => explicit && !is_kernel(*case) || matches!(case, Case::Linear { .. }),
                 None => is_kernel(*case) || explicit || precision == Precision::Auto,
             };

@@ -1,6 +1,6 @@
 //! Norms with learned weights. The modulated layer norm is in [`crate::nn::modulate`].
 
-use inkstone_tensor::ops::{self, Activation};
+use inkstone_tensor::ops::{self, Activation, PixelNorm};
 use inkstone_tensor::{DType, Shape, Tensor};
 
 use crate::Result;
@@ -68,5 +68,11 @@ impl ChannelNorm {
     /// Shapes that do not fit, no memory.
     pub fn forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         Ok(ops::channel_norm(x, &self.gamma, activation, self.activations)?)
+    }
+
+    /// The same in front of a convolution.
+    #[must_use]
+    pub fn then(&self, activation: Activation) -> PixelNorm<'_> {
+        PixelNorm { gamma: &self.gamma, activation }
     }
 }

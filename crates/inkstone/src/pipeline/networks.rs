@@ -214,8 +214,9 @@ impl Networks {
     }
 
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
-        let (device, ledger) = (&self.device, self.ledger.as_ref());
+        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
         let loader = || loader(Component::Vae, files, device, self.activations, ledger);
+        let loader = || Ok(quantizing(loader()?, quantization));
         opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
     }
 

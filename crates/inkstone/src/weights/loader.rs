@@ -1,5 +1,6 @@
 //! Takes tensors out of a model's files by name and keeps account of what is missing, misshapen or left over.
 
+mod conv;
 mod packed;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ use super::quantize::{LayerFormat, Rule};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
+
+pub(crate) use conv::tap_major;
+pub use conv::{ConvShape, Kernel};
 
 /// What becomes of tensors that nothing asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub struct Loader<'a> {
     formats: Vec<LayerFormat>,
     /// The linear layers that were taken.
     layers: Vec<String>,
+    /// The convolutions that were taken.
+    convolutions: Vec<String>,
     on_layer: Option<OnLayer<'a>>,
     /// Whether tensors are only counted: what is wrong is told when they are used.
     counted: bool,
@@ -94,6 +100,7 @@ impl<'a> Loader<'a> {
             rule: None,
             formats: Vec::new(),
             layers: Vec::new(),
+            convolutions: Vec::new(),
             on_layer: None,
             counted: false,
             report: TensorReport::default(),
@@ -164,7 +171,8 @@ impl<'a> Loader<'a> {
         self
     }
 
-    /// Brings the weights of linear layers into a smaller format where the rule allows it.
+    /// Brings the weights of linear layers, and those of convolutions into products of bytes, into a smaller format where
+    /// the rule allows it.
     #[must_use]
     pub fn with_rule(mut self, rule: impl Into<Rule>) -> Self {
         self.rule = Some(rule.into());
@@ -206,12 +214,14 @@ impl<'a> Loader<'a> {
         self.layers.push(name.to_owned());
         let before = self.pages.clone();
         let weight = match self.int8(name, n_out, n_in) {
-            Some(weight) => {
-                weight.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
-                weight
-            }
+            Some(weight) => weight,
             None => self.weight(&format!("{name}.weight"), n_out, n_in),
         };
+        self.by_rule(name, weight, before)
+    }
+
+    /// The weight of a layer in the format that the rule chooses; `before` are the pages without it.
+    fn by_rule(&mut self, name: &str, weight: Weight, before: Pages) -> Weight {
         let Some(rule) = self.rule.filter(|_| self.failure.is_none()) else { return weight };
         let stored = match &weight {
             Weight::Dense(stored) if stored.shape().count() == 0 => return weight,
@@ -248,7 +258,7 @@ impl<'a> Loader<'a> {
         Error::AlreadyQuantized { component: self.component.clone(), layer: layer.to_owned(), format }
     }
 
-    /// What became of the linear layers, in the order of their loading, if they were to be quantized.
+    /// What became of the linear layers and convolutions, in the order of their loading, if they were to be quantized.
     #[must_use]
     pub fn formats(&self) -> &[LayerFormat] {
         &self.formats
@@ -258,6 +268,12 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn layers(&self) -> &[String] {
         &self.layers
+    }
+
+    /// The names of the convolutions that were taken, in the order of their loading.
+    #[must_use]
+    pub fn convolutions(&self) -> &[String] {
+        &self.convolutions
     }
 
     /// A vector, as f32.

@@ -1,4 +1,4 @@
-//! Which linear layers are brought into a smaller format, into which one, and why the others are not.
+//! Which linear layers and convolutions are brought into a smaller format, into which one, and why the others are not.
 
 mod affine;
 mod int8;
@@ -99,11 +99,15 @@ enum Place {
 
 impl Place {
     /// By the layer's name or its end.
-    const PLACES: [(&str, Self); 7] = [
+    const PLACES: [(&str, Self); 11] = [
         ("img_in", Self::Edge("the way in")),
         ("txt_in", Self::Edge("the way in")),
         ("proj_out", Self::Edge("the way out")),
         ("norm_out.linear", Self::Edge("once a picture")),
+        ("conv_in", Self::Edge("the way in")),
+        ("conv_out", Self::Edge("the way out")),
+        ("quant_conv", Self::Edge("the way out")),
+        ("post_quant_conv", Self::Edge("the way in")),
         ("img_mod.1", Self::Modulation),
         ("txt_mod.1", Self::Modulation),
         // Its layers are called linear_1 and linear_2.

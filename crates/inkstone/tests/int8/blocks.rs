@@ -14,7 +14,7 @@ use inkstone_tensor::{DType, Device, Shape, Tensor, Weight, cpu};
 use crate::similarity::cosine;
 
 /// The least cosine of a block's result against the same block in f32.
-const LEAST_COSINE: f64 = 0.9999;
+pub(crate) const LEAST_COSINE: f64 = 0.9999;
 
 const N_HEADS: usize = 8;
 const DIM: usize = N_HEADS * 128;
@@ -29,10 +29,10 @@ const OUTLIERS: [(usize, f32); 3] = [(101, 20.0), (517, 100.0), (900, 20.0)];
 const RESIDUAL: f32 = 2.0;
 
 /// Uniform values (xorshift).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn values(&mut self, n: usize, middle: f32, reach: f32) -> Vec<f32> {
+    pub(crate) fn values(&mut self, n: usize, middle: f32, reach: f32) -> Vec<f32> {
         let mut next = || {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;

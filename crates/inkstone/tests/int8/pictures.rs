@@ -7,8 +7,8 @@ use crate::drawing::{draw, psnr_db};
 use crate::similarity::ssim;
 
 /// What a picture may differ from the one in f32.
-const LEAST_PSNR_DB: f64 = 30.0;
-const LEAST_SSIM: f64 = 0.97;
+pub(crate) const LEAST_PSNR_DB: f64 = 30.0;
+pub(crate) const LEAST_SSIM: f64 = 0.97;
 
 const PROMPTS: [&str; 6] = [
     "a red apple",

@@ -59,14 +59,12 @@ impl ResidualBlock {
 
     /// `x [n, h, w, c_in]`, result `[n, h, w, c_out]`.
     pub(super) fn forward(&self, x: Tensor, walk: &mut Walk) -> Result<Tensor> {
-        let h = self.norm1.forward(&x, Activation::Silu)?;
-        let h = self.conv1.forward(&h, walk)?;
-        let h = self.norm2.forward(&h, Activation::Silu)?;
+        let h = self.conv1.forward_normed(&x, self.norm1.then(Activation::Silu), walk)?;
         let residual = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x, walk)?,
             None => x,
         };
-        self.conv2.forward_add(residual, &h, walk)
+        self.conv2.forward_add(residual, &h, self.norm2.then(Activation::Silu), walk)
     }
 }
 
@@ -155,7 +153,7 @@ impl Head {
 
     /// `x [n, h, w, c_in]`, result f32 `[n, h, w, c_out]`.
     pub(super) fn forward(&self, x: &Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
-        let out = self.conv.forward_f32(&self.norm.forward(x, Activation::Silu)?, walk)?;
+        let out = self.conv.forward_f32(x, Some(self.norm.then(Activation::Silu)), walk)?;
         walk.tap(ctx, format_args!("conv_out"), &out);
         Ok(out)
     }

@@ -61,7 +61,7 @@ impl Encoder {
         ctx.tap(format_args!("mid"), &x);
         let mut walk = Walk::whole();
         let moments = self.head.forward(&x, &mut walk, ctx)?;
-        self.quant_conv.forward_f32(&moments, &mut walk)
+        self.quant_conv.forward_f32(&moments, None, &mut walk)
     }
 
     /// A strip `[n, h, w, channels]` through all levels; result `[n, h / 8, w / 8, c]`.

@@ -69,7 +69,9 @@ impl Loader<'_> {
         let weight = Int8Weight::new(values, scales, Int8Weight::group_of(n_in)).ok()?;
         self.tensors.remove(&name);
         self.tensors.remove(&format!("{layer}.scales"));
-        Some(Weight::Int8(weight))
+        let weight = Weight::Int8(weight);
+        weight.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
+        Some(weight)
     }
 
     fn affine(&mut self, layer: &str, packed: Tensor, n_in: usize) -> Option<TensorResult<Quantized>> {

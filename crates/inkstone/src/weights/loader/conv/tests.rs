@@ -1,4 +1,6 @@
-use inkstone_tensor::{Device, cpu};
+use std::sync::Arc;
+
+use inkstone_tensor::{DType, Device, cpu};
 
 use super::*;
 
