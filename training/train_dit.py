@@ -29,7 +29,6 @@ SHEET = ["red apple", "a panda", "lion", "pizza", "elephant", "a rabbit", "a cat
          "草莓，黄色背景", "鬼，绿色背景", "鱼，黑色背景", "a trophy on a pink background"]
 DROP_CAPTION = 0.1        # share of samples with an empty prompt, for guidance
 EMPTY = [" ", " ", ""]
-GROUP_SHARE = 0.3         # of the samples, where pairs and counts are trained
 UNIFORM_SHARE = 0.1       # of the noise levels; the others are logit-normal
 AVERAGE = 0.998
 
@@ -45,6 +44,7 @@ def arguments():
     p.add_argument("--background-share", type=float, default=0.55)
     p.add_argument("--pairs", type=int, default=0)
     p.add_argument("--counts", type=int, default=0)
+    p.add_argument("--group-share", type=float, default=0.3, help="of the samples, pairs and counts, where there are any")
     p.add_argument("--init", help="diffusers folder or dit.pt to start from; the first --adapt steps train only the first and last layers")
     p.add_argument("--adapt", type=int, default=0)
     p.add_argument("--dim", type=int, default=192)
@@ -98,7 +98,7 @@ class Trainer:
         for scene in self.scenes:
             scene.weight *= 2 if self.drawings.rows[scene.drawings[0]]["en"] in more else 1
         if args.pairs + args.counts:
-            total = sum(s.weight for s in self.scenes) * GROUP_SHARE / (1 - GROUP_SHARE)
+            total = sum(s.weight for s in self.scenes) * args.group_share / (1 - args.group_share)
             self.scenes += groups(self.drawings, styles, args.pairs, args.counts, total, self.rng)
         self.weights = torch.tensor([s.weight for s in self.scenes])
         self.latents = latents(self.scenes, self.drawings, vae, mean, std)
