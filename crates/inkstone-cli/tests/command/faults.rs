@@ -100,6 +100,34 @@ fn row_74_a_folder_that_cannot_be_written() {
     dir.refused(["a cat", "--steps", "200", "-o", "/proc/self/fdinfo/a.png"], "INK-0450", 4);
 }
 
+/// Row 68: the room was there when it was looked at, and is gone while the model is written.
+#[cfg(unix)]
+#[test]
+fn row_68_no_room_while_a_model_is_converted() {
+    let dir = Dir::new();
+    let old = dir.path("model");
+    copy_model(&old);
+    let files = fs::read_dir(old.join("transformer")).unwrap().count();
+    let program = env!("CARGO_BIN_EXE_inkstone");
+    let tiny = crate::dir::tiny();
+    // The largest file in kilobytes: nothing, a part of the first file, all of it but not of the second.
+    for limit in [0, 100, 4_000] {
+        for place in ["-o new", "-o model --overwrite"] {
+            let script = format!(
+                "trap '' XFSZ; ulimit -f {limit}; exec \"$0\" convert \"$1\" -q q8 {place} 2>&1 | cat"
+            );
+            let mut shell = std::process::Command::new("bash");
+            let run = finish(shell.args(["-c", &script, program]).arg(&tiny).current_dir(dir.path("")));
+            let told = run.stdout;
+            assert!(told.contains("error[INK-0411]: cannot write "), "{limit}: {told}");
+            assert!(told.contains("  why: ") && told.contains("  try: "), "{limit}: {told}");
+            assert_eq!(dir.files(), ["model"], "{limit}: nothing new, nothing hidden");
+            assert_eq!(fs::read_dir(old.join("transformer")).unwrap().count(), files);
+        }
+    }
+    dir.ok(["a cat", "-m", "model", "--steps", "1", "-o", "a.png"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn row_74_no_room_while_the_picture_is_written() {
