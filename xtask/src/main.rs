@@ -11,7 +11,8 @@ type Result<T> = std::result::Result<T, String>;
 
 const USAGE: &str = "cargo xtask COMMAND
 
-  check    formatting, lints, documentation, golden hashes, then all tests once per CPU table of this machine
+  check    formatting, lints, documentation, golden hashes, all tests once per CPU table of this machine, then 20
+           seconds of each fuzz target
   golden   compares golden/data with the hashes in its manifest
   size     builds the release binary, prints its size and how long the build took";
 
@@ -41,7 +42,21 @@ fn check() -> Result<()> {
     for table in cpu_tables() {
         cargo(&["test", "--workspace"], &[("INKSTONE_CPU", table)])?;
     }
-    Ok(())
+    smoke()
+}
+
+/// Gives each fuzz target some time, two at once.
+fn smoke() -> Result<()> {
+    const SECONDS: (&str, &str) = ("INKSTONE_FUZZ_SECONDS", "20");
+    let run = |targets: [&str; 3]| {
+        let start = ["test", "--quiet", "--package", "inkstone", "--test", "fuzz", "--", "--exact"];
+        cargo(&[&start[..], &targets].concat(), &[SECONDS])
+    };
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| run(["safetensors", "model", "gguf"]));
+        let here = run(["packed", "lora", "tokenizer"]);
+        beside.join().unwrap_or_else(|_| Err("a fuzz target panicked".into())).and(here)
+    })
 }
 
 /// The CPU tables that this machine can run, as `INKSTONE_CPU` names them.

@@ -12,8 +12,6 @@ mod drawing;
 mod gguf;
 #[path = "faults/model.rs"]
 mod model;
-#[path = "faults/mutations.rs"]
-mod mutations;
 #[path = "faults/packed.rs"]
 mod packed;
 #[path = "faults/safetensors.rs"]
@@ -22,3 +20,22 @@ mod safetensors;
 mod shards;
 #[path = "faults/tokenizer.rs"]
 mod tokenizer;
+
+/// Every row of docs/faults.md names tests that are there.
+#[test]
+fn the_table_of_faults_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let table = std::fs::read_to_string(root.join("docs/faults.md")).unwrap();
+    let (mut file, mut tests) = (String::new(), 0);
+    for line in table.lines().filter(|line| line.starts_with("| ")) {
+        for name in line.split('`').skip(1).step_by(2) {
+            if name.ends_with(".rs") {
+                file = std::fs::read_to_string(root.join("crates").join(name)).unwrap();
+            } else {
+                assert!(file.contains(&format!("#[test]\nfn {name}() {{")), "{name} of {line}");
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests > 50, "{tests}");
+}

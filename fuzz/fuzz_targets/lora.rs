@@ -1,0 +1,3 @@
+#![no_main]
+
+inkstone_fuzz::target!("lora");
