@@ -81,6 +81,7 @@ impl Backend for Counting {
         // Sums, a copy of the activations, a panel and the rows it is made of.
         let rank = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
         let term = if rank > 0 { high * (rank + 16) + 2 * tile.cols * rank } else { 0 };
+        // As many sums where blocks of rows share panels, and no copy, which is more than the panels.
         self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words + term));
     }
 

@@ -159,18 +159,26 @@ unsafe fn float8<L: Lanes>(kind: Float8Kind, bytes: &[u8], factor: f32, to: RowM
 #[inline(always)]
 unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32, mut to: RowMut<'_>) {
     const AT_ONCE: usize = 32;
-    // SAFETY: the caller's promise; halves are as many as are loaded.
+    let (whole, rest) = bytes.as_chunks::<AT_ONCE>();
+    // SAFETY: the caller's promise; halves are as many as are loaded, and `AT_ONCE` is a multiple of the lanes.
     unsafe {
         let factor = L::splat(factor);
-        for (chunk, bytes) in bytes.chunks(AT_ONCE).enumerate() {
-            let mut halves = [0; AT_ONCE];
+        let mut halves = [0; AT_ONCE];
+        for (chunk, bytes) in whole.iter().enumerate() {
             for (half, byte) in halves.iter_mut().zip(bytes) {
                 *half = widen(*byte);
             }
-            for_lanes!(L, bytes.len(), |i, n| {
-                let v = L::load_f16(halves.as_ptr().add(i), n).mul(factor);
-                to.store(chunk * AT_ONCE + i, n, v);
-            });
+            for i in (0..AT_ONCE).step_by(L::N) {
+                let v = L::load_f16(halves.as_ptr().add(i), L::N).mul(factor);
+                to.store(chunk * AT_ONCE + i, L::N, v);
+            }
         }
+        for (half, byte) in halves.iter_mut().zip(rest) {
+            *half = widen(*byte);
+        }
+        for_lanes!(L, rest.len(), |i, n| {
+            let v = L::load_f16(halves.as_ptr().add(i), n).mul(factor);
+            to.store(whole.len() * AT_ONCE + i, n, v);
+        });
     }
 }

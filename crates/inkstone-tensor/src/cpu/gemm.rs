@@ -2,7 +2,8 @@
 //!
 //! Sums stay in f32 scratch until k is done, then go through the epilogue. The weight is decoded panel by panel in
 //! each job, which costs a few percent from some hundred rows on; nothing is packed ahead, so weights are used where
-//! they lie. For an output element the order of summation is that of k, whatever the blocks.
+//! they lie. A job of more rows than a block keeps its panels until the last of its blocks. For an output element the
+//! order of summation is that of k, whatever the blocks.
 
 use std::ops::Range;
 
@@ -22,6 +23,8 @@ pub(super) const BLOCK_WORDS: usize = 256;
 pub(super) const BLOCK_ROWS: usize = 560;
 /// Columns in a block at most: its sums fit the L2 cache beside A's block.
 pub(super) const BLOCK_COLS: usize = 256;
+/// Rows and columns of a job whose blocks of rows share panels that were decoded: as many sums.
+pub(super) const SHARING: [usize; 2] = [2 * BLOCK_ROWS, BLOCK_COLS / 2];
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
@@ -41,14 +44,23 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
         args,
         out: MatrixMut::of(out),
     };
-    blocks(cpu, args, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
+    let most = if shares(cpu.table, args) { SHARING } else { [BLOCK_ROWS, BLOCK_COLS] };
+    blocks(cpu, args, most, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
 }
 
-/// Calls `block` with the rows and columns of each block of the output, on all threads; `tile` is the size of the
-/// tile that computes them.
+/// Whether panels are kept for a second block of rows: where they are decoded, and where the activations of narrow jobs
+/// need no copies.
+pub(super) fn shares(table: &Table, args: &Linear<'_>) -> bool {
+    let in_place = Activations::of(Matrix::of(args.x), table.tile(args.x.dtype()).1).in_place();
+    in_place && matches!(args.weight, Weight::Quantized(_)) && args.x.rows() > BLOCK_ROWS
+}
+
+/// Calls `block` with the rows and columns of each block of the output, on all threads; a block has about `most` rows and
+/// columns at most, and `tile` is the size of the tile that computes it.
 pub(super) fn blocks(
     cpu: &Cpu,
     args: &Linear<'_>,
+    most: [usize; 2],
     tile: [usize; 2],
     block: impl Fn(Range<usize>, Range<usize>) + Sync,
 ) {
@@ -56,10 +68,10 @@ pub(super) fn blocks(
     if rows == 0 || cols == 0 {
         return;
     }
-    let block_rows = even_blocks(rows, BLOCK_ROWS, tile[0]);
+    let block_rows = even_blocks(rows, most[0], tile[0]);
     let down = rows.div_ceil(block_rows);
     let wanted = (JOBS_PER_THREAD * cpu.threads.count()).div_ceil(down);
-    let block_cols = even_blocks(cols, BLOCK_COLS.min(cols.div_ceil(wanted)), tile[1]);
+    let block_cols = even_blocks(cols, most[1].min(cols.div_ceil(wanted)), tile[1]);
     let across = cols.div_ceil(block_cols);
     let work_ns = rows * cols * k / PRODUCTS_PER_NS + rows * cols;
     cpu.threads.run(down * across, work_ns, |job| {
@@ -93,27 +105,37 @@ impl Product<'_> {
         let words = words_of(k, self.work).min(BLOCK_WORDS);
         let block_k = BLOCK_WORDS * 4 / self.work.size_bytes();
         let stride = cols.len().next_multiple_of(self.tile.cols) + 16;
+        let block_rows = even_blocks(rows.len(), BLOCK_ROWS, self.tile.rows());
+        let panel_bytes = self.tile.panel_bytes(words);
+        let kept = if block_rows < rows.len() { cols.len().div_ceil(self.tile.cols) } else { 1 };
         let sizes = [
             rows.len() * stride * 4,
-            self.x.scratch_bytes(rows.len(), words),
-            self.tile.panel_bytes(words),
+            self.x.scratch_bytes(block_rows, words),
+            kept * panel_bytes,
             self.weight.scratch_bytes(self.tile, words),
         ];
-        scratch::with(sizes, |[sums, operand, panel, decoding]| {
+        scratch::with(sizes, |[sums, operand, panels, decoding]| {
             let sums = scratch::as_f32(sums);
             if k == 0 {
                 sums.fill(0.0);
             }
             for k0 in (0..k).step_by(block_k) {
                 let ks = k0..k.min(k0 + block_k);
-                let a = self.x.block(self.table, rows.clone(), ks.clone(), operand);
                 let mode = if k0 == 0 { Sums::Start } else { Sums::GoOn };
-                for j in cols.clone().step_by(self.tile.cols) {
-                    let outs = j..cols.end.min(j + self.tile.cols);
-                    self.weight.decode(self.table, self.tile, outs, ks.clone(), decoding, panel);
-                    let next = self.next(&cols, j, &ks);
-                    let b = Panel { bytes: panel, next };
-                    self.tile.run(rows.len(), a, b, &mut sums[j - cols.start..], stride, mode);
+                for first in rows.clone().step_by(block_rows) {
+                    let block = first..rows.end.min(first + block_rows);
+                    let a = self.x.block(self.table, block.clone(), ks.clone(), operand);
+                    for (i, j) in cols.clone().step_by(self.tile.cols).enumerate() {
+                        let panel = &mut panels[i % kept * panel_bytes..][..panel_bytes];
+                        let mut next = Lines::NONE;
+                        if first == rows.start {
+                            let outs = j..cols.end.min(j + self.tile.cols);
+                            self.weight.decode(self.table, self.tile, outs, ks.clone(), decoding, panel);
+                            next = self.next(&cols, j, &ks);
+                        }
+                        let sums = &mut sums[(first - rows.start) * stride + j - cols.start..];
+                        self.tile.run(block.len(), a, Panel { bytes: panel, next }, sums, stride, mode);
+                    }
                 }
             }
             let finished = Finished { sums, stride, rows, cols };

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Finished, blocks};
+use super::gemm::{BLOCK_COLS, BLOCK_ROWS, Finished, blocks};
 use super::panel::Words;
 use super::rows::{Matrix, MatrixMut};
 use super::table::Table;
@@ -35,7 +35,7 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mu
         args,
         out: MatrixMut::of(out),
     };
-    blocks(cpu, args, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
+    blocks(cpu, args, [BLOCK_ROWS, BLOCK_COLS], [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
 }
 
 struct Product<'a> {

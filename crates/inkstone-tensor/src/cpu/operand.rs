@@ -29,7 +29,7 @@ impl<'a> Activations<'a> {
     }
 
     /// Whether the tile can read them where they lie.
-    fn in_place(&self) -> bool {
+    pub(super) fn in_place(&self) -> bool {
         let whole_words = (self.matrix.cols() * self.work.size_bytes()).is_multiple_of(4);
         self.matrix.dtype() == self.work && whole_words
     }

@@ -117,7 +117,7 @@ impl Affine {
             scales: row_bytes(&self.scales, r),
             biases: row_bytes(&self.biases, r),
             dtype: self.scales.dtype(),
-            chunks_a_group: self.group / CHUNK,
+            group_shift: (self.group / CHUNK).trailing_zeros(),
         }
     }
 }
@@ -134,7 +134,8 @@ pub(crate) struct AffineRow<'a> {
     scales: &'a [u8],
     biases: &'a [u8],
     dtype: DType,
-    chunks_a_group: usize,
+    /// Chunks of a group are a power of two; this one.
+    group_shift: u32,
 }
 
 impl<'a> AffineRow<'a> {
@@ -154,7 +155,7 @@ impl<const BITS: usize> Unpack for Known<'_, BITS> {
     #[inline(always)]
     fn unpack(&self, i: usize, to: &mut Codes) {
         let row = &self.0;
-        let group = i / row.chunks_a_group;
+        let group = i >> row.group_shift;
         let (scale, bias) = (float(row.scales, row.dtype, group), float(row.biases, row.dtype, group));
         for run in 0..2 {
             to.scale[run] = scale;
@@ -182,7 +183,9 @@ fn unpack<const BITS: usize>(packed: &[u8], to: &mut Codes) {
         8 => codes.copy_from_slice(packed),
         4 => {
             for (two, byte) in codes.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
-                *two = [byte & 0x0f, byte >> 4];
+                // In a word of two bytes, which vectors have shifts for.
+                let word = u16::from(*byte);
+                *two = ((word & 0x0f) | ((word & 0xf0) << 4)).to_le_bytes();
             }
         }
         _ => {

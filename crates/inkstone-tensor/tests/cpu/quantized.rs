@@ -267,6 +267,29 @@ fn products_with_quantized_weights_match_their_definition() {
     }
 }
 
+/// Blocks of rows that share panels, over several blocks of k and of columns: each row is the product of that row alone,
+/// which the definition above is for.
+#[test]
+fn many_rows_share_what_is_decoded_for_them() {
+    const ROWS: usize = 1100;
+    for device in devices() {
+        let case = blocks(BlockFormat::Q4K, 150, 1024);
+        let weight = Weight::from((case.make)(&device));
+        for dtype in ACTIVATIONS {
+            let x = Host::random(1, ROWS, case.n_in, dtype).tensor(&device, Layout::Plain);
+            let product = |x: &Tensor| {
+                let y = ops::linear(x, &weight, None, Activation::None, DType::F32).unwrap();
+                y.to_f32().unwrap()
+            };
+            let all = product(&x);
+            for row in [0, 1, 279, 280, 549, 550, 551, 560, 1099] {
+                let alone = product(&x.rows_range(row..row + 1).unwrap());
+                assert_eq!(all[row * 150..][..150], alone, "{} {dtype} row {row}", device.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn nan_codes_of_8_bit_floats_stay_nan() {
     for device in devices() {
