@@ -35,7 +35,9 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mu
         args,
         out: MatrixMut::of(out),
     };
-    blocks(cpu, args, [BLOCK_ROWS, BLOCK_COLS], [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
+    blocks(cpu, args, [BLOCK_ROWS, BLOCK_COLS], [tile.rows(), tile.cols], |rows, cols| {
+        product.block(rows, cols)
+    });
 }
 
 struct Product<'a> {

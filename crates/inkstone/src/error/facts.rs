@@ -3,6 +3,7 @@
 use inkstone_tensor::Error as TensorError;
 
 use super::{Error, FileFormat, Found, PlaceProblem};
+use crate::weights::Component;
 
 /// What an error means to a program and to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,8 +126,14 @@ impl Error {
 
 fn unsupported(found: &Found) -> &'static str {
     match found {
-        Found::LoneFile { .. } => {
-            "pair it with a whole model: --model FOLDER --transformer FILE, or --text-encoder, --vae"
+        Found::LoneFile { part: Some(Component::Transformer), .. } => {
+            "add a folder with text encoder, VAE, tokenizer, configs: --model FOLDER --transformer FILE"
+        }
+        Found::LoneFile { part: Some(Component::TextEncoder), .. } => {
+            "add a folder with transformer, VAE, tokenizer, configs: --model FOLDER --text-encoder FILE"
+        }
+        Found::LoneFile { part: Some(Component::Vae), .. } => {
+            "add a folder with transformer, text encoder, tokenizer, configs: --model FOLDER --vae FILE"
         }
         Found::Component { .. } | Found::OtherFile => {
             "give the folder of a whole Qwen-Image model, the one with model_index.json in it"

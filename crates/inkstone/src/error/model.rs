@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::weights::Component;
+
 /// A rule of the safetensors format that a file breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -359,6 +361,8 @@ pub enum Found {
     LoneFile {
         /// What its tensors are, as far as their names tell.
         holds: &'static str,
+        /// The part of a Qwen-Image model that it may be.
+        part: Option<Component>,
     },
     /// A file on its own that holds no tensors.
     OtherFile,
@@ -379,7 +383,7 @@ impl fmt::Display for Found {
                 write!(f, "a Qwen-Image pipeline whose {component} is {class:?} instead of {want}")
             }
             Self::Component { class } => write!(f, "one part of a model ({class}), not a whole one"),
-            Self::LoneFile { holds } => write!(f, "a single file that holds {holds}, not a model folder"),
+            Self::LoneFile { holds, .. } => write!(f, "a single file that holds {holds}, not a model folder"),
             Self::OtherFile => f.write_str("a file, not a model folder"),
             Self::NoIndex { entries } => {
                 write!(f, "a folder without model_index.json (it has {})", entries.join(", "))

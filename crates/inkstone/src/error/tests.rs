@@ -3,6 +3,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::memory::{Limit, LimitOf, Shortage};
+use crate::weights::Component;
 
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
@@ -70,7 +71,10 @@ fn examples() -> Vec<Error> {
         Found::Pipeline { class: "MysteryPipeline".into(), family: None },
         Found::Part { component: "vae", class: "AutoencoderKL".into(), want: "AutoencoderKLQwenImage" },
         Found::Component { class: "UNet2DConditionModel".into() },
-        Found::LoneFile { holds: "a LoRA" },
+        Found::LoneFile { holds: "a LoRA", part: None },
+        Found::LoneFile { holds: "the transformer of Qwen-Image", part: Some(Component::Transformer) },
+        Found::LoneFile { holds: "a language model", part: Some(Component::TextEncoder) },
+        Found::LoneFile { holds: "the VAE of Qwen-Image", part: Some(Component::Vae) },
         Found::OtherFile,
         Found::NoIndex { entries: vec!["a".into()] },
     ];

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::folder::Folder;
 use super::json;
-use super::{gguf, safetensors};
+use super::{Component, gguf, safetensors};
 use crate::error::{FileFormat, Found};
 use crate::{Error, Result};
 
@@ -42,19 +42,28 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
-const TENSORS: [(&str, &str); 11] = [
+const TENSORS: [(&str, &str); 12] = [
     ("lora_", "a LoRA"),
     (".lora", "a LoRA"),
-    ("txt_mod.1.weight", "the transformer of Qwen-Image"),
+    ("txt_mod.1.weight", TRANSFORMER),
     ("double_stream_modulation_img", "the transformer of FLUX.2"),
     ("double_blocks.0.", "the transformer of FLUX.1"),
     ("single_transformer_blocks.0.", "the transformer of FLUX.1"),
     ("joint_blocks.0.", "Stable Diffusion 3"),
     ("conditioner.embedders.1.", "Stable Diffusion XL"),
     ("diffusion_model.input_blocks.", "Stable Diffusion, a UNet"),
-    ("model.layers.0.self_attn", "a language model"),
-    ("blk.0.attn_q.", "a language model"),
+    ("model.layers.0.self_attn", LANGUAGE_MODEL),
+    ("blk.0.attn_q.", LANGUAGE_MODEL),
+    ("time_conv.", VAE),
 ];
+
+const TRANSFORMER: &str = "the transformer of Qwen-Image";
+const LANGUAGE_MODEL: &str = "a language model";
+const VAE: &str = "the VAE of Qwen-Image or Wan";
+
+/// What can be given in place of a part of a model.
+const ALONE: [(&str, Component); 3] =
+    [(TRANSFORMER, Component::Transformer), (LANGUAGE_MODEL, Component::TextEncoder), (VAE, Component::Vae)];
 
 /// Names of a folder's entries that a message shows.
 const ENTRIES_SHOWN: usize = 5;
@@ -111,7 +120,11 @@ pub(super) fn lone_file(path: &Path) -> Error {
     }
     let names = if is_gguf(path) { gguf::names(path) } else { safetensors::names(path) };
     let found = match names {
-        Ok(names) => Found::LoneFile { holds: holds(&names) },
+        Ok(names) => {
+            let holds = holds(&names);
+            let part = ALONE.iter().find(|(what, _)| *what == holds).map(|(_, part)| *part);
+            Found::LoneFile { holds, part }
+        }
         // A file that calls itself safetensors is told what is wrong with it.
         Err(error @ Error::Gguf { .. }) => return error,
         Err(error) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) => {

@@ -276,7 +276,7 @@ fn a_lone_gguf_file_is_told_how_to_pair_it() {
     assert!(error.cure().contains("--transformer FILE"), "{}", error.cure());
     let holds = "the transformer of Qwen-Image";
     assert!(
-        matches!(error, Error::UnsupportedModel { found: Found::LoneFile { holds: got }, .. } if got == holds)
+        matches!(error, Error::UnsupportedModel { found: Found::LoneFile { holds: got, .. }, .. } if got == holds)
     );
     let dir = Dir::empty("gguf-lone");
     dir.write("a.gguf", File::new(9, 0, 0).0);
