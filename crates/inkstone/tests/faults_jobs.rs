@@ -79,7 +79,7 @@ fn row_78_memory_that_is_gone_in_the_middle_fails_one_drawing() {
     if !is_child("row_78_memory_that_is_gone_in_the_middle_fails_one_drawing") {
         return;
     }
-    let (mut pipeline, large) = (open(Vec::new()), Request { height_px: 1024, ..request(1024, 1, 1) });
+    let (mut pipeline, large) = (open(Vec::new()), Request { height_px: 768, ..request(768, 1, 1) });
     let small = request(64, 2, 1);
     let want = draw(&mut pipeline, &small, &mut Silent).unwrap();
     let error = draw(&mut pipeline, &large, &mut Thief).map(drop).unwrap_err();
@@ -109,7 +109,7 @@ fn row_79_many_drawings_leave_nothing_behind() {
     if !is_child("row_79_many_drawings_leave_nothing_behind") {
         return;
     }
-    let jobs: u32 = std::env::var("INKSTONE_TEST_JOBS").map_or(120, |text| text.parse().unwrap());
+    let jobs: u32 = std::env::var("INKSTONE_TEST_JOBS").map_or(60, |text| text.parse().unwrap());
     let lora = LoraSource { path: golden("lora/qwen_diffusers.safetensors"), scale: 0.5 };
     let loras = [Vec::new(), vec![lora]];
     let mut pipelines = loras.clone().map(open);
