@@ -18,8 +18,6 @@ pub(super) use int8::{rounded_bytes, scratch_bytes as int8_scratch_bytes};
 
 /// Pixels of a line in a block at most: the padded copy stays in the L2 cache.
 const BLOCK_WIDTH: usize = 112;
-/// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
-const BLOCK_PIXELS: usize = 448;
 /// Jobs for each thread at least, where the picture is large enough.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
@@ -105,10 +103,11 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Calls `job` with all parts of the output, on all threads; a tile computes `cols` channels.
-    fn blocks(&self, cpu: &Cpu, cols: usize, job: impl Fn(&Block) + Sync) {
+    /// Calls `job` with all parts of the output, on all threads: of `pixels` pixels at least, where the output has them. A
+    /// tile computes `cols` channels.
+    fn blocks(&self, cpu: &Cpu, [pixels, cols]: [usize; 2], job: impl Fn(&Block) + Sync) {
         let (h_out, w_out, c_out) = (self.h_out, self.w_out, self.out.cols());
-        let [wide, high] = block_size(w_out, h_out);
+        let [wide, high] = block_size(w_out, h_out, pixels);
         let (across, down) = (w_out.div_ceil(wide), h_out.div_ceil(high));
         // Small pictures have few blocks; then the channels are divided as well.
         let places = self.images * across * down;
@@ -145,8 +144,8 @@ impl Output<'_> {
     }
 }
 
-/// Columns and lines of a block of an output of this size.
-fn block_size(w_out: usize, h_out: usize) -> [usize; 2] {
+/// Columns and lines of a block of an output of this size, of so many pixels at least.
+fn block_size(w_out: usize, h_out: usize, pixels: usize) -> [usize; 2] {
     let wide = w_out.clamp(1, BLOCK_WIDTH);
-    [wide, BLOCK_PIXELS.div_ceil(wide).min(h_out)]
+    [wide, pixels.div_ceil(wide).min(h_out)]
 }

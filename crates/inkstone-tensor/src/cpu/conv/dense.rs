@@ -11,18 +11,21 @@ use super::{Block, Output, Picture, block_size};
 use crate::DType;
 use crate::ops::{Conv2d, Window};
 
+/// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
+const BLOCK_PIXELS: usize = 448;
+
 pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) {
     let dtype = picture.x.dtype();
     let (tile, work) = cpu.table.tile(dtype);
     let weight = Source::of(&output.args.weight.matrix, work, dtype);
     let convolution = Convolution { tile, work, picture, weight, output };
-    output.blocks(cpu, tile.cols, |block| convolution.block(block));
+    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
 }
 
 /// Bytes of scratch that a block of an output `[h, w]` takes.
 pub(in crate::cpu) fn scratch_bytes(table: &Table, args: &Conv2d<'_>, [h, w]: [usize; 2]) -> usize {
     let (tile, work) = table.tile(args.x.dtype());
-    let [wide, high] = block_size(w, h);
+    let [wide, high] = block_size(w, h, BLOCK_PIXELS);
     let (kernel, stride) = (args.weight.kernel, args.window.stride);
     let copied = (high * stride + kernel) * (wide * stride + kernel);
     let words = words_of(args.x.cols(), work);

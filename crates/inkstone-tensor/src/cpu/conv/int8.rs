@@ -14,6 +14,10 @@ use super::{Block, Output, Picture, block_size};
 use crate::Int8Weight;
 use crate::ops::{Conv2d, Window};
 
+/// Pixels in a block at least, where the picture has them: their bytes take half the cache of other types, and their
+/// products half the time in which to make a panel.
+const BLOCK_PIXELS: usize = 896;
+
 pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, output: &Output<'_>) {
     let tile = cpu.table.int8_tile();
     let convolution = Convolution {
@@ -24,7 +28,7 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, ou
         channels: picture.x.cols(),
         output,
     };
-    output.blocks(cpu, tile.cols, |block| convolution.block(block));
+    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
 }
 
 /// Bytes of a picture `[n, h, w]` once rounded, where the output's lines are of `w_out` pixels.
@@ -39,7 +43,7 @@ pub(in crate::cpu) fn scratch_bytes(
     picture: [usize; 2],
     [h_out, w_out]: [usize; 2],
 ) -> usize {
-    let [wide, _] = block_size(w_out, h_out);
+    let [wide, _] = block_size(w_out, h_out, BLOCK_PIXELS);
     let block: usize = sizes(table.int8_tile(), args.weight.kernel, args.x.cols(), wide).iter().sum();
     block.max(Layout::of(args, picture, w_out).scratch_bytes())
 }
