@@ -56,21 +56,23 @@ fn cases() -> Vec<(&'static str, DType, Make)> {
 }
 
 /// The bf16 product with weights that are decoded on the way: what it takes longer is the decoder.
-const QUANTIZED: [(&str, Make); 12] = [
+const QUANTIZED: [(&str, Make); 14] = [
     ("gemm 1088x3072x3072 dense", |d, t| gemm(d, t, 1088, 3072, 3072)),
-    ("gemm 1088x3072x3072 q4_0", |d, _| blocks(d, BlockFormat::Q4_0)),
-    ("gemm 1088x3072x3072 q5_1", |d, _| blocks(d, BlockFormat::Q5_1)),
-    ("gemm 1088x3072x3072 q8_0", |d, _| blocks(d, BlockFormat::Q8_0)),
-    ("gemm 1088x3072x3072 q2_K", |d, _| blocks(d, BlockFormat::Q2K)),
-    ("gemm 1088x3072x3072 q3_K", |d, _| blocks(d, BlockFormat::Q3K)),
-    ("gemm 1088x3072x3072 q4_K", |d, _| blocks(d, BlockFormat::Q4K)),
-    ("gemm 1088x3072x3072 q5_K", |d, _| blocks(d, BlockFormat::Q5K)),
-    ("gemm 1088x3072x3072 q6_K", |d, _| blocks(d, BlockFormat::Q6K)),
+    ("gemm 1088x3072x3072 q4_0", |d, _| blocks(d, 1088, BlockFormat::Q4_0)),
+    ("gemm 1088x3072x3072 q5_1", |d, _| blocks(d, 1088, BlockFormat::Q5_1)),
+    ("gemm 1088x3072x3072 q8_0", |d, _| blocks(d, 1088, BlockFormat::Q8_0)),
+    ("gemm 1088x3072x3072 q2_K", |d, _| blocks(d, 1088, BlockFormat::Q2K)),
+    ("gemm 1088x3072x3072 q3_K", |d, _| blocks(d, 1088, BlockFormat::Q3K)),
+    ("gemm 1088x3072x3072 q4_K", |d, _| blocks(d, 1088, BlockFormat::Q4K)),
+    ("gemm 1088x3072x3072 q5_K", |d, _| blocks(d, 1088, BlockFormat::Q5K)),
+    ("gemm 1088x3072x3072 q6_K", |d, _| blocks(d, 1088, BlockFormat::Q6K)),
+    ("gemm 1x3072x3072 q8_0", |d, _| blocks(d, 1, BlockFormat::Q8_0)),
+    ("gemm 1x3072x3072 q4_K", |d, _| blocks(d, 1, BlockFormat::Q4K)),
     ("gemm 1088x3072x3072 affine4", |d, _| affine(d, 4)),
     ("gemm 1088x3072x3072 affine6", |d, _| affine(d, 6)),
     ("gemm 1088x3072x3072 fp8", |d, _| {
         let values = bytes(d, DType::F8E4m3, SIDE, SIDE);
-        product(d, Quantized::Float8(Float8::new(values, None).unwrap()))
+        product(d, 1088, Quantized::Float8(Float8::new(values, None).unwrap()))
     }),
 ];
 const SIDE: usize = 3072;
@@ -81,22 +83,22 @@ fn bytes(device: &Device, dtype: DType, rows: usize, cols: usize) -> Tensor {
     Tensor::from_storage(device, Storage::Owned(buffer), dtype, Shape::matrix(rows, cols)).unwrap()
 }
 
-fn product(device: &Device, weight: Quantized) -> Case {
-    let (x, weight) = (matrix(device, 1088, SIDE, DType::Bf16), Weight::from(weight));
+fn product(device: &Device, rows: usize, weight: Quantized) -> Case {
+    let (x, weight) = (matrix(device, rows, SIDE, DType::Bf16), Weight::from(weight));
     let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
-    (products(&[1088, SIDE, SIDE]), Box::new(run))
+    (products(&[rows, SIDE, SIDE]), Box::new(run))
 }
 
-fn blocks(device: &Device, format: BlockFormat) -> Case {
+fn blocks(device: &Device, rows: usize, format: BlockFormat) -> Case {
     let data = bytes(device, DType::U8, SIDE, format.row_bytes(SIDE).unwrap());
-    product(device, Quantized::Blocks(Blocks::new(format, data).unwrap()))
+    product(device, rows, Quantized::Blocks(Blocks::new(format, data).unwrap()))
 }
 
 fn affine(device: &Device, bits: u8) -> Case {
     let packed = bytes(device, DType::U32, SIDE, SIDE * usize::from(bits) / 32);
     let [scales, biases] = [(); 2].map(|()| bytes(device, DType::Bf16, SIDE, SIDE / 64));
     let matrix = Affine::new(AffineBits::new(bits).unwrap(), 64, packed, scales, biases).unwrap();
-    product(device, Quantized::Affine(matrix))
+    product(device, 1088, Quantized::Affine(matrix))
 }
 
 fn matrix(device: &Device, rows: usize, cols: usize, dtype: DType) -> Tensor {
