@@ -4,7 +4,8 @@
 
 Every setting is planned by `inkstone --dry-run --json` and drawn by a process of its own, which tells its peak
 (VmHWM) in the `picture` event. A plan must be 0 to 15 % above it. MODEL is `tiny` or a folder; for full width make one with
-bench/random_model.py.
+bench/random_model.py. Of a folder with lora.safetensors or transformer.gguf, settings with them are measured too; of one
+that is quantized already, none with -q.
 """
 
 import argparse
@@ -27,24 +28,37 @@ def events(args):
     return lines
 
 
-def measure(model, size, dtype, offload, scale, image, folder):
-    args = ["a red apple on a table", "-m", model, "--size", size, "--dtype", dtype, "--offload", offload]
+def measure(model, size, dtype, offload, scale, more, folder):
+    args = ["a red apple on a table", "-m", model, "--size", size, "--dtype", dtype, "--offload", offload, *more]
     args += ["--steps", "2", "--seed", "1", "--true-cfg-scale", scale, "--overwrite", "-o", f"{folder}/out.png"]
-    if image:
-        args += ["-i", f"{image}=0.9"]
     plan = next(e for e in events([*args, "--dry-run"]) if e["event"] == "dry-run")["memory"]
     drawn = next(e for e in events(args) if e["event"] == "picture")
     return plan["resident_bytes"], drawn["peak_bytes"], drawn["seconds"]
 
 
-def matrix(models):
-    for model in models:
-        wide = model != "tiny"
-        sizes = ["256x256", "512x512"] if wide else ["64x64", "256x256", "512x384"]
-        for size, dtype, offload in itertools.product(sizes, ["bf16", "f32"], ["none", "encoder", "stream"]):
-            yield model, size, dtype, offload, "4", False
-        yield model, sizes[0], "bf16", "none", "1", False
-        yield model, sizes[0], "bf16", "stream", "4", True
+def is_quantized(model):
+    files = pathlib.Path(model).glob("transformer/*.safetensors")
+    return any(b'"U32"' in file.open("rb").read(1 << 16) for file in files)
+
+
+def matrix(model, start):
+    """Size, type, offload, scale of guidance, more flags and what they are called."""
+    folder = pathlib.Path(model)
+    small, large = ("256x256", "512x384") if model == "tiny" else ("256x256", "512x512")
+    for size, dtype, offload in itertools.product([small, large], ["bf16", "f32"], ["none", "encoder", "stream"]):
+        if dtype == "bf16" or size == small:
+            yield size, dtype, offload, "4", [], ""
+    yield small, "bf16", "none", "1", [], ""
+    yield small, "bf16", "stream", "4", ["-i", f"{start}=0.9"], "from a picture"
+    if not is_quantized(model):
+        for format, offload in [("int8", "none"), ("q8", "none"), ("q4", "none"), ("q4", "encoder"), ("int8", "stream")]:
+            yield small, "bf16", offload, "4", ["-q", format], f"-q {format}"
+    if (folder / "lora.safetensors").is_file():
+        for offload in ["none", "stream"]:
+            yield small, "bf16", offload, "4", ["--lora", f"{folder}/lora.safetensors"], "LoRA"
+    if (folder / "transformer.gguf").is_file():
+        for offload in ["none", "stream"]:
+            yield small, "bf16", offload, "4", ["--transformer", f"{folder}/transformer.gguf"], "GGUF q8_0"
 
 
 def main():
@@ -53,20 +67,21 @@ def main():
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
     rows, wrong = [], 0
-    print("| model | size | type | offload | cfg | from a picture | planned MiB | measured MiB | plan above |")
+    print("| model | size | type | offload | cfg | more | planned MiB | measured MiB | plan above |")
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         start = f"{folder}/start.png"
         events(["a red apple", "--seed", "1", "-o", start])
-        for model, size, dtype, offload, scale, image in matrix(args.models or ["tiny"]):
-            plan, peak, seconds = measure(model, size, dtype, offload, scale, image and start, folder)
-            above = 100 * (plan / peak - 1)
-            wrong += not 0 <= above <= 15
-            name = pathlib.Path(model).name
-            print(f"| {name} | {size} | {dtype} | {offload} | {scale} | {'yes' if image else 'no'} "
-                  f"| {plan / 2**20:.0f} | {peak / 2**20:.0f} | {above:+.1f} % |", flush=True)
-            rows.append({"model": name, "size": size, "dtype": dtype, "offload": offload, "cfg": scale,
-                         "image": image, "planned": plan, "measured": peak, "seconds": seconds})
+        for model in args.models or ["tiny"]:
+            for size, dtype, offload, scale, more, called in matrix(model, start):
+                plan, peak, seconds = measure(model, size, dtype, offload, scale, more, folder)
+                above = 100 * (plan / peak - 1)
+                wrong += not 0 <= above <= 15
+                name = pathlib.Path(model).name
+                print(f"| {name} | {size} | {dtype} | {offload} | {scale} | {called} "
+                      f"| {plan / 2**20:.0f} | {peak / 2**20:.0f} | {above:+.1f} % |", flush=True)
+                rows.append({"model": name, "size": size, "dtype": dtype, "offload": offload, "cfg": scale,
+                             "more": called, "planned": plan, "measured": peak, "seconds": seconds})
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
     print(f"\n{len(rows)} settings, {wrong} outside of 0 to 15 %")

@@ -5,7 +5,8 @@
 Formats are bf16 and those that `inkstone convert` writes, q8 and q4: the same layers have the same formats. Codes repeat
 after 32 MiB; the files have their real size. A block of the transformer has 0.68 GB in bf16, 0.25 GB in q4 (of which the
 modulations, in 8 bits, are half), a layer of the text encoder 0.47 GB, in q4 0.13 GB. Without `--tokenizer` it is the
-embedded model's. Needs numpy.
+embedded model's. `--lora RANK` adds FOLDER/lora.safetensors, a LoRA around all layers of the blocks but the modulations;
+`--gguf` adds FOLDER/transformer.gguf, the transformer in q8_0. Needs numpy, and gguf for the latter.
 """
 
 import argparse
@@ -58,6 +59,14 @@ def text_encoder(layers, vocab):
         yield f"{name}.mlp.up_proj.weight", [HIDDEN, TEXT]
         yield f"{name}.mlp.down_proj.weight", [TEXT, HIDDEN]
     yield "model.norm.weight", [TEXT]
+
+
+def lora(blocks, rank):
+    for name, shape in transformer(blocks):
+        layer = name.removesuffix(".weight")
+        if name.startswith("transformer_blocks.") and layer != name and len(shape) == 2 and not layer.endswith(MODULATIONS):
+            yield f"{layer}.lora_A.weight", [rank, shape[1]]
+            yield f"{layer}.lora_B.weight", [shape[0], rank]
 
 
 def vae():
@@ -196,6 +205,27 @@ def write(path, tensors, rng, bits=None):
             file.flush()
 
 
+def write_gguf(path, tensors, rng):
+    """A GGUF file in q8_0, biases and norms in f32."""
+    import gguf
+
+    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    writer = gguf.GGUFWriter(path, "qwen_image", use_temp_file=True)
+    for name, shape in tensors:
+        if len(shape) == 1:
+            writer.add_tensor(name, np.full(shape, name.endswith("weight"), np.float32))
+            continue
+        blocks = np.empty([shape[0], shape[1] // 32, 34], np.uint8)
+        # Even codes from -128 to 127 with this scale have the variance 1 / n_in.
+        blocks[..., :2] = np.array([(12 / 65535 / shape[1]) ** 0.5], np.float16).view(np.uint8)
+        blocks[..., 2:] = rng.integers(0, 256, blocks[..., 2:].shape, np.uint8)
+        writer.add_tensor(name, blocks.reshape(shape[0], -1), raw_dtype=q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
@@ -204,6 +234,8 @@ def main():
     parser.add_argument("--vocab", type=int, default=152064)
     parser.add_argument("--format", choices=["bf16", "q8", "q4"], default="bf16")
     parser.add_argument("--tokenizer", type=pathlib.Path, default=ROOT / "models/tiny/tokenizer")
+    parser.add_argument("--lora", type=int, metavar="RANK")
+    parser.add_argument("--gguf", action="store_true")
     args = parser.parse_args()
     tiny = ROOT / "models/tiny"
     copies = [("model_index.json", tiny), ("scheduler/scheduler_config.json", tiny / "scheduler")]
@@ -230,6 +262,10 @@ def main():
     write(args.folder / "transformer/diffusion_pytorch_model.safetensors", transformer(args.blocks), rng, bits)
     write(args.folder / "text_encoder/model.safetensors", text_encoder(args.layers, args.vocab), rng, bits)
     write(args.folder / "vae/diffusion_pytorch_model.safetensors", vae(), rng)
+    if args.lora:
+        write(args.folder / "lora.safetensors", lora(args.blocks, args.lora), rng)
+    if args.gguf:
+        write_gguf(args.folder / "transformer.gguf", transformer(args.blocks), rng)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use inkstone::pipeline::{Forecast, ModelInfo};
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
 use inkstone::weights::lora::{Applied, LoraSource};
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
-use inkstone::{OpenOptions, Picture, Pipeline, Precision, Request};
+use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
 use serde_json::json;
 
 use crate::args::{Bytes, Dtype, How, InitArg, LoraArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
@@ -71,6 +71,13 @@ impl<'a> Drawing<'a> {
             loras: how.lora.iter().map(|arg| lora_source(arg, stored)).collect(),
             ..OpenOptions::default()
         };
+        if let (Some(quantization), Offload::Stream) = (quantization, options.offload) {
+            let name = quantization.name();
+            session.terminal.warn(&format!(
+                "weights that -q {name} makes while it loads stay in memory; to stream them, save them first: \
+                 inkstone convert MODEL -q {name} -o FOLDER"
+            ));
+        }
         let pipeline = Pipeline::open(&source, &options)?;
         let metadata = how.metadata.or(settings.metadata).unwrap_or_default();
         let bf16 = match precision {

@@ -204,8 +204,8 @@ enum Kind {
     Pooled(usize),
     /// Beside the pool.
     Owned,
-    /// In the program.
-    Program,
+    /// In the program, or taken before the count began.
+    There,
     /// In a file, from this byte on.
     File(Arc<CountedFile>, usize),
 }
@@ -225,7 +225,7 @@ impl Counted {
 
     /// Whether they could be written.
     pub(crate) fn is_writable(&self) -> bool {
-        !matches!(self.kind, Kind::File(..) | Kind::Program)
+        !matches!(self.kind, Kind::File(..) | Kind::There)
     }
 
     /// Reads some of them.
@@ -239,7 +239,7 @@ impl Counted {
     pub(crate) fn in_file(&self) -> Option<(&Arc<CountedFile>, Range<usize>)> {
         match &self.kind {
             Kind::File(file, start) => Some((file, *start..start + self.len)),
-            Kind::Pooled(_) | Kind::Owned | Kind::Program => None,
+            Kind::Pooled(_) | Kind::Owned | Kind::There => None,
         }
     }
 }
@@ -249,7 +249,7 @@ impl Drop for Counted {
         match self.kind {
             Kind::Pooled(capacity) => *self.ledger.lock().kept.entry(capacity).or_default() += 1,
             Kind::Owned => self.ledger.lock().now.owned_bytes -= self.len,
-            Kind::File(..) | Kind::Program => {}
+            Kind::File(..) | Kind::There => {}
         }
     }
 }
@@ -283,7 +283,7 @@ impl StandIns {
                 file.range(range.start + span.start..range.start + span.end)
             }
             Storage::Static(_) => {
-                Counted { ledger: Arc::clone(&self.ledger), len: span.len(), kind: Kind::Program }
+                Counted { ledger: Arc::clone(&self.ledger), len: span.len(), kind: Kind::There }
             }
             Storage::Owned(_) | Storage::Counted(_) => self.ledger.hold(span.len()),
         };
@@ -296,6 +296,26 @@ impl StandIns {
     /// As [`Self::like`].
     pub fn owned_like(&mut self, tensor: &Tensor) -> Result<Tensor> {
         let counted = self.ledger.hold(tensor.stored().1.len());
+        Tensor::from_storage(&self.device, Storage::Counted(counted), tensor.dtype(), *tensor.shape())
+    }
+
+    /// The same for a tensor that was read before the count began.
+    ///
+    /// # Errors
+    /// As [`Self::like`].
+    pub fn held_like(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        let len = tensor.stored().1.len();
+        let counted = Counted { ledger: Arc::clone(&self.ledger), len, kind: Kind::There };
+        Tensor::from_storage(&self.device, Storage::Counted(counted), tensor.dtype(), *tensor.shape())
+    }
+
+    /// The same for a counted tensor as it would be if it lay in a file of its own, where rows are not padded.
+    ///
+    /// # Errors
+    /// None: the file is as long as the tensor.
+    pub fn filed_like(&mut self, tensor: &Tensor) -> Result<Tensor> {
+        let len = tensor.shape().count() * tensor.dtype().size_bytes();
+        let counted = self.ledger.file(len).range(0..len);
         Tensor::from_storage(&self.device, Storage::Counted(counted), tensor.dtype(), *tensor.shape())
     }
 

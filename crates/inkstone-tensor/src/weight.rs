@@ -4,7 +4,7 @@ mod int8;
 
 pub use int8::Int8Weight;
 
-use crate::{DType, Device, Quantized, Shape, Tensor};
+use crate::{DType, Device, Quantized, Result, Shape, Tensor};
 
 /// A matrix `[n_out, n_in]` as stored; kernels decode it panel by panel while they multiply.
 #[derive(Clone, Debug)]
@@ -59,6 +59,20 @@ impl Weight {
             Self::Quantized(m) => m.tensors(),
             Self::Int8(w) => vec![w.values(), w.scales()],
         }
+    }
+
+    /// The same weight over other tensors of the same types and shapes.
+    ///
+    /// # Errors
+    /// What `change` gives, and tensors that do not fit each other.
+    pub fn with_tensors(&self, change: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(match self {
+            Self::Dense(t) => Self::Dense(change(t)?),
+            Self::Quantized(m) => m.with_tensors(change)?.into(),
+            Self::Int8(w) => {
+                Self::Int8(Int8Weight::new(change(w.values())?, change(w.scales())?, w.group())?)
+            }
+        })
     }
 
     fn shape(&self) -> Shape {

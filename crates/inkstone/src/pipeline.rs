@@ -34,11 +34,12 @@ use crate::weights::{
 };
 use crate::{Error, Pixels, Request, Result};
 
-use networks::Networks;
+use networks::{Arithmetic, Networks};
 use prediction::Passes;
 use run::Run;
 
-pub use forecast::Forecast;
+pub use forecast::{Forecast, Setting};
+pub use networks::Form;
 pub use tiling::VaeTiling;
 
 /// How to run a model.
@@ -151,8 +152,6 @@ pub struct Pipeline {
     device: Device,
     /// Of all weights, on disk.
     weight_bytes: u64,
-    /// Of all LoRAs, on disk.
-    lora_bytes: u64,
     max_memory_bytes: Option<u64>,
     vae_tiling: VaeTiling,
     offload: Offload,
@@ -174,6 +173,7 @@ impl Pipeline {
     pub fn open(source: &ModelSource, options: &OpenOptions) -> Result<Self> {
         let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
         let activations = options.precision.activations(&device);
+        let form = options.quantization.map_or(Form::Stored, Form::Loaded);
         let files = ModelFiles::open(source, options.read)?;
         let native_side_px = native_side_px(files.json(MODEL_INDEX)?)?;
         let configs = networks::Configs {
@@ -183,8 +183,6 @@ impl Pipeline {
         };
         configs.check()?;
         let loras = lora::open_all(&options.loras, &device)?;
-        let sizes = options.loras.iter().filter_map(|lora| std::fs::metadata(&lora.path).ok());
-        let lora_bytes = sizes.map(|file| file.len()).sum();
         let mut defaults = Defaults::for_side(native_side_px);
         let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
         if let Some(steps) = loras.iter().find_map(|applied| applied.lora.lightning_steps()) {
@@ -195,11 +193,10 @@ impl Pipeline {
             info: ModelInfo { name: files.name().to_owned(), defaults },
             tokenizer: None,
             scheduler,
-            networks: Networks::new(configs, device.clone(), activations, options.quantization)
+            networks: Networks::new(configs, device.clone(), Arithmetic { activations, form })
                 .with_loras(loras),
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
-            lora_bytes,
             max_memory_bytes: options.max_memory_bytes,
             vae_tiling: options.vae_tiling,
             offload: options.offload,

@@ -1,14 +1,14 @@
-//! `plan`: what this machine can run, as a table of precision, offload and size.
+//! `plan`: what this machine can run, as a table of precision, weights, offload and size.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use inkstone::bench::{Bench, Clock, Options, Rates};
 use inkstone::memory::{Limits, MemoryPlan, gibibytes};
-use inkstone::pipeline::Forecast;
+use inkstone::pipeline::{Forecast, Form, Setting};
 use inkstone::progress::Stage;
 use inkstone::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX, Size};
-use inkstone::weights::RandomModel;
+use inkstone::weights::{Quantization, RandomModel};
 use inkstone::{Offload, OpenOptions, Pipeline, Precision, Request};
 use serde_json::json;
 
@@ -18,9 +18,16 @@ use crate::drawing;
 use crate::failure::Result;
 use crate::progress::duration;
 
-/// Time for both precisions together.
+/// Time for all of [`ARITHMETIC`] together.
 const CALIBRATION: Duration = Duration::from_secs(2);
-const PRECISIONS: [(Precision, &str); 2] = [(Precision::Bf16, "bf16"), (Precision::F32, "f32")];
+/// Arithmetic and formats of weights that are looked at.
+const ARITHMETIC: [(Precision, &str, Option<Quantization>); 5] = [
+    (Precision::Bf16, "bf16", None),
+    (Precision::Bf16, "bf16", Some(Quantization::Int8)),
+    (Precision::Bf16, "bf16", Some(Quantization::Q8)),
+    (Precision::Bf16, "bf16", Some(Quantization::Q4)),
+    (Precision::F32, "f32", None),
+];
 /// A prompt of the usual length.
 const PROMPT: &str = "a coffee shop with a chalkboard sign that says good morning, warm light, 35 mm";
 
@@ -29,6 +36,7 @@ const PROMPT: &str = "a coffee shop with a chalkboard sign that says good mornin
 struct Row {
     size: Size,
     dtype: &'static str,
+    form: Form,
     offload: Offload,
     forecast: Forecast,
     step_s: f64,
@@ -57,30 +65,40 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
 
 fn rows(args: &args::Plan, pipeline: &Pipeline, limits: &Limits, threads: Option<usize>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for (precision, dtype) in PRECISIONS {
+    for (precision, dtype, quantization) in ARITHMETIC {
         let model = RandomModel { blocks: 1, layers: 1 };
-        let bench = Bench::new(Options {
-            threads,
-            isa: None,
-            precision,
-            quantization: None,
-            clock: Clock::Wall,
-            model,
-        })?;
-        let rates = Rates::measure(&bench, CALIBRATION / 2)?;
+        let options = Options { threads, isa: None, precision, quantization, clock: Clock::Wall, model };
+        let bench = Bench::new(options)?;
+        #[allow(clippy::cast_possible_truncation, reason = "five")]
+        let rates = Rates::measure(&bench, CALIBRATION / ARITHMETIC.len() as u32)?;
         drop(bench);
         for size in sizes(args, pipeline) {
             let request = request(size, args.steps, pipeline);
             for offload in Offload::SETTINGS {
-                let forecast = pipeline.forecast_with(&request, precision, offload)?;
+                let form = form(quantization, offload);
+                let forecast = match pipeline.forecast_with(&request, Setting { precision, form, offload }) {
+                    // A model that is quantized already has no other forms.
+                    Err(inkstone::Error::AlreadyQuantized { .. }) => continue,
+                    forecast => forecast?,
+                };
                 let fits = forecast.memory.shortage(limits).is_none();
                 let (step_s, picture_s) = seconds(&forecast, &rates);
-                rows.push(Row { size, dtype, offload, forecast, step_s, picture_s, fits });
+                rows.push(Row { size, dtype, form, offload, forecast, step_s, picture_s, fits });
             }
         }
     }
-    rows.sort_by_key(|row| (row.size.width_px * row.size.height_px, row.dtype, row.offload));
+    // A stable sort: within a size the order of the arithmetic.
+    rows.sort_by_key(|row| row.size.width_px * row.size.height_px);
     Ok(rows)
+}
+
+/// Weights that are quantized while they are loaded stay in memory: only those of a converted folder are streamed.
+fn form(quantization: Option<Quantization>, offload: Offload) -> Form {
+    match quantization {
+        None => Form::Stored,
+        Some(quantization) if offload == Offload::Stream => Form::Converted(quantization),
+        Some(quantization) => Form::Loaded(quantization),
+    }
 }
 
 fn request(size: Size, steps: Option<usize>, pipeline: &Pipeline) -> Request {
@@ -127,21 +145,23 @@ fn seconds(forecast: &Forecast, rates: &Rates) -> (f64, f64) {
     (step_s, of(Stage::Text) + steps * step_s + of(Stage::Decode))
 }
 
-/// The fastest that fits at the model's own size, or at the largest size that is there; of equals the one that keeps
-/// most in memory.
+/// The fastest that fits with the weights as they are, which draws what the model draws; if none does, the fastest with
+/// smaller ones. At the model's own size, or at the largest size that is there; of equals the one that keeps most in
+/// memory.
 fn best<'r>(rows: &'r [Row], pipeline: &Pipeline) -> Option<&'r Row> {
     let native = &pipeline.model().defaults;
-    let is_native =
-        |row: &&Row| (row.size.width_px, row.size.height_px) == (native.width_px, native.height_px);
-    let fastest = |rows: Vec<&'r Row>| {
-        rows.into_iter().min_by(|a, b| a.step_s.total_cmp(&b.step_s).then(a.offload.cmp(&b.offload)))
+    let of_form = |is_ours: fn(Form) -> bool| {
+        let fitting: Vec<&'r Row> = rows.iter().filter(|row| row.fits && is_ours(row.form)).collect();
+        let area = |row: &Row| row.size.width_px * row.size.height_px;
+        let is_native =
+            |row: &Row| (row.size.width_px, row.size.height_px) == (native.width_px, native.height_px);
+        let largest = fitting.iter().map(|row| area(row)).max()?;
+        let has_native = fitting.iter().any(|row| is_native(row));
+        let wanted = |row: &&Row| if has_native { is_native(row) } else { area(row) == largest };
+        let faster = |a: &&Row, b: &&Row| a.step_s.total_cmp(&b.step_s).then(a.offload.cmp(&b.offload));
+        fitting.into_iter().filter(wanted).min_by(faster)
     };
-    let fitting: Vec<&Row> = rows.iter().filter(|row| row.fits).collect();
-    let native: Vec<&Row> = fitting.iter().copied().filter(is_native).collect();
-    fastest(native).or_else(|| {
-        let largest = fitting.iter().map(|row| row.size.width_px * row.size.height_px).max()?;
-        fastest(fitting.into_iter().filter(|row| row.size.width_px * row.size.height_px == largest).collect())
-    })
+    of_form(|form| form == Form::Stored).or_else(|| of_form(|form| matches!(form, Form::Loaded(_))))
 }
 
 fn is_best(row: &Row, best: Option<&Row>) -> bool {
@@ -149,13 +169,16 @@ fn is_best(row: &Row, best: Option<&Row>) -> bool {
 }
 
 fn flags(row: &Row) -> String {
-    format!("--size {} --dtype {} --offload {}", row.size, row.dtype, row.offload.name())
+    let smaller = row.form.quantization().map_or_else(String::new, |q| format!(" -q {}", q.name()));
+    format!("--size {} --dtype {}{smaller} --offload {}", row.size, row.dtype, row.offload.name())
 }
 
 fn event(row: &Row, best: bool, session: &Session) -> Result<()> {
     let plan = &row.forecast.memory;
     session.terminal.event(&json!({
         "event": "plan", "width": row.size.width_px, "height": row.size.height_px, "dtype": row.dtype,
+        "quantize": row.form.quantization().map(Quantization::name),
+        "converted": matches!(row.form, Form::Converted(_)),
         "offload": row.offload.name(), "resident_bytes": plan.resident_bytes(),
         "anonymous_bytes": plan.anonymous_bytes(), "address_space_bytes": plan.address_space_bytes(),
         "seconds_a_step": row.step_s, "seconds": row.picture_s, "steps": row.forecast.steps,
@@ -165,20 +188,25 @@ fn event(row: &Row, best: bool, session: &Session) -> Result<()> {
 
 fn table(rows: &[Row], best: Option<&Row>, limits: &Limits, pipeline: &Pipeline) -> String {
     let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
-    text.push_str("size        type  offload  peak memory  not in files      a step   a picture\n");
+    text.push_str(
+        "size        type  weights    offload  peak memory  not in files      a step   a picture\n",
+    );
     for row in rows {
         let plan = &row.forecast.memory;
-        let mark = if is_best(row, best) {
-            "  best"
-        } else if row.fits {
-            ""
-        } else {
-            "  does not fit"
+        let mark = match (is_best(row, best), row.fits) {
+            (true, _) => "  best",
+            (false, true) => "",
+            (false, false) => "  does not fit",
+        };
+        let weights = match row.form {
+            Form::Stored => "as stored".to_owned(),
+            Form::Loaded(q) => format!("-q {}", q.name()),
+            Form::Converted(q) => format!("{} *", q.name()),
         };
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{:<11} {:<5} {:<8} {:>11}  {:>12}  {:>10}  {:>10}{mark}",
+            "{:<11} {:<5} {weights:<10} {:<8} {:>11}  {:>12}  {:>10}  {:>10}{mark}",
             row.size.to_string(),
             row.dtype,
             row.offload.name(),
@@ -189,6 +217,12 @@ fn table(rows: &[Row], best: Option<&Row>, limits: &Limits, pipeline: &Pipeline)
         );
     }
     text.push('\n');
+    if rows.iter().any(|row| matches!(row.form, Form::Converted(_))) {
+        text.push_str(
+            "* weights that are quantized while they are loaded stay in memory; to stream them, save them first:\n  \
+             inkstone convert MODEL -q FORMAT -o FOLDER, then draw with -m FOLDER\n",
+        );
+    }
     match limits.resident {
         Some(limit) => drop(writeln!(text, "limit: {} {}", limit.of, gibibytes(limit.bytes))),
         None => text.push_str("limit: none is known\n"),
@@ -197,7 +231,23 @@ fn table(rows: &[Row], best: Option<&Row>, limits: &Limits, pipeline: &Pipeline)
         Some(row) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row)),
         None => writeln!(text, "best: nothing fits; a smaller --size may"),
     };
+    if let Some((row, factor)) = best.and_then(|best| faster(rows, best)) {
+        let _ = writeln!(
+            text,
+            "faster: {}, {factor:.1} times as fast a step; pictures are close to those of the best one, not the same",
+            flags(row)
+        );
+    }
     text
+}
+
+/// The fastest with smaller weights, and how many times as fast as the best one it is, if that is worth naming.
+fn faster<'r>(rows: &'r [Row], best: &Row) -> Option<(&'r Row, f64)> {
+    const WORTH: f64 = 1.2;
+    let same = |row: &&Row| row.fits && row.size == best.size && matches!(row.form, Form::Loaded(_));
+    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
+    let factor = best.step_s / fastest.step_s;
+    (factor >= WORTH).then_some((fastest, factor))
 }
 
 /// What a step and the memory of a setting mostly are.

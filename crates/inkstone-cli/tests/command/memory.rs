@@ -30,11 +30,15 @@ fn row_76_a_drawing_that_does_not_fit_is_refused_with_one_that_does() {
 #[test]
 fn row_76_the_plan_is_right() {
     let dir = Dir::new();
-    for (size, dtype, tiling) in
-        [("64x64", "bf16", "off"), ("384x256", "f32", "off"), ("512x512", "f32", "64")]
-    {
+    for (size, dtype, more) in [
+        ("64x64", "bf16", ["--vae-tiling", "off"]),
+        ("384x256", "f32", ["--vae-tiling", "off"]),
+        ("512x512", "f32", ["--vae-tiling", "64"]),
+        ("64x64", "f32", ["-q", "int8"]),
+        ("64x64", "f32", ["-q", "q4"]),
+    ] {
         let request = ["a red apple", "--seed", "1", "--steps", "2", "--size", size, "--dtype", dtype];
-        let args = [&request[..], &["--vae-tiling", tiling, "--json", "-o", "a.png"]].concat();
+        let args = [&request[..], &more, &["--json", "-o", "a.png"]].concat();
         let plan = dir.ok([&args[..], &["--dry-run"]].concat());
         let planned = events(&plan, "dry-run")[0]["memory"]["resident_bytes"].as_u64().unwrap();
         let drawn = dir.ok(&args);
@@ -68,14 +72,22 @@ fn row_77_limits_of_the_shell_count() {
 fn the_table_marks_what_fits_and_one_best() {
     let dir = Dir::new();
     let plan = events(&dir.ok(["plan", "--size", "64x64,512x512", "--json"]), "plan");
-    assert_eq!(plan.len(), 2 * 2 * 3, "sizes, types, offloads");
+    assert_eq!(plan.len(), 2 * (2 + 3) * 3, "sizes, types and formats of weights, offloads");
     assert_eq!(plan.iter().filter(|row| row["best"] == true).count(), 1);
     assert!(plan.iter().all(|row| row["seconds_a_step"].as_f64().unwrap() > 0.0));
     let bytes = |row: &Value| row["resident_bytes"].as_u64().unwrap();
-    assert!(bytes(&plan[6]) > bytes(&plan[0]), "a larger picture takes more");
+    assert!(bytes(&plan[15]) > bytes(&plan[0]), "a larger picture takes more");
     let small = events(&dir.ok(["plan", "--size", "64x64", "--max-memory", "1M", "--json"]), "plan");
     assert!(small.iter().all(|row| row["fits"] == false && row["best"] == false));
-    assert!(dir.ok(["plan", "--size", "64x64"]).contains("  best\n"));
+    let table = dir.ok(["plan", "--size", "64x64"]);
+    assert!(table.contains("  best\n") && table.contains(" -q int8 ") && table.contains("inkstone convert"));
+    let row = |offload: &str| {
+        plan.iter().find(|row| row["quantize"] == "q4" && row["offload"] == offload && row["width"] == 512)
+    };
+    let anonymous = |offload: &str| row(offload).unwrap()["anonymous_bytes"].as_u64().unwrap();
+    assert!(anonymous("stream") < anonymous("encoder"), "only what is saved can leave memory");
+    let best = plan.iter().find(|row| row["best"] == true).unwrap();
+    assert!(best["quantize"].is_null(), "the weights as they are: {best}");
     let flags = dir.ok(["plan", "--size", "64x64", "--optimal"]);
     assert!(flags.starts_with("--size 64x64 --dtype "), "{flags}");
 }

@@ -67,3 +67,22 @@ fn held_memory_counts_while_it_is_held() {
     drop(held);
     assert_eq!(ledger.now().owned_bytes, before);
 }
+
+/// Buffers of the pool may have padded rows; files have none.
+#[test]
+fn stand_ins_count_where_they_say() {
+    let (device, ledger) = counting();
+    let cols = 4096; // rows of so many f32 are padded
+    let matrix = Tensor::empty(&device, DType::F32, Shape::matrix(3, cols)).unwrap();
+    assert!(matrix.row_stride() > cols);
+    let mut stand_ins = StandIns::new(&device, &ledger);
+    let before = ledger.now();
+    let filed = stand_ins.filed_like(&matrix).unwrap();
+    assert_eq!(ledger.now(), before, "nothing is read at load");
+    filed.count_read();
+    assert_eq!(ledger.now().mapped_bytes - before.mapped_bytes, AROUND_BYTES, "49152 bytes, in whole pieces");
+    let held = stand_ins.held_like(&filed).unwrap();
+    held.count_read();
+    assert_eq!(ledger.now().owned_bytes, before.owned_bytes, "it was there before");
+    assert_eq!(ledger.now().mapped_bytes - before.mapped_bytes, AROUND_BYTES);
+}

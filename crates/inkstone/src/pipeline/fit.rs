@@ -2,11 +2,13 @@
 
 use inkstone_tensor::DType;
 
-use super::forecast::Forecast;
+use super::forecast::{Forecast, Setting};
+use super::networks::{Arithmetic, Form};
 use super::prediction::Passes;
-use super::{Pipeline, Precision, VaeTiling, Way};
+use super::{Pipeline, VaeTiling, Way};
 use crate::memory::{Alternative, Limits, MemoryPlan, Offload, Shortage, Usage};
 use crate::request::{MIN_SIDE_PX, SIDE_STEP_PX};
+use crate::weights::Quantization;
 use crate::{Error, Request, Result};
 
 /// Alternatives that a refusal names.
@@ -22,10 +24,10 @@ impl Pipeline {
         request.validate()?;
         let limits = Limits::now(self.max_memory_bytes);
         let batch = std::slice::from_ref(request);
-        let activations = self.networks.activations;
+        let arithmetic = self.networks.arithmetic;
         let mut last = None;
         for way in ways(self.offload, self.vae_tiling) {
-            let forecast = self.count(batch, way, activations)?;
+            let forecast = self.count(batch, way, arithmetic)?;
             if forecast.memory.shortage(&limits).is_none() {
                 return Ok(forecast);
             }
@@ -34,19 +36,16 @@ impl Pipeline {
         last.ok_or_else(|| uncounted(self))
     }
 
-    /// The same for a certain precision and offload, whatever the limits.
+    /// The same for a certain setting, whatever the limits.
     ///
     /// # Errors
-    /// As [`Self::forecast`].
-    pub fn forecast_with(
-        &self,
-        request: &Request,
-        precision: Precision,
-        offload: Offload,
-    ) -> Result<Forecast> {
+    /// As [`Self::forecast`]; [`Error::AlreadyQuantized`] for a form that the model's weights cannot be brought into.
+    pub fn forecast_with(&self, request: &Request, setting: Setting) -> Result<Forecast> {
         request.validate()?;
+        let Setting { precision, form, offload } = setting;
         let way = Way { offload, passes: Passes::One, strips: self.vae_tiling.ways()[0], pictures: 1 };
-        self.count(std::slice::from_ref(request), way, precision.activations(&self.device))
+        let arithmetic = Arithmetic { activations: precision.activations(&self.device), form };
+        self.count(std::slice::from_ref(request), way, arithmetic)
     }
 
     /// Whether requests can be drawn together in what memory there is, by the plan: as many of the first ones.
@@ -72,10 +71,10 @@ impl Pipeline {
             return Ok(unlimited);
         }
         self.fits_address_space(&limits)?;
-        let activations = self.networks.activations;
+        let arithmetic = self.networks.arithmetic;
         let mut shortage = None;
         for way in ways(self.offload, self.vae_tiling) {
-            match self.count(&group[..1], way, activations)?.memory.shortage(&limits) {
+            match self.count(&group[..1], way, arithmetic)?.memory.shortage(&limits) {
                 None => return self.most_together(group, way, &limits),
                 Some(found) => shortage = Some(found),
             }
@@ -84,8 +83,8 @@ impl Pipeline {
         Err(self.refusal(&group[0], shortage, &limits))
     }
 
-    fn count(&self, batch: &[Request], way: Way, activations: DType) -> Result<Forecast> {
-        self.forecast_of(batch, way, activations)?.ok_or_else(|| uncounted(self))
+    fn count(&self, batch: &[Request], way: Way, arithmetic: Arithmetic) -> Result<Forecast> {
+        self.forecast_of(batch, way, arithmetic)?.ok_or_else(|| uncounted(self))
     }
 
     /// Mapping the files takes address space before anything can be counted.
@@ -102,11 +101,11 @@ impl Pipeline {
 
     /// The way with as many pictures at a time as fit.
     fn most_together(&self, group: &[Request], way: Way, limits: &Limits) -> Result<Way> {
-        let activations = self.networks.activations;
+        let arithmetic = self.networks.arithmetic;
         let mut pictures = group.len();
         while pictures > 1 {
             let together = Way { pictures, ..way };
-            if self.count(&group[..pictures], together, activations)?.memory.shortage(limits).is_none() {
+            if self.count(&group[..pictures], together, arithmetic)?.memory.shortage(limits).is_none() {
                 break;
             }
             pictures = pictures.div_ceil(2);
@@ -114,52 +113,117 @@ impl Pipeline {
         Ok(Way { pictures: pictures.max(1), ..way })
     }
 
+    /// The error, with up to three changes that fit: the first of each kind, and smaller pictures for the rest.
     fn refusal(&self, request: &Request, shortage: Shortage, limits: &Limits) -> Error {
         let mut alternatives = Vec::new();
-        for (flags, request, way, activations) in self.candidates(request) {
+        let mut kinds = Vec::new();
+        for candidate in self.candidates(request) {
+            let Candidate { kind, flags, request, way, arithmetic } = candidate;
+            if alternatives.len() == ALTERNATIVES || (kind != Kind::Size && kinds.contains(&kind)) {
+                continue;
+            }
             // One that cannot be counted is none.
-            let Ok(forecast) = self.count(std::slice::from_ref(&request), way, activations) else { continue };
+            let Ok(forecast) = self.count(std::slice::from_ref(&request), way, arithmetic) else { continue };
             if forecast.memory.shortage(limits).is_none() {
                 alternatives.push(Alternative { flags, bytes: needed(&forecast.memory, shortage) });
-            }
-            if alternatives.len() == ALTERNATIVES {
-                break;
+                kinds.push(kind);
             }
         }
         Error::InsufficientMemory { shortage, alternatives }
     }
 
     /// What may fit instead of a request, the least painful first: what leaves memory, then the arithmetic, then
-    /// smaller pictures of the same proportions.
-    fn candidates(&self, request: &Request) -> Vec<(String, Request, Way, DType)> {
-        let ours = self.networks.activations;
-        let mut candidates = Vec::new();
+    /// smaller weights, then smaller pictures of the same proportions.
+    fn candidates(&self, request: &Request) -> Vec<Candidate> {
+        let ours = self.networks.arithmetic;
         let lowest = self.vae_tiling.ways().last().copied().unwrap_or(Way::LEAST.strips);
+        let offload = if self.offload == Offload::Auto { Offload::Stream } else { self.offload };
+        let least = Way { offload, strips: lowest, ..Way::LEAST };
+        let mut candidates = Vec::new();
+        let mut add = |kind, flags: String, request: &Request, way, arithmetic| {
+            candidates.push(Candidate { kind, flags, request: request.clone(), way, arithmetic });
+        };
         if self.offload != Offload::Auto {
             for offload in Offload::SETTINGS.into_iter().filter(|offload| *offload > self.offload) {
-                let way = Way { offload, strips: lowest, ..Way::LEAST };
-                candidates.push((format!("--offload {}", offload.name()), request.clone(), way, ours));
+                let flags = format!("--offload {}", offload.name());
+                add(Kind::Offload, flags, request, Way { offload, ..least }, ours);
             }
         }
-        let offload = if self.offload == Offload::Auto { Offload::Stream } else { self.offload };
         if lowest != Way::LEAST.strips {
             let way = Way { offload, ..Way::LEAST };
-            candidates.push(("--vae-tiling auto".into(), request.clone(), way, ours));
+            add(Kind::Strips, "--vae-tiling auto".into(), request, way, ours);
         }
-        let least = Way { offload, strips: lowest, ..Way::LEAST };
-        if ours == DType::F32 {
-            candidates.push(("--dtype bf16".into(), request.clone(), least, DType::Bf16));
+        if ours.activations == DType::F32 {
+            let bf16 = Arithmetic { activations: DType::Bf16, ..ours };
+            add(Kind::Precision, "--dtype bf16".into(), request, least, bf16);
+        }
+        for (flags, form) in self.smaller_weights(ours.form) {
+            add(Kind::Weights, flags, request, least, Arithmetic { form, ..ours });
         }
         for parts in [3, 2, 1] {
             let side = |px: usize| (px * parts / 4 / SIDE_STEP_PX * SIDE_STEP_PX).max(MIN_SIDE_PX);
             let (width_px, height_px) = (side(request.width_px), side(request.height_px));
             if (width_px, height_px) != (request.width_px, request.height_px) {
                 let smaller = Request { width_px, height_px, ..request.clone() };
-                candidates.push((format!("--size {width_px}x{height_px}"), smaller, least, ours));
+                add(Kind::Size, format!("--size {width_px}x{height_px}"), &smaller, least, ours);
             }
         }
         candidates
     }
+
+    /// Forms of the weights that take less, with what the user does for each. Weights that are brought into a format
+    /// while they are loaded cannot be streamed; those of a converted folder can.
+    fn smaller_weights(&self, ours: Form) -> Vec<(String, Form)> {
+        const SMALLER: [Quantization; 2] = [Quantization::Q8, Quantization::Q4];
+        let mut forms = Vec::new();
+        if ours == Form::Stored {
+            forms.extend(SMALLER.map(|q| (format!("-q {}", q.name()), Form::Loaded(q))));
+        }
+        if let Some(command) = self.convert_command() {
+            let asked = ours.quantization();
+            let formats = asked.map_or(SMALLER.to_vec(), |asked| vec![asked]);
+            forms.extend(formats.into_iter().map(|q| (command(q), Form::Converted(q))));
+        }
+        forms
+    }
+
+    /// The command that saves this model in a format, and how to draw with the new folder; `None` for the one that is
+    /// part of the program, and where only a streamed model would gain by it.
+    fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + '_> {
+        let root = quoted(&self.files.whole_folder()?.to_string_lossy());
+        let name = self.info.name.rsplit('/').next().unwrap_or_default();
+        let streams = matches!(self.offload, Offload::Auto | Offload::Stream);
+        streams.then_some(move |quantization: Quantization| {
+            let format = quantization.name();
+            let new = quoted(&format!("{name}-{format}"));
+            format!("inkstone convert {root} -q {format} -o {new}, then -m {new}")
+        })
+    }
+}
+
+/// A name as a shell takes it.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_alphanumeric() || "/._-+".contains(c));
+    if plain { name.to_owned() } else { format!("'{}'", name.replace('\'', r"'\''")) }
+}
+
+/// What a change changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Offload,
+    Strips,
+    Precision,
+    Weights,
+    Size,
+}
+
+/// A change of a request that may fit.
+struct Candidate {
+    kind: Kind,
+    flags: String,
+    request: Request,
+    way: Way,
+    arithmetic: Arithmetic,
 }
 
 /// The ways to draw a picture, the fastest first.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
 
-use super::networks::Networks;
+use super::networks::{Arithmetic, Form, Networks};
 use super::prediction::{Passes, Prediction, Texts};
-use super::{Pipeline, Plan, Way};
+use super::{Pipeline, Plan, Precision, Way};
 use crate::memory::{MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
@@ -27,6 +27,17 @@ pub struct Forecast {
     pub step_weights_bytes: usize,
 }
 
+/// What a forecast looks at in place of what [`super::OpenOptions`] say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// The arithmetic.
+    pub precision: Precision,
+    /// The form of linear layers' weights.
+    pub form: Form,
+    /// What leaves memory.
+    pub offload: Offload,
+}
+
 /// Pixels' colours as f32: bytes of a pixel on the host.
 const PIXEL_BYTES: usize = 12;
 /// Tokens of the template, before and behind the prompt.
@@ -40,10 +51,10 @@ impl Pipeline {
         &self,
         batch: &[Request],
         way: Way,
-        activations: DType,
+        arithmetic: Arithmetic,
     ) -> Result<Option<Forecast>> {
         let plan = self.plan(&batch[0])?;
-        let Some((networks, ledger)) = self.networks.counting(activations) else { return Ok(None) };
+        let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
         dry.run(batch)?;
         let step_weights_bytes = dry.networks.transformer(&self.files)?.walk().len_bytes();
@@ -74,14 +85,15 @@ impl Dry<'_> {
     fn run(&mut self, batch: &[Request]) -> Result<()> {
         let unseen = self.pipeline.unseen(batch, self.plan);
         let files = &self.pipeline.files;
-        // Their tensors are on the device that draws: they count in whole.
-        let _loras = self.ledger.hold(usize::try_from(self.pipeline.lora_bytes).unwrap_or(usize::MAX));
         let _tokenizer = self.ledger.hold(self.pipeline.tokenizer_bytes());
         self.networks.stream(self.way.offload == Offload::Stream);
         self.networks.transformer(files)?;
         self.networks.vae(files)?;
         if !unseen.is_empty() {
             self.networks.encoder(files)?;
+        }
+        if matches!(self.networks.arithmetic.form, Form::Converted(_)) {
+            self.ledger.begin(); // what converting takes is none of it
         }
         self.end(Stage::Load, None);
         let kept = self.text(&unseen)?;

@@ -50,6 +50,37 @@ impl Configs {
     }
 }
 
+/// The form of linear layers' weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// As the model's files have them.
+    #[default]
+    Stored,
+    /// Brought into a smaller format while they are loaded: they stay in memory.
+    Loaded(Quantization),
+    /// Of a folder that [`crate::convert::convert`] makes of the model: mapped, so that they can leave memory. Only a
+    /// forecast has this form: a drawing opens the folder.
+    Converted(Quantization),
+}
+
+impl Form {
+    /// The format that a loader brings layers into.
+    #[must_use]
+    pub const fn quantization(self) -> Option<Quantization> {
+        match self {
+            Self::Stored => None,
+            Self::Loaded(quantization) | Self::Converted(quantization) => Some(quantization),
+        }
+    }
+}
+
+/// How products are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arithmetic {
+    pub(super) activations: DType,
+    pub(super) form: Form,
+}
+
 /// The networks that are open.
 #[derive(Debug)]
 pub(super) struct Networks {
@@ -57,8 +88,7 @@ pub(super) struct Networks {
     /// Of the transformer.
     pub(super) loras: Vec<Applied>,
     pub(super) device: Device,
-    pub(super) activations: DType,
-    quantization: Option<Quantization>,
+    pub(super) arithmetic: Arithmetic,
     /// What became of the layers of networks that were brought into a smaller format.
     formats: Vec<LayerFormat>,
     /// Where weights are counted instead of opened.
@@ -70,19 +100,13 @@ pub(super) struct Networks {
 }
 
 impl Networks {
-    pub(super) fn new(
-        configs: Configs,
-        device: Device,
-        activations: DType,
-        quantization: Option<Quantization>,
-    ) -> Self {
+    pub(super) fn new(configs: Configs, device: Device, arithmetic: Arithmetic) -> Self {
         let formats = Vec::new();
         Self {
             configs,
             loras: Vec::new(),
             device,
-            activations,
-            quantization,
+            arithmetic,
             formats,
             ledger: None,
             streamed: false,
@@ -104,9 +128,9 @@ impl Networks {
     }
 
     /// The same networks on a device that only counts; `None` if this one cannot be counted.
-    pub(super) fn counting(&self, activations: DType) -> Option<(Self, Arc<Ledger>)> {
+    pub(super) fn counting(&self, arithmetic: Arithmetic) -> Option<(Self, Arc<Ledger>)> {
         let (device, ledger) = self.device.counting()?;
-        let mut counting = Self::new(self.configs.clone(), device, activations, self.quantization);
+        let mut counting = Self::new(self.configs.clone(), device, arithmetic).with_loras(self.loras.clone());
         counting.ledger = Some(Arc::clone(&ledger));
         Some((counting, ledger))
     }
@@ -184,9 +208,9 @@ impl Networks {
         on_layer: impl FnMut() -> Result<()>,
     ) -> Result<&TextEncoder> {
         let open = self.encoder.is_some();
-        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
-        let loader = || loader(Component::TextEncoder, files, device, self.activations, ledger);
-        let loader = || Ok(quantizing(loader()?, quantization).on_layer(on_layer));
+        let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
+        let loader = || loader(Component::TextEncoder, files, device, self.arithmetic.activations, ledger);
+        let loader = || Ok(quantizing(loader()?, form).on_layer(on_layer));
         let config = &self.configs.encoder;
         let encoder = opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(config, l))?;
         if !open {
@@ -201,9 +225,9 @@ impl Networks {
         on_layer: impl FnMut() -> Result<()>,
     ) -> Result<&Transformer> {
         let open = self.transformer.is_some();
-        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
-        let loader = || loader(Component::Transformer, files, device, self.activations, ledger);
-        let loader = || Ok(quantizing(loader()?.with_loras(&self.loras), quantization).on_layer(on_layer));
+        let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
+        let loader = || loader(Component::Transformer, files, device, self.arithmetic.activations, ledger);
+        let loader = || Ok(quantizing(loader()?.with_loras(&self.loras), form).on_layer(on_layer));
         let config = &self.configs.transformer;
         let transformer =
             opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))?;
@@ -214,9 +238,9 @@ impl Networks {
     }
 
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
-        let (device, ledger, quantization) = (&self.device, self.ledger.as_ref(), self.quantization);
-        let loader = || loader(Component::Vae, files, device, self.activations, ledger);
-        let loader = || Ok(quantizing(loader()?, quantization));
+        let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
+        let loader = || loader(Component::Vae, files, device, self.arithmetic.activations, ledger);
+        let loader = || Ok(quantizing(loader()?, form));
         opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
     }
 
@@ -246,10 +270,11 @@ fn loader(
 }
 
 /// The loader, told to quantize.
-fn quantizing(loader: Loader<'_>, quantization: Option<Quantization>) -> Loader<'_> {
-    match quantization {
-        Some(quantization) => loader.with_rule(quantization),
-        None => loader,
+fn quantizing(loader: Loader<'_>, form: Form) -> Loader<'_> {
+    match form {
+        Form::Stored => loader,
+        Form::Loaded(quantization) => loader.with_rule(quantization),
+        Form::Converted(quantization) => loader.with_rule(quantization).converted(),
     }
 }
 

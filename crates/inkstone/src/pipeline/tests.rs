@@ -293,7 +293,7 @@ fn counted_steps(request: &Request) -> (usize, usize) {
     let options = OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
     let plan = pipeline.plan(request).unwrap();
-    let (mut networks, ledger) = pipeline.networks.counting(DType::Bf16).unwrap();
+    let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
     let transformer = networks.transformer(&pipeline.files).unwrap();
     let weights = ledger.now().total_bytes();
     let device = transformer.device().clone();

@@ -266,6 +266,12 @@ impl ModelFiles {
         self.folder.as_ref().map_or(Path::new(embedded::NAME), Folder::root)
     }
 
+    /// The same, if all weights are the folder's own; `None` otherwise.
+    pub(crate) fn whole_folder(&self) -> Option<&Path> {
+        let own = self.parts == Parts::default();
+        self.folder.as_ref().filter(|_| own).map(Folder::root)
+    }
+
     /// The names of what is in a folder of the folder, sorted.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         self.folder.as_ref().map_or(Vec::new(), |folder| folder.list(name))

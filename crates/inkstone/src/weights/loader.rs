@@ -12,7 +12,7 @@ use inkstone_tensor::{
 };
 
 use super::Residence;
-use super::lora::Pending;
+use super::lora::{LowRank, Pending};
 use super::quantize::{LayerFormat, Rule};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
@@ -70,8 +70,10 @@ pub struct Loader<'a> {
     /// The convolutions that were taken.
     convolutions: Vec<String>,
     on_layer: Option<OnLayer<'a>>,
-    /// Whether tensors are only counted: what is wrong is told when they are used.
-    counted: bool,
+    /// Where tensors are only counted: what is wrong with them is told when they are used.
+    stand_ins: Option<StandIns>,
+    /// Whether what the rule makes counts as if it lay in files.
+    converted: bool,
     report: TensorReport,
     failure: Option<Error>,
 }
@@ -102,7 +104,8 @@ impl<'a> Loader<'a> {
             layers: Vec::new(),
             convolutions: Vec::new(),
             on_layer: None,
-            counted: false,
+            stand_ins: None,
+            converted: false,
             report: TensorReport::default(),
             failure: None,
         }
@@ -130,7 +133,6 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// None that the loader itself would not have.
     pub(super) fn counted(mut self, ledger: &Arc<Ledger>, residence: Residence) -> Result<Self> {
-        self.counted = true;
         let mut stand_ins = StandIns::new(&self.device, ledger);
         for tensor in self.tensors.values_mut() {
             *tensor = match residence {
@@ -147,6 +149,7 @@ impl<'a> Loader<'a> {
         if let Some(random) = &mut self.random {
             random.count(ledger);
         }
+        self.stand_ins = Some(stand_ins);
         Ok(self)
     }
 
@@ -176,6 +179,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn with_rule(mut self, rule: impl Into<Rule>) -> Self {
         self.rule = Some(rule.into());
+        self
+    }
+
+    /// Where tensors are counted: as if the rule had been applied before, and its results lay in files.
+    #[must_use]
+    pub(crate) fn converted(mut self) -> Self {
+        self.converted = true;
         self
     }
 
@@ -245,10 +255,43 @@ impl<'a> Loader<'a> {
                     own.release();
                     self.pages = before;
                 }
-                smaller
+                self.filed(smaller)
             }
             Err(error) => {
                 self.failure = Some(error);
+                weight
+            }
+        }
+    }
+
+    /// The same path on the device of this loader, where that only counts: LoRAs are in memory before.
+    pub(super) fn counted_path(&mut self, path: LowRank) -> LowRank {
+        let Some(stand_ins) = &mut self.stand_ins else { return path };
+        let mut held = |weight: &Weight| weight.with_tensors(&mut |tensor| stand_ins.held_like(tensor));
+        match (held(&path.down), held(&path.up)) {
+            (Ok(down), Ok(up)) => LowRank { down, up, ..path },
+            (Err(error), _) | (_, Err(error)) => {
+                self.failure = Some(error.into());
+                path
+            }
+        }
+    }
+
+    /// A new weight as it counts: in files, if the model is looked at as if it were converted.
+    fn filed(&mut self, weight: Weight) -> Weight {
+        let Some(stand_ins) = self.stand_ins.as_mut().filter(|_| self.converted) else { return weight };
+        if matches!(weight, Weight::Dense(_)) {
+            return weight;
+        }
+        match weight.with_tensors(&mut |tensor| stand_ins.filed_like(tensor)) {
+            Ok(filed) => {
+                filed.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
+                drop(weight);
+                self.device.trim(); // what made it is not part of what is looked at
+                filed
+            }
+            Err(error) => {
+                self.failure = Some(error.into());
                 weight
             }
         }
@@ -377,7 +420,7 @@ impl<'a> Loader<'a> {
         let extra = self.left_over();
         match (self.strictness, extra.first()) {
             (_, None) => {}
-            (Strictness::AllowExtra, _) if self.counted => {}
+            (Strictness::AllowExtra, _) if self.stand_ins.is_some() => {}
             (Strictness::RefuseExtra, Some(_)) => self.report.extra = extra,
             (Strictness::AllowExtra, Some(first)) => {
                 let (component, count) = (&self.component, extra.len());

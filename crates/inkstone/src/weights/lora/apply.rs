@@ -85,6 +85,8 @@ impl Loader<'_> {
 
     /// The low-rank paths around a weight, in the order of the LoRAs.
     pub fn low_rank(&mut self, name: &str, n_in: usize, n_out: usize) -> Vec<LowRank> {
-        self.loras.iter_mut().filter_map(|lora| lora.layer(name, n_in, n_out)).collect()
+        let paths = self.loras.iter_mut().filter_map(|lora| lora.layer(name, n_in, n_out));
+        let paths: Vec<LowRank> = paths.collect();
+        paths.into_iter().map(|path| self.counted_path(path)).collect()
     }
 }
