@@ -1,23 +1,22 @@
 //! An open model and the way of its pictures to the disk.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use clap::ValueEnum as _;
-use inkstone::codec::{self, LoraRecord, Metadata};
+use inkstone::codec::{LoraRecord, Metadata};
 use inkstone::pipeline::{Forecast, ModelInfo};
+use inkstone::progress::CancelToken;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
 use inkstone::weights::lora::{Applied, LoraSource};
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
-use serde_json::json;
 
 use crate::args::{Bytes, Dtype, How, InitArg, LoraArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 use crate::output::{self, Existing, Fields, Template};
-use crate::progress::{self, Progress, duration};
 use crate::record;
+use crate::saving::{Finishing, Saving};
 use crate::terminal::Level;
 
 /// Names of the model inside the program.
@@ -117,100 +116,95 @@ impl<'a> Drawing<'a> {
         requests.iter().enumerate().map(path).collect()
     }
 
-    /// Draws the pictures one after another, each saved and named before the next begins.
+    /// Draws the pictures, as many at a time as fit and gain by it; each is saved and named when it is finished.
     pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Picture>> {
         paths.iter().try_for_each(|path| output::check_place(path))?;
         // What cannot be recorded is told before anything is drawn.
-        self.lora_records()?;
+        let saving = self.saving()?;
         let cancel = self.session.interrupt.arm();
-        let mut drawn = Vec::new();
-        let mut result = Ok(());
-        for (i, (request, path)) in requests.iter().zip(paths).enumerate() {
-            let mut progress = Progress::new(&self.session.terminal, cancel.clone());
-            self.announce(request, i + 1, requests.len());
-            result = self.draw_one(request, path, &mut progress).map(|d| drawn.push(d));
-            if let Some(failure) = progress.failed.take() {
-                result = Err(failure);
-            }
-            if result.is_err() {
-                break;
-            }
-        }
+        let drawn = self.draw_all(requests, paths, &saving, &cancel);
         self.session.interrupt.disarm();
-        result.map(|()| drawn)
+        drawn
     }
 
-    fn draw_one(&mut self, request: &Request, path: &Path, progress: &mut Progress<'_>) -> Result<Picture> {
-        let begun = Instant::now();
-        let cancel = progress.cancel().clone();
-        let pictures = self.pipeline.draw(std::slice::from_ref(request), &cancel, progress)?;
-        let Some(picture) = pictures.into_iter().next() else {
-            return Err(Failure::usage("no picture came back", "one was asked for", "please report this"));
-        };
-        // An interruption that comes while the last stage ends is one: nothing is written.
-        cancel.check()?;
-        let path = self.save(&picture, path)?;
-        self.report(&picture, &path, begun.elapsed().as_secs_f64(), progress)?;
-        Ok(picture)
+    fn draw_all(
+        &mut self,
+        requests: &[Request],
+        paths: &[PathBuf],
+        saving: &Saving<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Picture>> {
+        let mut drawn = Vec::new();
+        while drawn.len() < requests.len() {
+            let first = drawn.len();
+            let size = self.pipeline.batch_size(&requests[first..])?.max(1);
+            let batch = first..first + size;
+            self.announce(&requests[batch.clone()], first + 1, requests.len());
+            drawn.extend(self.draw_together(&requests[batch.clone()], &paths[batch], saving, cancel)?);
+        }
+        Ok(drawn)
     }
 
-    fn save(&self, picture: &Picture, path: &Path) -> Result<PathBuf> {
-        let overwrite = self.how.overwrite || self.session.config.settings.overwrite == Some(true);
-        let existing = if overwrite { Existing::Replace } else { Existing::Number };
-        let settings = self.settings_of(&picture.request)?;
-        let inside = (self.metadata == MetadataPlace::Png).then_some(&settings);
-        let bytes = codec::png::write(&picture.pixels, inside)?;
-        let sidecar = match self.metadata {
-            MetadataPlace::Sidecar => Some(settings.to_json()),
-            MetadataPlace::Png | MetadataPlace::None => None,
-        };
-        output::save(path, &bytes, sidecar.as_deref().map(str::as_bytes), existing)
-    }
-
-    /// What a picture carries: all that draws it again. Of the picture it started from that is the name, without
-    /// the folders of this machine.
-    fn settings_of(&self, request: &Request) -> Result<Metadata> {
-        let started = self.how.image.first().and_then(|arg| arg.path.file_name());
-        Ok(Metadata {
-            dtype: Some(self.dtype.to_owned()),
-            quantize: self.quantization.map(|q| q.name().to_owned()),
-            loras: self.lora_records()?,
-            image: request.init.as_ref().and(started).map(|name| name.to_string_lossy().into_owned()),
-            ..Metadata::of(request, &self.model().name)
-        })
-    }
-
-    fn announce(&self, request: &Request, n: usize, of: usize) {
-        let several = if of > 1 { format!("{n} of {of}: ") } else { String::new() };
-        let size = format!("{}x{}", request.width_px, request.height_px);
-        let (seed, steps, scale) = (request.seed, request.steps, request.true_cfg_scale);
-        let model = &self.model().name;
-        self.session
-            .terminal
-            .note(&format!("{several}seed {seed}  {size}  {steps} steps  cfg {scale}  {model}"));
-    }
-
-    fn report(&self, picture: &Picture, path: &Path, seconds: f64, progress: &Progress<'_>) -> Result<()> {
+    fn draw_together(
+        &mut self,
+        requests: &[Request],
+        paths: &[PathBuf],
+        saving: &Saving<'_>,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Picture>> {
+        let mut finishing = Finishing::new(saving, paths, cancel.clone());
+        let drawn = self.pipeline.draw(requests, cancel, &mut finishing);
+        finishing.end()?;
+        let drawn = drawn?;
         let terminal = &self.session.terminal;
         if terminal.level >= Level::Verbose {
-            terminal.note(&format!("device: {}", self.pipeline.device().name()));
-            terminal.note(&progress::table(&progress.taken));
             formats(self.quantization, self.pipeline.layer_formats())
                 .iter()
                 .for_each(|line| terminal.note(line));
         }
-        terminal.note(&format!("done in {}", duration(seconds)));
-        if !terminal.json() {
-            return terminal.path(path);
-        }
-        let request = &picture.request;
-        let stages: serde_json::Map<_, _> =
-            progress.taken.iter().map(|t| (t.stage.name().to_owned(), t.seconds.into())).collect();
-        terminal.event(&json!({
-            "event": "picture", "path": path.to_string_lossy(), "seed": request.seed,
-            "width": request.width_px, "height": request.height_px, "steps": request.steps,
-            "seconds": seconds, "stages": stages, "peak_bytes": inkstone::memory::peak_bytes(),
-        }))
+        Ok(drawn)
+    }
+
+    fn saving(&self) -> Result<Saving<'a>> {
+        let settings = &self.session.config.settings;
+        let overwrite = self.how.overwrite || settings.overwrite == Some(true);
+        Ok(Saving {
+            terminal: &self.session.terminal,
+            existing: if overwrite { Existing::Replace } else { Existing::Number },
+            place: self.metadata,
+            common: Metadata {
+                dtype: Some(self.dtype.to_owned()),
+                quantize: self.quantization.map(|q| q.name().to_owned()),
+                loras: self.lora_records()?,
+                // Without the folders of this machine.
+                image: self
+                    .how
+                    .image
+                    .first()
+                    .and_then(|arg| arg.path.file_name())
+                    .map(|n| n.to_string_lossy().into()),
+                ..Metadata::default()
+            },
+            model: self.model().name.clone(),
+            device: self.pipeline.device().name(),
+        })
+    }
+
+    fn announce(&self, batch: &[Request], n: usize, of: usize) {
+        let Some(request) = batch.first() else { return };
+        let several = match (batch.len(), of) {
+            (_, 1) => String::new(),
+            (1, _) => format!("{n} of {of}: "),
+            (size, _) => format!("{n} to {} of {of}: ", n + size - 1),
+        };
+        let size = format!("{}x{}", request.width_px, request.height_px);
+        let (steps, scale) = (request.steps, request.true_cfg_scale);
+        let seeds: Vec<String> = batch.iter().map(|request| request.seed.to_string()).collect();
+        let (word, seeds) = (if seeds.len() == 1 { "seed" } else { "seeds" }, seeds.join(" "));
+        let model = &self.model().name;
+        self.session
+            .terminal
+            .note(&format!("{several}{word} {seeds}  {size}  {steps} steps  cfg {scale}  {model}"));
     }
 }
 

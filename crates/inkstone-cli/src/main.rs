@@ -11,6 +11,7 @@ mod output;
 mod progress;
 mod record;
 mod resolve;
+mod saving;
 mod terminal;
 mod warnings;
 

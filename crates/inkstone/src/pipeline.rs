@@ -140,7 +140,7 @@ pub struct Picture {
     pub pixels: Pixels,
     /// What was asked for.
     pub request: Request,
-    /// Seconds of each stage, in order. Pictures of one batch share them.
+    /// Seconds of each stage, in order. Pictures of one batch share all but the last.
     pub stages: Vec<(Stage, f64)>,
 }
 
@@ -264,15 +264,17 @@ impl Pipeline {
         for (group, way) in groups.into_iter().zip(ways) {
             for batch in group.chunks(way.pictures) {
                 let mut run = Run::new(context, observer);
-                let mut drawn = self.draw_batch(batch, way, &mut run);
+                let before = pictures.len();
+                let mut drawn = self.draw_batch(batch, way, &mut run, &mut pictures);
                 if matches!(drawn, Err(Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. }))) {
-                    drawn = self.draw_with_least(batch, way, &mut run);
+                    let rest = &batch[pictures.len() - before..];
+                    drawn = self.draw_with_least(rest, way, &mut run, &mut pictures);
                 }
                 self.device.trim();
                 if matches!(drawn, Err(Error::ModelChanged { .. })) {
                     self.forget();
                 }
-                pictures.extend(drawn?);
+                drawn?;
             }
         }
         Ok(pictures)
@@ -280,7 +282,13 @@ impl Pipeline {
 
     /// Draws again what memory did not suffice for, as another program took it in the meantime: with the least memory
     /// that there is a way for.
-    fn draw_with_least(&mut self, batch: &[Request], way: Way, run: &mut Run<'_>) -> Result<Vec<Picture>> {
+    fn draw_with_least(
+        &mut self,
+        batch: &[Request],
+        way: Way,
+        run: &mut Run<'_>,
+        pictures: &mut Vec<Picture>,
+    ) -> Result<()> {
         self.forget();
         self.device.trim();
         let least = Way::LEAST;
@@ -290,16 +298,21 @@ impl Pipeline {
             );
         }
         run.observer.warn("memory ran out: drawing again, a picture at a time with --offload stream");
-        let mut pictures = Vec::with_capacity(batch.len());
         for request in batch {
             run.stages.clear();
-            pictures.extend(self.draw_batch(std::slice::from_ref(request), least, run)?);
+            self.draw_batch(std::slice::from_ref(request), least, run, pictures)?;
         }
-        Ok(pictures)
+        Ok(())
     }
 
-    /// The story: text, noise, steps, pixels.
-    fn draw_batch(&mut self, batch: &[Request], way: Way, run: &mut Run<'_>) -> Result<Vec<Picture>> {
+    /// The story: text, noise, steps, pixels. Each picture is shown and kept as soon as it is finished.
+    fn draw_batch(
+        &mut self,
+        batch: &[Request],
+        way: Way,
+        run: &mut Run<'_>,
+        pictures: &mut Vec<Picture>,
+    ) -> Result<()> {
         let plan = self.plan(&batch[0])?;
         self.networks.stream(way.offload == Offload::Stream);
         self.open_networks(batch, &plan, run)?;
@@ -312,13 +325,16 @@ impl Pipeline {
         let latents = self.denoise(noisy, &texts, &plan, way.passes, run)?;
         self.device.trim();
         self.networks.rest();
-        let pixels = self.decode(&latents, &plan, way.strips, run)?;
-        let picture = |(request, pixels): (&Request, Pixels)| Picture {
-            pixels,
-            request: request.clone(),
-            stages: run.stages.clone(),
-        };
-        Ok(batch.iter().zip(pixels).map(picture).collect())
+        let latents = latents.to_f32()?;
+        let shared = run.stages.len();
+        for (request, latents) in batch.iter().zip(latents.chunks_exact(self.latent_count(&plan))) {
+            run.stages.truncate(shared);
+            let pixels = self.decode(latents, &plan, way.strips, run)?;
+            let picture = Picture { pixels, request: request.clone(), stages: run.stages.clone() };
+            run.observer.picture(&picture);
+            pictures.push(picture);
+        }
+        Ok(())
     }
 
     fn plan(&self, request: &Request) -> Result<Plan> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inkstone_tensor::Tensor;
 
-use crate::{Error, Result};
+use crate::{Error, Picture, Result};
 
 /// A part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +48,8 @@ pub trait Observer {
     fn advance(&mut self, _stage: Stage, _done: usize) {}
     /// The stage is finished.
     fn end(&mut self, _stage: Stage) {}
+    /// A picture is finished: with several it comes before the others are. An interruption keeps those that were shown.
+    fn picture(&mut self, _picture: &Picture) {}
     /// Something the user should know, such as a truncated prompt.
     fn warn(&mut self, _warning: &str) {}
 }

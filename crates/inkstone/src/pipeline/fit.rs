@@ -11,6 +11,8 @@ use crate::request::{MIN_SIDE_PX, SIDE_STEP_PX};
 use crate::weights::Quantization;
 use crate::{Error, Request, Result};
 
+/// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance.
+const ROWS_TOGETHER: usize = 4096;
 /// Alternatives that a refusal names.
 const ALTERNATIVES: usize = 3;
 
@@ -56,6 +58,19 @@ impl Pipeline {
         requests.iter().try_for_each(Request::validate)?;
         let same = requests.chunk_by(super::can_share).next().unwrap_or_default();
         if same.is_empty() { Ok(0) } else { self.fit(same).map(|way| way.pictures) }
+    }
+
+    /// How many of the first requests to draw together: as many as fit into memory, and no more than gain by it. Products of
+    /// some thousand rows are as fast as they get; beyond that more pictures at a time only come later.
+    ///
+    /// # Errors
+    /// As [`Self::fits_together`].
+    pub fn batch_size(&self, requests: &[Request]) -> Result<usize> {
+        let Some(first) = requests.first() else { return Ok(0) };
+        first.validate()?;
+        let sequences = if super::guidance(first).is_some() { 2 } else { 1 };
+        let gaining = ROWS_TOGETHER / (sequences * super::grid(first).tokens());
+        self.fits_together(&requests[..gaining.clamp(1, requests.len())])
     }
 
     /// The way to draw a group of requests that may share a forward.

@@ -103,7 +103,7 @@ impl Pipeline {
         Ok(Tensor::from_f32(&self.device, &tokens, shape)?)
     }
 
-    fn latent_count(&self, plan: &Plan) -> usize {
+    pub(super) fn latent_count(&self, plan: &Plan) -> usize {
         let (height, width) = plan.latent_size();
         self.networks.configs.vae.z_dim * height * width
     }
@@ -159,27 +159,19 @@ impl Pipeline {
         })
     }
 
-    /// Latents as tokens to pictures.
+    /// A picture's latents as tokens to its pixels.
     pub(super) fn decode(
         &mut self,
-        tokens: &Tensor,
+        tokens: &[f32],
         plan: &Plan,
         strips: Strips,
         run: &mut Run<'_>,
-    ) -> Result<Vec<Pixels>> {
-        let per_picture = self.latent_count(plan);
+    ) -> Result<Pixels> {
         let vae = self.networks.vae(&self.files)?;
-        let tokens = tokens.to_f32()?;
-        let pictures = run.stage(Stage::Decode, tokens.len() / per_picture, |run| {
-            let mut pictures = Vec::new();
-            for tokens in tokens.chunks_exact(per_picture) {
-                pictures.push(pixels::decode(vae, tokens, plan.latent_size(), strips, run.context)?);
-                run.observer.advance(Stage::Decode, pictures.len());
-            }
-            Ok(pictures)
-        })?;
+        let decode = |run: &mut Run<'_>| pixels::decode(vae, tokens, plan.latent_size(), strips, run.context);
+        let picture = run.stage(Stage::Decode, 1, decode)?;
         self.files.check_intact()?;
-        Ok(pictures)
+        Ok(picture)
     }
 }
 
