@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Print the request inside a picture; --replay draws it again
     #[command(args_override_self = true)]
     Info(Box<Info>),
-    /// Save a model with its weights in a smaller format
+    /// Save a model with its weights in a smaller format, or with LoRAs in them
     #[command(args_override_self = true)]
     Convert(Box<Convert>),
     /// Look into LoRA files

@@ -1,10 +1,12 @@
 //! The tokenizer of a model folder, with the prompt's template around it.
 
-use tokenizers::models::bpe::BPE;
+mod words;
+
 use tokenizers::{
     DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper, TokenizerImpl,
 };
 
+use self::words::Words;
 use super::template::{
     ASSISTANT, BETWEEN, MAX_TOKENS, MESSAGE_END, MESSAGE_START, TEXT_TO_IMAGE_DROP, TEXT_TO_IMAGE_SYSTEM,
     USER,
@@ -27,7 +29,7 @@ pub struct Tokens {
 /// The crate's `Tokenizer`, which takes a model of any kind, keeps the whole file as values in between: three times the
 /// time for a full vocabulary.
 type Tokenizer =
-    TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+    TokenizerImpl<Words, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
 
 /// Turns prompts into ids, with the tokenizer that comes with the model.
 #[derive(Clone, Debug)]
