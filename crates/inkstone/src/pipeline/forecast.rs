@@ -42,7 +42,8 @@ pub struct Setting {
 const PIXEL_BYTES: usize = 12;
 /// Tokens of the template, before and behind the prompt.
 const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
-/// What building the tokenizer takes for each byte of its file: an upper bound seen with the embedded one, not measured on a full one.
+/// What building the tokenizer takes for each byte of its file. Measured on a full vocabulary (151,665 tokens, 5.2 MB): 11.7 at
+/// the peak, 9.3 from then on. A small one takes more a byte, which is code.
 const TOKENIZER_FACTOR: usize = 12;
 
 impl Pipeline {
