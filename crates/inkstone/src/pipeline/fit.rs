@@ -275,3 +275,6 @@ fn uncounted(pipeline: &Pipeline) -> Error {
     let reason = "nothing is known of the memory it takes".into();
     inkstone_tensor::Error::Device { device: pipeline.device.name(), reason }.into()
 }
+
+#[cfg(test)]
+mod tests;
