@@ -8,7 +8,7 @@ import tempfile
 
 from PIL import Image
 
-PROMPTS = [("red apple", 1), ("熊猫", 1), ("a cat on a blue background", 1), ("向日葵", 1), ("a rocket", 1), ("彩虹，浅绿色背景", 1), ("a house", 1), ("草莓，黄色背景", 1)]
+PROMPTS = [("red apple", 1), ("熊猫", 1), ("a car on a yellow background", 1), ("三个星星，深蓝色背景", 1), ("a dinosaur", 1), ("a sun above a house", 1), ("雪人，浅蓝色背景", 1), ("two roses", 1)]
 SHOWN_PX = 128
 
 
