@@ -3,20 +3,68 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
-use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::models::bpe::{BPE, BpeBuilder, BpeTrainer, Vocab};
 use tokenizers::{Model, Token};
 
 /// Byte pair encoding as the crate has it. Its memory of words belongs to the thread and outlives the tokenizer, so a
-/// program that opens models again and again would grow without end; prompts are short enough to do without.
+/// program that opens models again and again would grow without end; prompts are short enough to do without. What the
+/// crate reads from a file always has that memory, so the file is read here and the model built.
 #[derive(Clone, Debug)]
 pub(super) struct Words(BPE);
 
+/// The `model` of a tokenizer.json, less what [`crate::weights::ModelFiles::tokenizer`] lets no file set.
+#[derive(Deserialize)]
+struct Fields {
+    vocab: Vocab,
+    merges: Vec<Merge>,
+    unk_token: Option<String>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    fuse_unk: Option<bool>,
+    byte_fallback: Option<bool>,
+    ignore_merges: Option<bool>,
+}
+
+/// A merge as new files have it, and as old ones do: `"a b"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(String, String),
+    Line(String),
+}
+
+impl Merge {
+    fn pair(self) -> Option<(String, String)> {
+        match self {
+            Self::Pair(a, b) => Some((a, b)),
+            Self::Line(line) => line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut model = BPE::deserialize(deserializer)?;
-        model.resize_cache(0);
-        Ok(Self(model))
+        let fields = Fields::deserialize(deserializer)?;
+        let merges: Option<_> = fields.merges.into_iter().map(Merge::pair).collect();
+        let merges = merges.ok_or_else(|| D::Error::custom("a merge is not a pair of tokens"))?;
+        let mut builder = BpeBuilder::new()
+            .cache_capacity(0)
+            .vocab_and_merges(fields.vocab, merges)
+            .fuse_unk(fields.fuse_unk.unwrap_or(false))
+            .byte_fallback(fields.byte_fallback.unwrap_or(false))
+            .ignore_merges(fields.ignore_merges.unwrap_or(false));
+        if let Some(token) = fields.unk_token {
+            builder = builder.unk_token(token);
+        }
+        if let Some(prefix) = fields.continuing_subword_prefix {
+            builder = builder.continuing_subword_prefix(prefix);
+        }
+        if let Some(suffix) = fields.end_of_word_suffix {
+            builder = builder.end_of_word_suffix(suffix);
+        }
+        builder.build().map(Self).map_err(D::Error::custom)
     }
 }
 
