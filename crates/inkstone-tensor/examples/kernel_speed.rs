@@ -7,8 +7,8 @@
 
 use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Window};
 use inkstone_tensor::{
-    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, DType, Device, Float8, Int8Weight, Quantized,
-    Shape, Storage, Tensor, Weight, cpu,
+    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, ConvRot, DType, Device, Float8, Int8Weight,
+    Quantized, Shape, Storage, Tensor, Weight, cpu,
 };
 
 const RUNS: usize = 9;
@@ -56,7 +56,7 @@ fn cases() -> Vec<(&'static str, DType, Make)> {
 }
 
 /// The bf16 product with weights that are decoded on the way: what it takes longer is the decoder.
-const QUANTIZED: [(&str, Make); 14] = [
+const QUANTIZED: [(&str, Make); 15] = [
     ("gemm 1088x3072x3072 dense", |d, t| gemm(d, t, 1088, 3072, 3072)),
     ("gemm 1088x3072x3072 q4_0", |d, _| blocks(d, 1088, BlockFormat::Q4_0)),
     ("gemm 1088x3072x3072 q5_1", |d, _| blocks(d, 1088, BlockFormat::Q5_1)),
@@ -73,6 +73,10 @@ const QUANTIZED: [(&str, Make); 14] = [
     ("gemm 1088x3072x3072 fp8", |d, _| {
         let values = bytes(d, DType::F8E4m3, SIDE, SIDE);
         product(d, 1088, Quantized::Float8(Float8::new(values, None).unwrap()))
+    }),
+    ("gemm 1088x3072x3072 convrot", |d, _| {
+        let (values, scales) = (bytes(d, DType::I8, SIDE, SIDE), bytes(d, DType::F32, 1, SIDE));
+        product(d, 1088, Quantized::ConvRot(ConvRot::new(values, scales, 256).unwrap()))
     }),
 ];
 const SIDE: usize = 3072;

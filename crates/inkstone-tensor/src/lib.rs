@@ -30,7 +30,7 @@ pub use error::{Error, Result};
 pub use ledger::{Counted, CountedFile, Footprint, Ledger, Products, StandIns};
 pub use mapped::MappedFile;
 pub use pages::Pages;
-pub use quant::{Affine, AffineBits, BlockFormat, Blocks, Float8, Float8Kind, Quantized};
+pub use quant::{Affine, AffineBits, BlockFormat, Blocks, ConvRot, Float8, Float8Kind, Quantized};
 pub use shape::Shape;
 pub use storage::Storage;
 pub use tensor::Tensor;

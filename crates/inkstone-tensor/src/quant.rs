@@ -1,11 +1,13 @@
 //! Quantized matrices: integer codes with scales, as files store them. One file a format or family: its layout in
 //! memory, and how a run of codes is taken apart. The processor's decoder is in `cpu/decode.rs`.
 //!
-//! Every format but 8-bit floats is the same formula, `value = scale * code + offset`, with codes of up to 8 bits and
-//! a scale and offset for each 16 or more of them. So a format says how its codes and scales are packed, nothing else.
+//! Most formats are the same formula, `value = scale * code + offset`, with codes of up to 8 bits and a scale and offset
+//! for each 16 or more of them. So a format says how its codes and scales are packed, nothing else. 8-bit floats and
+//! rotated bytes have a factor for the row.
 
 mod affine;
 mod blocks;
+mod convrot;
 mod float8;
 
 use crate::{Device, Result, Shape, Tensor};
@@ -14,6 +16,8 @@ pub use affine::{Affine, AffineBits};
 pub(crate) use affine::{AffineRow, FITTED_GROUP};
 pub(crate) use blocks::{Block, BlockRow, k, legacy};
 pub use blocks::{BlockFormat, Blocks};
+pub use convrot::ConvRot;
+pub(crate) use convrot::{ConvRotRow, MAX_GROUP};
 pub(crate) use float8::widen;
 pub use float8::{Float8, Float8Kind};
 
@@ -27,6 +31,8 @@ pub enum Quantized {
     Affine(Affine),
     /// 8-bit floats with a scale.
     Float8(Float8),
+    /// Signed bytes with scales, rotated or not.
+    ConvRot(ConvRot),
 }
 
 impl Quantized {
@@ -37,6 +43,7 @@ impl Quantized {
             Self::Blocks(m) => m.shape(),
             Self::Affine(m) => m.shape(),
             Self::Float8(m) => m.shape(),
+            Self::ConvRot(m) => m.shape(),
         }
     }
 
@@ -45,6 +52,7 @@ impl Quantized {
             Self::Blocks(m) => m.data().device(),
             Self::Affine(m) => m.tensors()[0].device(),
             Self::Float8(m) => m.values().device(),
+            Self::ConvRot(m) => m.tensors()[0].device(),
         }
     }
 
@@ -55,6 +63,8 @@ impl Quantized {
             Self::Blocks(m) => m.format().name().to_owned(),
             Self::Affine(m) => format!("affine {}-bit, groups of {}", m.bits().get(), m.group()),
             Self::Float8(m) => m.kind().name().to_owned(),
+            Self::ConvRot(m) if m.group() == 1 => "int8".to_owned(),
+            Self::ConvRot(m) => format!("int8, rotated in groups of {}", m.group()),
         }
     }
 
@@ -69,6 +79,10 @@ impl Quantized {
                 let [packed, scales, biases] = m.tensors();
                 let (packed, scales, biases) = (change(packed)?, change(scales)?, change(biases)?);
                 Self::Affine(Affine::new(m.bits(), m.group(), packed, scales, biases)?)
+            }
+            Self::ConvRot(m) => {
+                let [values, scales] = m.tensors();
+                Self::ConvRot(ConvRot::new(change(values)?, change(scales)?, m.group())?)
             }
             Self::Float8(m) => {
                 let tensors = m.tensors().into_iter().map(change).collect::<Result<Vec<Tensor>>>()?;
@@ -88,6 +102,7 @@ impl Quantized {
             Self::Blocks(m) => vec![m.data()],
             Self::Affine(m) => m.tensors().to_vec(),
             Self::Float8(m) => m.tensors(),
+            Self::ConvRot(m) => m.tensors().to_vec(),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Quantized rows to f32 or bf16: one body for all formats that are a scale, a code and an offset, one for 8-bit
-//! floats.
+//! floats, one for rotated bytes.
 
 use std::ops::Range;
 
@@ -8,7 +8,8 @@ use super::lanes::Lanes;
 use super::rows::RowMut;
 use crate::DType;
 use crate::quant::{
-    self, AffineRow, Block, BlockFormat, Codes, Float8Kind, MOST_CODES, Quantized, RUN, Unpack, k, legacy,
+    self, AffineRow, Block, BlockFormat, Codes, ConvRotRow, Float8Kind, MAX_GROUP, MOST_CODES, Quantized,
+    RUN, Unpack, k, legacy,
 };
 
 /// A row of a quantized matrix.
@@ -17,6 +18,7 @@ pub(super) enum QuantRow<'a> {
     Blocks(BlockFormat, &'a [u8]),
     Affine(quant::AffineBits, AffineRow<'a>),
     Float8(Float8Kind, &'a [u8], f32),
+    ConvRot(ConvRotRow<'a>),
 }
 
 impl<'a> QuantRow<'a> {
@@ -31,6 +33,7 @@ impl<'a> QuantRow<'a> {
                 let (values, factor) = m.row(r);
                 Self::Float8(m.kind(), values, factor)
             }
+            Quantized::ConvRot(m) => Self::ConvRot(m.row(r)),
         }
     }
 }
@@ -59,6 +62,7 @@ unsafe fn by_format<L: Lanes>(row: &QuantRow<'_>, cols: Range<usize>, to: RowMut
     unsafe {
         match *row {
             QuantRow::Float8(kind, bytes, factor) => float8::<L>(kind, &bytes[cols], factor, to),
+            QuantRow::ConvRot(row) => rotated::<L>(&row, cols, to),
             QuantRow::Affine(bits, row) => match bits.get() {
                 3 => codes::<L, _>(&row.known_as::<3>(), cols, to),
                 4 => codes::<L, _>(&row.known_as::<4>(), cols, to),
@@ -180,5 +184,30 @@ unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32
             let v = L::load_f16(halves.as_ptr().add(i), n).mul(factor);
             to.store(whole.len() * AT_ONCE + i, n, v);
         });
+    }
+}
+
+/// Chunk after chunk of whole groups; of the first and last one perhaps only a part is wanted.
+///
+/// # Safety
+/// As [`decode_row`].
+#[inline(always)]
+unsafe fn rotated<L: Lanes>(row: &ConvRotRow<'_>, cols: Range<usize>, mut to: RowMut<'_>) {
+    let (mut whole, mut floats) = ([0; MAX_GROUP], [0.0; MAX_GROUP]);
+    let mut at = cols.start;
+    while at < cols.end {
+        let (chunk, first) = (at / MAX_GROUP, at % MAX_GROUP);
+        let n = (row.unpack(chunk, &mut whole) - first).min(cols.end - at);
+        for (float, whole) in floats.iter_mut().zip(whole) {
+            *float = f32::from(whole);
+        }
+        // SAFETY: `n` elements from `first` on are in the chunk, and left in `to`.
+        unsafe {
+            let factor = L::splat(row.factor);
+            for_lanes!(L, n, |i, m| {
+                to.store(at - cols.start + i, m, L::load(floats.as_ptr().add(first + i), m).mul(factor));
+            });
+        }
+        at += n;
     }
 }

@@ -2,8 +2,8 @@
 
 use inkstone_tensor::ops::{self, Activation};
 use inkstone_tensor::{
-    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, DType, Device, Error, Float8, Quantized, Shape,
-    Storage, Tensor, Weight, bf16, f16,
+    Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, ConvRot, DType, Device, Error, Float8, Quantized,
+    Shape, Storage, Tensor, Weight, bf16, f16,
 };
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices};
@@ -189,6 +189,39 @@ fn float8(dtype: DType, scales: Option<Vec<f32>>, n_out: usize, n_in: usize) -> 
     Case { name, n_out, n_in, values, make: Box::new(make) }
 }
 
+/// Row `i`, column `j` of the rotation of a group, times the root of its order: of each digit in base 4, -1 where the digits
+/// of both add up to 3.
+fn rotation(group: usize, i: usize, j: usize) -> f64 {
+    let digits = group.ilog2() / 2;
+    let negative = (0..digits).filter(|d| (i >> (2 * d)) % 4 + (j >> (2 * d)) % 4 == 3).count();
+    if negative % 2 == 0 { 1.0 } else { -1.0 }
+}
+
+fn convrot(group: usize, scales: Vec<f32>, n_out: usize, n_in: usize) -> Case {
+    let mut bytes = noise(9, n_out * n_in);
+    // The largest sums that there can be: -128 where the rotation's first row has 1, 127 where it has -1, and the reverse.
+    for (i, byte) in bytes[..n_in].iter_mut().enumerate() {
+        let sign = rotation(group, 0, i % group) * if i < group { 1.0 } else { -1.0 };
+        *byte = if sign > 0.0 { 128 } else { 127 };
+    }
+    let value = |i: usize| {
+        let (row, col) = (i / n_in, i % n_in);
+        let first = col - col % group;
+        let of = |k: usize| f64::from(bytes[row * n_in + first + k].cast_signed());
+        let sum: f64 = (0..group).map(|k| of(k) * rotation(group, k, col - first)).sum();
+        let root = f64::from(u32::try_from(group).unwrap()).sqrt();
+        sum / root * f64::from(if scales.len() == 1 { scales[0] } else { scales[row] })
+    };
+    let values = (0..n_out * n_in).map(value).collect();
+    let name = format!("convrot, groups of {group}, {} scales", scales.len());
+    let make = move |device: &Device| {
+        let values = tensor(device, DType::I8, n_out, n_in, &bytes);
+        let scales = crate::host::vector(device, &scales);
+        Quantized::ConvRot(ConvRot::new(values, scales, group).unwrap())
+    };
+    Case { name, n_out, n_in, values, make: Box::new(make) }
+}
+
 /// All formats, `n_in` about as wanted.
 fn cases(n_out: usize, n_in: usize) -> Vec<Case> {
     let mut cases: Vec<Case> = BlockFormat::ALL
@@ -207,7 +240,12 @@ fn cases(n_out: usize, n_in: usize) -> Vec<Case> {
     }
     cases.push(float8(DType::F8E4m3, None, n_out, n_in));
     cases.push(float8(DType::F8E4m3, Some(vec![0.013]), n_out, n_in));
-    let by_row = (0..n_out).map(|r| 1.0 + f32::from(u8::try_from(r).unwrap()) / 7.0).collect();
+    let by_row: Vec<f32> = (0..n_out).map(|r| 1.0 + f32::from(u8::try_from(r).unwrap()) / 7.0).collect();
+    for group in ConvRot::GROUPS {
+        let n_in = n_in.next_multiple_of(group);
+        let scales = if group == 16 { vec![0.013] } else { by_row.clone() };
+        cases.push(convrot(group, scales, n_out, n_in));
+    }
     cases.push(float8(DType::F8E5m2, Some(by_row), n_out, n_in));
     cases
 }
@@ -324,4 +362,17 @@ fn parts_that_do_not_fit_are_refused() {
     let eights = |cols| tensor(&device, DType::F8E4m3, 2, cols, &vec![0; 2 * cols]);
     assert!(Float8::new(eights(5), Some(floats(1, 3))).is_err());
     assert!(matches!(Float8::new(floats(2, 2), None), Err(Error::DType { .. })));
+    let signed = |cols| tensor(&device, DType::I8, 2, cols, &vec![0; 2 * cols]);
+    assert!(ConvRot::new(signed(64), floats(1, 2), 16).is_ok());
+    assert!(ConvRot::new(signed(64), floats(1, 1), 1).is_ok());
+    assert!(matches!(ConvRot::new(u8s(64), floats(1, 2), 16), Err(Error::DType { .. })));
+    assert!(matches!(ConvRot::new(signed(64), u8s(1), 16), Err(Error::DType { .. })));
+    assert!(matches!(ConvRot::new(signed(64), floats(1, 3), 16), Err(Error::Shape { .. })));
+    assert!(matches!(ConvRot::new(signed(64), floats(2, 1), 16), Err(Error::Shape { .. })));
+    for (cols, group) in [(64, 0), (64, 2), (64, 32), (64, 128), (64, 256), (1024, 1024), (72, 16)] {
+        assert!(
+            matches!(ConvRot::new(signed(cols), floats(1, 2), group), Err(Error::Range { .. })),
+            "{group}"
+        );
+    }
 }
