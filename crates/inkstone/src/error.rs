@@ -17,7 +17,8 @@ pub use facts::Facts;
 pub use gguf::GgufProblem;
 pub use lora::LoraProblem;
 pub use model::{
-    FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
+    FileFormat, Found, HeaderProblem, JsonProblem, NoteProblem, ShardProblem, TensorReport, TokenizerProblem,
+    WrongTensor,
 };
 pub use picture::PictureProblem;
 pub use place::PlaceProblem;
@@ -196,6 +197,17 @@ pub enum Error {
         /// Why.
         #[source]
         problem: Box<LoraProblem>,
+    },
+    /// A weight that another program quantized in a way that is not read, or whose parts do not fit each other.
+    #[error("the {component}'s layer {layer} cannot be used: {problem}")]
+    Note {
+        /// The component.
+        component: &'static str,
+        /// The layer.
+        layer: String,
+        /// Why.
+        #[source]
+        problem: NoteProblem,
     },
     /// Weights that should be quantized, but are already.
     #[error("the {component} is quantized already: {layer} is stored as {format}")]

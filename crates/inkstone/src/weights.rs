@@ -3,6 +3,7 @@
 //! Files come from strangers. Every length, name, link and number in them is checked against a limit before it is
 //! used; what is wrong is an error that names the file and says what is allowed.
 
+mod comfy;
 mod embedded;
 mod files;
 mod folder;

@@ -100,6 +100,9 @@ impl Error {
             }
             Self::Tokenizer { .. } => model("INK-0313", "use the tokenizer that came with Qwen-Image"),
             Self::WeightsNotFinite { .. } => model("INK-0314", DOWNLOAD_AGAIN),
+            Self::Note { .. } => {
+                model("INK-0317", "use a file in bf16, fp8, int8_tensorwise or GGUF, as its program wrote it")
+            }
             Self::AlreadyQuantized { .. } => model(
                 "INK-0315",
                 "leave out --quantize to draw with it; convert the model as it was published",

@@ -8,8 +8,8 @@ use crate::weights::Component;
 use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
-    Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, PictureProblem,
-    PlaceProblem, ShardProblem, TensorReport, TokenizerProblem,
+    Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, NoteProblem,
+    PictureProblem, PlaceProblem, ShardProblem, TensorReport, TokenizerProblem,
 };
 
 fn path() -> PathBuf {
@@ -48,6 +48,7 @@ fn examples() -> Vec<Error> {
             allowed: "1 to 9".into(),
         },
         Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
         Error::NothingToQuantize { path: path() },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Source },
@@ -120,9 +121,10 @@ fn variant(error: &Error) -> usize {
         Error::ConvertPlace { .. } => 23,
         Error::DiskFull { .. } => 24,
         Error::Write { .. } => 25,
+        Error::Note { .. } => 26,
     }
 }
-const VARIANTS: usize = 26;
+const VARIANTS: usize = 27;
 
 #[test]
 fn every_variant_has_an_example() {

@@ -10,8 +10,8 @@ use inkstone_tensor::{DType, Device, Ledger, MappedFile};
 use super::folder::Folder;
 use super::shards::Shards;
 use super::{
-    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, embedded, gguf, identify, json,
-    loader, names, scan, tokenizer,
+    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, comfy, embedded, gguf, identify,
+    json, loader, names, scan, tokenizer,
 };
 use crate::error::JsonProblem;
 use crate::models::qwen25_vl;
@@ -334,7 +334,9 @@ impl ModelFiles {
         let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
         mappings.retain(|mapping| mapping.strong_count() > 0);
         mappings.extend(mapped.iter().map(Arc::downgrade));
-        Ok((shards.merge(files)?, mapped))
+        let mut file = shards.merge(files)?;
+        comfy::join(component, &mut file)?;
+        Ok((file, mapped))
     }
 
     /// The files of a component's weights: those that were given for it, else those of the model's folder.

@@ -25,7 +25,7 @@ struct Dialect {
 
 /// What stands before all names of a component in files that hold several, the longest first. The others' tensors are
 /// left out.
-fn prefixes(component: Component) -> &'static [&'static str] {
+pub(super) fn prefixes(component: Component) -> &'static [&'static str] {
     match component {
         Component::Transformer => &["model.diffusion_model.", "diffusion_model."],
         Component::TextEncoder => &["text_encoders.qwen25_7b.transformer.", "language_model."],

@@ -150,11 +150,13 @@ fn transformer_step(fixture: &Fixture, weights: &str) -> Vec<f32> {
 #[test]
 fn transformers_in_every_format_compute_what_the_reference_does() {
     let (gguf, formats) = (Fixture::open("gguf_qwen"), Fixture::open("formats"));
+    let convrot = Fixture::open("convrot");
     for (fixture, weights, output) in [
         (&gguf, "gguf/qwen_tiny_q8_0.gguf", "output.q8_0"),
         (&gguf, "gguf/qwen_tiny_q4_K.gguf", "output.q4_K"),
         (&formats, "formats/transformer_fp8.safetensors", "output.fp8"),
         (&formats, "formats/transformer_mflux.safetensors", "output.mflux"),
+        (&convrot, "formats/transformer_convrot.safetensors", "output"),
     ] {
         let error = distance(&transformer_step(fixture, weights), &fixture.values(output));
         println!("{weights}: {error:.1e}");
