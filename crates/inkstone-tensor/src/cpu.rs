@@ -159,9 +159,6 @@ impl Backend for Cpu {
     fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) {
         elementwise::elementwise(self, args, out);
     }
-    fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor) {
-        copy::upsample_nearest(self, x, out);
-    }
     fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
         copy::embedding(self, table, ids, out);
     }

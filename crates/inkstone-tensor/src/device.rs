@@ -58,8 +58,6 @@ pub trait Backend: Debug + Send + Sync {
     fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor);
     /// Element by element: activations, sums, guidance, conversion. See [`Elementwise`].
     fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor);
-    /// See [`crate::ops::upsample_nearest`].
-    fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor);
     /// See [`crate::ops::embedding`].
     fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor);
     /// See [`crate::ops::concat_rows`].

@@ -17,7 +17,7 @@ pub use affine::{AffineParts, FittedMatrix, QuantizeAffine, quantize_affine};
 pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scale, scaled_add, silu_mul};
 pub use image::{
     ChannelNorm, Conv2d, ConvWeight, Into, Padding, PixelNorm, Window, channel_norm, conv2d, conv2d_add,
-    conv2d_add_of, conv2d_of, upsample_nearest,
+    conv2d_add_of, conv2d_of,
 };
 pub use matrix::{
     Attention, Epilogue, Linear, Mask, Qkv, Term, attention, linear, linear_add, linear_add_with, linear_with,

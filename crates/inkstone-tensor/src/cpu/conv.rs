@@ -1,6 +1,7 @@
 //! Convolution as an implicit matrix product: each pixel of a line of the output is a row of A whose taps lie at fixed
 //! offsets in zero-padded lines of the input, so no im2col is ever made.
 
+mod axis;
 mod dense;
 mod int8;
 mod lines;
@@ -13,10 +14,12 @@ use super::table::Table;
 use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear, Padding, Window};
 use crate::{Tensor, Weight};
 
+use axis::Axis;
 pub(super) use dense::scratch_bytes;
 pub(super) use int8::{rounded_bytes, scratch_bytes as int8_scratch_bytes};
 
-/// Pixels of a line in a block at most: the padded copy stays in the L2 cache.
+/// Pixels of a line in a block at most: the padded copy stays in the L2 cache. A multiple of every zoom, so that a block
+/// begins with the first output of the first run.
 const BLOCK_WIDTH: usize = 112;
 /// Jobs for each thread at least, where the picture is large enough.
 const JOBS_PER_THREAD: usize = 4;
@@ -45,8 +48,8 @@ pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
 
 /// Whether it is a linear layer over all pixels.
 pub(super) fn is_pointwise(args: &Conv2d<'_>) -> bool {
-    let Window { stride, padding, .. } = args.window;
-    let all = stride == 1 && padding == Padding::all(0) && args.window.lines_above() == 0;
+    let Window { zoom, stride, padding, .. } = args.window;
+    let all = (zoom, stride, padding) == (1, 1, Padding::all(0)) && args.window.lines_above() == 0;
     args.weight.kernel == 1 && all && args.norm.is_none()
 }
 

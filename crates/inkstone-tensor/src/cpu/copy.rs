@@ -40,23 +40,3 @@ pub(super) fn concat_rows(cpu: &Cpu, parts: &[&Tensor], out: &mut Tensor) {
         first += part.rows();
     }
 }
-
-pub(super) fn upsample_nearest(cpu: &Cpu, x: &Tensor, out: &mut Tensor) {
-    let width = x.shape().dims().get(2).copied().unwrap_or(0);
-    let (x, to) = (Matrix::of(x), MatrixMut::of(out));
-    if width == 0 || x.cols() == 0 {
-        return;
-    }
-    let line_bytes = width * x.cols() * x.dtype().size_bytes();
-    // A job is a line of the input: two lines of the output.
-    cpu.threads.rows(x.rows() / width, 4 * line_bytes / BYTES_PER_NS, |line| {
-        for column in 0..width {
-            let pixel = x.part_bytes(line * width + column, 0..x.cols());
-            for copy in 0..4 {
-                let row = (2 * line + copy / 2) * 2 * width + 2 * column + copy % 2;
-                // SAFETY: the four copies of a pixel are this job's alone.
-                unsafe { to.part_bytes(row, 0..x.cols()) }.copy_from_slice(pixel);
-            }
-        }
-    });
-}

@@ -138,8 +138,6 @@ impl Backend for Counting {
         }
     }
 
-    fn upsample_nearest(&self, _x: &Tensor, _out: &mut Tensor) {}
-
     fn embedding(&self, table: &Weight, ids: &[u32], _out: &mut Tensor) {
         for (tensor, id) in table.tensors().into_iter().flat_map(|t| ids.iter().map(move |id| (t, id))) {
             if let Ok(row) = tensor.rows_range(*id as usize..*id as usize + 1) {

@@ -53,6 +53,9 @@ impl Padding {
 pub struct Window<'a> {
     /// Lines `[n, h', w, c_in]` that lie above `x` in the same pictures: what is left of a strip that came before.
     pub above: Option<&'a Tensor>,
+    /// How often each pixel is seen in both directions: 1, or 2 with a stride of 1. Padding and stride count pixels of
+    /// the enlarged picture, which is never made.
+    pub zoom: usize,
     /// Pixels from one output to the next: 1 or 2.
     pub stride: usize,
     /// Zeros around `above` and `x` together.
@@ -63,7 +66,7 @@ impl Window<'_> {
     /// Every pixel of whole pictures, with this padding.
     #[must_use]
     pub const fn whole(padding: Padding) -> Self {
-        Self { above: None, stride: 1, padding }
+        Self { above: None, zoom: 1, stride: 1, padding }
     }
 
     /// Lines above `x`.
@@ -110,10 +113,10 @@ pub enum Into {
 /// A 2-D convolution with zero padding.
 ///
 /// # Shapes
-/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = (h + above + padding - kernel) / stride + 1`.
+/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = ((h + above) zoom + padding - kernel) / stride + 1`.
 ///
 /// # Errors
-/// Shapes that do not fit, a stride that is not 1 or 2, no memory.
+/// Shapes that do not fit, a stride or zoom that is not 1 or 2, both 2, no memory.
 pub fn conv2d(
     x: &Tensor,
     weight: &ConvWeight,
@@ -207,12 +210,15 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     let &[n, h, w, c] = args.x.shape().dims() else {
         return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
     };
-    let (kernel, stride) = (args.weight.kernel, args.window.stride);
+    let (kernel, Window { zoom, stride, .. }) = (args.weight.kernel, args.window);
     if !matches!(kernel, 1 | 3) {
         return check::range(OP, "kernel", "1 or 3".into(), kernel);
     }
     if !matches!(stride, 1 | 2) {
         return check::range(OP, "stride", "1 or 2".into(), stride);
+    }
+    if zoom != 1 && (zoom, stride) != (2, 1) {
+        return check::range(OP, "zoom", "1, or 2 with a stride of 1".into(), zoom);
     }
     if kernel * kernel * c != args.weight.matrix.n_in() {
         return check::shape(OP, "x", args.x, format!("{} channels", args.weight.c_in()));
@@ -232,7 +238,8 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
         }
     }
     let Padding { above, below, left, right } = args.window.padding;
-    let (high, wide) = (args.window.lines_above() + h + above + below, w + left + right);
+    let high = (args.window.lines_above() + h) * zoom + above + below;
+    let wide = w * zoom + left + right;
     if high < kernel || wide < kernel {
         return check::shape(OP, "x", args.x, format!("at least {kernel}x{kernel} with its padding"));
     }
@@ -276,18 +283,5 @@ pub fn channel_norm(x: &Tensor, gamma: &Tensor, activation: Activation, out: DTy
     check::vector(OP, "gamma", gamma, x.cols())?;
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
     x.device().backend().channel_norm(&ChannelNorm { x, gamma, activation }, &mut result);
-    Ok(result)
-}
-
-/// Every pixel twice in both directions.
-///
-/// # Errors
-/// `x` is not a picture, no memory.
-pub fn upsample_nearest(x: &Tensor) -> Result<Tensor> {
-    const OP: &str = "upsample_nearest";
-    check::activation(OP, "x", x)?;
-    let &[n, h, w, c] = x.shape().dims() else { return check::shape(OP, "x", x, "[n, h, w, c]".into()) };
-    let mut result = Tensor::empty(x.device(), x.dtype(), Shape::nhwc(n, 2 * h, 2 * w, c))?;
-    x.device().backend().upsample_nearest(x, &mut result);
     Ok(result)
 }

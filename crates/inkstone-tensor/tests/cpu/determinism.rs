@@ -115,9 +115,10 @@ fn a_convolution_of_a_strip_is_a_part_of_the_whole_one() {
     let [_, h, w, c] = SIZE;
     for devices in by_threads() {
         let device = &devices[1];
-        for (dtype, stride, padding) in ACTIVATIONS
-            .into_iter()
-            .flat_map(|dtype| [(dtype, 1, Padding::all(1)), (dtype, 2, Padding::behind(1))])
+        let all = Window::whole(Padding::all(1));
+        let windows =
+            [all, Window { zoom: 2, ..all }, Window { stride: 2, ..Window::whole(Padding::behind(1)) }];
+        for (dtype, window) in ACTIVATIONS.into_iter().flat_map(|dtype| windows.map(|window| (dtype, window)))
         {
             let values = Host::random(1, h * w * c, c, dtype).values;
             let lines = |lines: std::ops::Range<usize>| {
@@ -130,18 +131,25 @@ fn a_convolution_of_a_strip_is_a_part_of_the_whole_one() {
             for matrix in [plain, int8(device, 35, 9 * c)] {
                 let weight = ConvWeight { matrix, kernel: 3 };
                 let run = |above: Option<&Tensor>, x: &Tensor, padding: Padding| {
-                    let window = Window { above, stride, padding };
+                    let window = Window { above, padding, ..window };
                     ops::conv2d_of(x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes()
                 };
-                let whole = run(None, &lines(0..h), padding);
+                let whole = run(None, &lines(0..h), window.padding);
                 for cut in 2..h {
-                    // The first line of the input that the second part's first output sees.
-                    let (first, begun) =
-                        if stride == 1 { (cut - 2, cut - 1) } else { ((cut - 1) / 2 * 2, (cut - 1) / 2) };
-                    let window = Padding { above: 0, ..padding };
-                    let strip = run(Some(&lines(first..cut)), &lines(cut..h), window);
-                    let line_bytes = whole.len() / (h / stride);
-                    assert!(strip == whole[begun * line_bytes..], "{} {dtype} {stride} {cut}", device.name());
+                    // The first line of the input that the second part's first output sees, and that output's line.
+                    let (first, begun) = match (window.zoom, window.stride) {
+                        (1, 1) => (cut - 2, cut - 1),
+                        (1, _) => ((cut - 1) / 2 * 2, (cut - 1) / 2),
+                        _ => (cut - 1, 2 * cut - 1),
+                    };
+                    let padding = Padding { above: 0, ..window.padding };
+                    let strip = run(Some(&lines(first..cut)), &lines(cut..h), padding);
+                    let line_bytes = whole.len() / (h * window.zoom / window.stride);
+                    assert!(
+                        strip == whole[begun * line_bytes..],
+                        "{} {dtype} {window:?} {cut}",
+                        device.name()
+                    );
                 }
             }
         }

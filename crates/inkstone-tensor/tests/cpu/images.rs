@@ -1,71 +1,42 @@
 //! Operations on pictures.
 
-use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, Window};
-use inkstone_tensor::{DType, Device, Shape, Weight};
+use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, PixelNorm, Window};
+use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight};
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
+use crate::taps::Sizes;
 use crate::tolerance::{ACTIVATION, SLOPE, check, dot, norm, store};
 
-struct Case {
-    size: [usize; 4],
-    c_out: usize,
-    kernel: usize,
-    stride: usize,
-    padding: Padding,
-}
-
-/// The output's side lengths, its values before anything is added, and the magnitude of their terms.
-fn convolved(case: &Case, x: &Host, w: &Host, bias: &[f32]) -> (Shape, Vec<f64>, Vec<f64>) {
-    let Case { size: [n, h, width, c_in], c_out, kernel, stride, padding } = *case;
-    let side = |padded: usize| (padded - kernel) / stride + 1;
-    let h_out = side(h + padding.above + padding.below);
-    let w_out = side(width + padding.left + padding.right);
-    let (mut sums, mut magnitudes) = (Vec::new(), Vec::new());
-    for (i, y, x_out, c) in (0..n * h_out * w_out * c_out)
-        .map(|e| (e / c_out / w_out / h_out, e / c_out / w_out % h_out, e / c_out % w_out, e % c_out))
-    {
-        let (mut sum, mut magnitude) = (f64::from(bias[c]), f64::from(bias[c]).abs());
-        for tap in 0..kernel * kernel {
-            let (sy, sx) = (y * stride + tap / kernel, x_out * stride + tap % kernel);
-            let (Some(sy), Some(sx)) = (sy.checked_sub(padding.above), sx.checked_sub(padding.left)) else {
-                continue;
-            };
-            if sy >= h || sx >= width {
-                continue;
-            }
-            for k in 0..c_in {
-                let term = x.at((i * h + sy) * width + sx, k) * w.at(c, tap * c_in + k);
-                sum += term;
-                magnitude += term.abs();
-            }
-        }
-        sums.push(sum);
-        magnitudes.push(magnitude);
+/// The sums of an output in f64, and the magnitudes of their terms.
+fn convolved(sizes: &Sizes, x: &Host, w: &Host, bias: &[f32]) -> [Vec<f64>; 2] {
+    let c_in = sizes.x[3];
+    let mut all = sizes.sums(|pixel, tap, c| {
+        let terms = (0..c_in).map(|k| x.at(pixel, k) * w.at(c, tap * c_in + k));
+        terms.fold([0.0; 2], |[sum, magnitude], term| [sum + term, magnitude + term.abs()])
+    });
+    for (i, bias) in (0..all[0].len()).zip(bias.iter().cycle()) {
+        all[0][i] += f64::from(*bias);
+        all[1][i] += f64::from(*bias).abs();
     }
-    (Shape::nhwc(n, h_out, w_out, c_out), sums, magnitudes)
+    all
 }
 
-fn conv_case(device: &Device, case: &Case, dtype: DType) {
-    let Case { size: [n, h, width, c_in], c_out, kernel, stride, padding } = *case;
-    let k = kernel * kernel * c_in;
-    let (x, w) = (Host::random(1, n * h * width, c_in, dtype), Host::random(2, c_out, k, dtype));
+fn conv_case(device: &Device, sizes: &Sizes, dtype: DType) {
+    let (c_in, c_out, k) = (sizes.x[3], sizes.c_out, sizes.k());
+    let (x, w) = (Host::random(1, sizes.picture().rows(), c_in, dtype), Host::random(2, c_out, k, dtype));
     let bias = random(3, c_out);
-    let (shape, sums, magnitudes) = convolved(case, &x, &w, &bias);
-    let xt = make(device, &x.values, dtype, Shape::nhwc(n, h, width, c_in));
-    let weight = ConvWeight { matrix: Weight::Dense(w.tensor(device, Layout::View)), kernel };
+    let [sums, magnitudes] = convolved(sizes, &x, &w, &bias);
+    let xt = make(device, &x.values, dtype, sizes.picture());
+    let weight = ConvWeight { matrix: Weight::Dense(w.tensor(device, Layout::View)), kernel: sizes.kernel };
     let bt = vector(device, &bias);
-    let what = format!(
-        "{} {:?} -> {c_out}, kernel {kernel}, stride {stride}, {padding:?}, {dtype}",
-        device.name(),
-        case.size
-    );
-    let window = Window { above: None, stride, padding };
+    let what = format!("{} {sizes:?} {dtype}", device.name());
+    let (window, shape) = (sizes.window(), sizes.out());
     let got = ops::conv2d(&xt, &weight, &bt, window, DType::F32).unwrap();
     assert_eq!(got.shape(), &shape, "{what}");
     check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]));
     let got = ops::conv2d(&xt, &weight, &bt, window, DType::Bf16).unwrap();
     check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]) + store(DType::Bf16, sums[i]));
-    if stride == 1 {
+    if sizes.stride == 1 {
         let residual = Host::random(4, shape.rows(), c_out, dtype);
         let want: Vec<f64> = sums.iter().zip(&residual.values).map(|(s, r)| s + f64::from(*r)).collect();
         let got =
@@ -76,20 +47,24 @@ fn conv_case(device: &Device, case: &Case, dtype: DType) {
 
 #[test]
 fn conv2d_matches_its_definition() {
-    let case = |size, c_out, kernel, stride, padding| Case { size, c_out, kernel, stride, padding };
     let none = Padding::all(0);
     let cases = [
-        case([1, 1, 1, 1], 1, 1, 1, none),
-        case([2, 3, 5, 3], 4, 1, 1, none),
-        case([1, 4, 5, 7], 33, 1, 2, none),
-        case([1, 1, 1, 3], 2, 3, 1, Padding::all(1)),
-        case([2, 5, 7, 3], 96, 3, 1, Padding::all(1)),
-        case([1, 9, 15, 16], 3, 3, 1, Padding::all(1)),
-        case([1, 6, 7, 5], 31, 3, 2, Padding::behind(1)),
-        case([2, 8, 29, 8], 32, 3, 2, Padding::behind(1)),
-        case([1, 13, 113, 4], 17, 3, 1, Padding { above: 1, below: 0, left: 2, right: 0 }),
-        case([1, 5, 11, 4], 17, 3, 2, Padding { above: 0, below: 1, left: 1, right: 3 }),
-        case([1, 3, 3, 130], 65, 3, 1, none),
+        Sizes::new([1, 1, 1, 1], 1, 1, none),
+        Sizes::new([2, 3, 5, 3], 4, 1, none),
+        Sizes::new([1, 4, 5, 7], 33, 1, none).halving(),
+        Sizes::new([1, 1, 1, 3], 2, 3, Padding::all(1)),
+        Sizes::new([2, 5, 7, 3], 96, 3, Padding::all(1)),
+        Sizes::new([1, 9, 15, 16], 3, 3, Padding::all(1)),
+        Sizes::new([1, 6, 7, 5], 31, 3, Padding::behind(1)).halving(),
+        Sizes::new([2, 8, 29, 8], 32, 3, Padding::behind(1)).halving(),
+        Sizes::new([1, 13, 113, 4], 17, 3, Padding { above: 1, below: 0, left: 2, right: 0 }),
+        Sizes::new([1, 5, 11, 4], 17, 3, Padding { above: 0, below: 1, left: 1, right: 3 }).halving(),
+        Sizes::new([1, 3, 3, 130], 65, 3, none),
+        Sizes::new([1, 1, 1, 1], 1, 3, Padding::all(1)).doubling(),
+        Sizes::new([2, 3, 5, 6], 33, 3, Padding::all(1)).doubling(),
+        Sizes::new([1, 7, 57, 4], 35, 3, Padding { above: 2, below: 0, left: 1, right: 3 }).doubling(),
+        Sizes::new([1, 2, 3, 5], 4, 1, none).doubling(),
+        Sizes::new([1, 2, 2, 130], 2, 3, none).doubling(),
     ];
     for device in devices() {
         for case in &cases {
@@ -137,18 +112,34 @@ fn channel_norm_matches_its_definition() {
     }
 }
 
+/// Every pixel of `x`, of this shape, twice in both directions.
+fn doubled(x: &Host, [n, h, w, c]: [usize; 4]) -> Host {
+    let rows = (0..n * 2 * h * 2 * w).map(|p| (p / (2 * w) / 2) * w + p % (2 * w) / 2);
+    let values: Vec<f32> = rows.flat_map(|row| x.values[row * c..(row + 1) * c].to_vec()).collect();
+    Host::new(4 * x.rows, c, x.dtype, &values)
+}
+
 #[test]
-fn upsample_repeats_every_pixel() {
+fn a_doubled_picture_that_is_never_made_gives_the_same_bytes() {
     for device in devices() {
         for dtype in ACTIVATIONS {
-            let x = Host::random(1, 2 * 2 * 3, 5, dtype);
-            let xt = make(&device, &x.values, dtype, Shape::nhwc(2, 2, 3, 5));
-            let got = ops::upsample_nearest(&xt).unwrap();
-            assert_eq!(got.shape(), &Shape::nhwc(2, 4, 6, 5));
-            let got = got.to_f32().unwrap();
-            for (e, v) in got.iter().enumerate() {
-                let (image, y, column, c) = (e / 120, e / 30 % 4, e / 5 % 6, e % 5);
-                assert_eq!(*v, x.values[((image * 2 + y / 2) * 3 + column / 2) * 5 + c], "{}", device.name());
+            for [n, h, w, c] in [[1, 1, 1, 4], [2, 5, 3, 6], [1, 9, 60, 96]] {
+                let x = Host::random(1, n * h * w, c, dtype);
+                let large = doubled(&x, [n, h, w, c]);
+                let small = make(&device, &x.values, dtype, Shape::nhwc(n, h, w, c));
+                let large = make(&device, &large.values, dtype, Shape::nhwc(n, 2 * h, 2 * w, c));
+                let (bias, gamma) = (vector(&device, &random(3, 35)), vector(&device, &random(4, c)));
+                let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
+                let matrix = Host::random(2, 35, 9 * c, dtype).tensor(&device, Layout::Plain);
+                let bytes = ops::quantize_int8(&matrix, Int8Weight::group_of(c)).unwrap().weight;
+                for matrix in [Weight::Dense(matrix), Weight::Int8(bytes)] {
+                    let weight = ConvWeight { matrix, kernel: 3 };
+                    let run = |x: &Tensor, zoom: usize| {
+                        let window = Window { zoom, ..Window::whole(Padding::all(1)) };
+                        ops::conv2d_of(x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes()
+                    };
+                    assert!(run(&small, 2) == run(&large, 1), "{} {dtype} {h}x{w}", device.name());
+                }
             }
         }
     }

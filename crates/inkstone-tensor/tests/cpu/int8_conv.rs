@@ -5,15 +5,12 @@ use inkstone_tensor::{DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
 use crate::int8::{FACTOR, STEPS_OFF, dequantized, quantized, rotated, rounded};
+use crate::taps::Sizes;
 use crate::tolerance::{U, check, store};
 
 #[derive(Clone, Copy)]
 struct Case {
-    size: [usize; 4],
-    c_out: usize,
-    kernel: usize,
-    stride: usize,
-    padding: Padding,
+    sizes: Sizes,
     norm: bool,
 }
 
@@ -27,7 +24,7 @@ const FACTOR_BEHIND_NORM: f64 = 5e-5;
 
 /// The pixels of a line behind their norm, rotated.
 fn pixels(case: &Case, x: &Host, gamma: &[f32], line: usize, group: usize) -> Vec<Vec<f64>> {
-    let [_, _, w, c] = case.size;
+    let [_, _, w, c] = case.sizes.x;
     let pixel = |p: usize| {
         let mut values = x.row(line * w + p);
         if case.norm {
@@ -48,56 +45,39 @@ fn line(case: &Case, x: &Host, gamma: &[f32], i: usize, group: usize) -> Line {
     rounded(&all, if case.norm { STEPS_OFF_BEHIND_NORM } else { STEPS_OFF })
 }
 
-/// The output's shape; in f64 its sums, their terms' magnitudes, and what they may be off where f32 rounds a pixel the
-/// other way.
-fn convolved(case: &Case, x: &Host, gamma: &[f32], weight: &Int8Weight) -> (Shape, [Vec<f64>; 3]) {
-    let Case { size: [n, h, w, c_in], c_out, kernel, stride, padding, .. } = *case;
-    let side = |padded: usize| (padded - kernel) / stride + 1;
-    let (h_out, w_out) = (side(h + padding.above + padding.below), side(w + padding.left + padding.right));
+/// The output in f64: its sums, their terms' magnitudes, and what they may be off where f32 rounds a pixel the other way.
+fn convolved(case: &Case, x: &Host, gamma: &[f32], weight: &Int8Weight) -> [Vec<f64>; 3] {
+    let [n, h, w, c_in] = case.sizes.x;
     let lines: Vec<Line> = (0..n * h).map(|i| line(case, x, gamma, i, weight.group())).collect();
     let rows = dequantized(weight);
-    let mut all: [Vec<f64>; 3] = Default::default();
-    for e in 0..n * h_out * w_out * c_out {
-        let (i, y, x_out, c) =
-            (e / c_out / w_out / h_out, e / c_out / w_out % h_out, e / c_out % w_out, e % c_out);
+    case.sizes.sums(|pixel, tap, c| {
+        let (step, numbers, edges) = &lines[pixel / w];
         let mut at = [0.0; 3];
-        for tap in 0..kernel * kernel {
-            let (sy, sx) = (y * stride + tap / kernel, x_out * stride + tap % kernel);
-            let (Some(sy), Some(sx)) = (sy.checked_sub(padding.above), sx.checked_sub(padding.left)) else {
-                continue;
-            };
-            if sy >= h || sx >= w {
-                continue;
-            }
-            let (step, numbers, edges) = &lines[i * h + sy];
-            for k in 0..c_in {
-                let (weight, number) = (rows[c][tap * c_in + k], numbers[sx * c_in + k]);
-                let term = step * number * weight;
-                at[0] += term;
-                at[1] += term.abs();
-                at[2] += if edges[sx * c_in + k] { step * weight.abs() } else { 0.0 };
-            }
+        for k in 0..c_in {
+            let (weight, number) = (rows[c][tap * c_in + k], numbers[pixel % w * c_in + k]);
+            let term = step * number * weight;
+            at[0] += term;
+            at[1] += term.abs();
+            at[2] += if edges[pixel % w * c_in + k] { step * weight.abs() } else { 0.0 };
         }
-        all.iter_mut().zip(at).for_each(|(all, v)| all.push(v));
-    }
-    (Shape::nhwc(n, h_out, w_out, c_out), all)
+        at
+    })
 }
 
 fn conv_case(device: &Device, case: &Case, dtype: DType) -> Vec<u8> {
-    let Case { size: [n, h, w, c_in], c_out, kernel, stride, padding, norm } = *case;
-    let k = kernel * kernel * c_in;
-    let x = Host::random(1, n * h * w, c_in, dtype);
+    let Case { sizes, norm } = *case;
+    let (c_in, c_out) = (sizes.x[3], sizes.c_out);
+    let x = Host::random(1, sizes.picture().rows(), c_in, dtype);
     let (bias, gamma) = (random(3, c_out), random(5, c_in));
-    let weight =
-        quantized(device, &Host::random(2, c_out, k, DType::Bf16), Int8Weight::group_of(c_in)).weight;
-    let (shape, [sums, magnitudes, edges]) = convolved(case, &x, &gamma, &weight);
-    let xt = make(device, &x.values, dtype, Shape::nhwc(n, h, w, c_in));
-    let weight = ConvWeight { matrix: Weight::Int8(weight), kernel };
+    let values = Host::random(2, c_out, sizes.k(), DType::Bf16);
+    let weight = quantized(device, &values, Int8Weight::group_of(c_in)).weight;
+    let [sums, magnitudes, edges] = convolved(case, &x, &gamma, &weight);
+    let xt = make(device, &x.values, dtype, sizes.picture());
+    let weight = ConvWeight { matrix: Weight::Int8(weight), kernel: sizes.kernel };
     let (bt, gt) = (vector(device, &bias), vector(device, &gamma));
     let pixel_norm = norm.then_some(PixelNorm { gamma: &gt, activation: Activation::Silu });
-    let what =
-        format!("{} {:?} -> {c_out}, {kernel}/{stride}, norm {norm}, {dtype}", device.name(), case.size);
-    let window = Window { above: None, stride, padding };
+    let what = format!("{} {sizes:?}, norm {norm}, {dtype}", device.name());
+    let (window, shape) = (sizes.window(), sizes.out());
     let factor = if norm { FACTOR_BEHIND_NORM } else { FACTOR };
     // Factors, then a sum for each line of the kernel and one with the bias.
     let allowed = |i: usize| edges[i] + (factor + 16.0 * U) * (magnitudes[i] + 1.0);
@@ -115,34 +95,37 @@ fn conv_case(device: &Device, case: &Case, dtype: DType) -> Vec<u8> {
     result.to_bytes()
 }
 
-const CASES: [Case; 12] = {
-    const fn case(size: [usize; 4], c_out: usize, kernel: usize, stride: usize, padding: Padding) -> Case {
-        Case { size, c_out, kernel, stride, padding, norm: false }
-    }
+const CASES: [Sizes; 16] = {
+    const NONE: Padding = Padding::all(0);
     const ONE: Padding = Padding::all(1);
     [
-        case([1, 1, 1, 1], 1, 3, 1, ONE),
-        case([2, 3, 5, 3], 4, 1, 2, Padding::all(0)),
-        case([1, 2, 3, 8], 5, 1, 1, Padding::behind(1)),
-        case([2, 5, 7, 6], 33, 3, 1, ONE),
-        case([1, 9, 15, 16], 3, 3, 1, ONE),
-        case([1, 6, 7, 5], 31, 3, 2, Padding::behind(1)),
-        case([2, 4, 29, 24], 32, 3, 2, Padding::behind(1)),
-        case([1, 5, 113, 4], 17, 3, 1, Padding { above: 1, below: 0, left: 2, right: 0 }),
-        case([1, 5, 11, 12], 17, 3, 2, Padding { above: 0, below: 1, left: 1, right: 3 }),
-        case([1, 1, 3, 2], 2, 3, 1, Padding { above: 4, below: 4, left: 1, right: 1 }),
-        case([1, 3, 4, 384], 65, 3, 1, Padding::all(0)),
-        case([1, 4, 4, 96], 40, 3, 1, ONE),
+        Sizes::new([1, 1, 1, 1], 1, 3, ONE),
+        Sizes::new([2, 3, 5, 3], 4, 1, NONE).halving(),
+        Sizes::new([1, 2, 3, 8], 5, 1, Padding::behind(1)),
+        Sizes::new([2, 5, 7, 6], 33, 3, ONE),
+        Sizes::new([1, 9, 15, 16], 3, 3, ONE),
+        Sizes::new([1, 6, 7, 5], 31, 3, Padding::behind(1)).halving(),
+        Sizes::new([2, 4, 29, 24], 32, 3, Padding::behind(1)).halving(),
+        Sizes::new([1, 5, 113, 4], 17, 3, Padding { above: 1, below: 0, left: 2, right: 0 }),
+        Sizes::new([1, 5, 11, 12], 17, 3, Padding { above: 0, below: 1, left: 1, right: 3 }).halving(),
+        Sizes::new([1, 1, 3, 2], 2, 3, Padding { above: 4, below: 4, left: 1, right: 1 }),
+        Sizes::new([1, 3, 4, 384], 65, 3, NONE),
+        Sizes::new([1, 4, 4, 96], 40, 3, ONE),
+        Sizes::new([1, 1, 1, 1], 1, 3, ONE).doubling(),
+        Sizes::new([2, 3, 5, 6], 33, 3, ONE).doubling(),
+        Sizes::new([1, 3, 57, 4], 17, 3, Padding { above: 2, below: 0, left: 1, right: 3 }).doubling(),
+        Sizes::new([1, 2, 3, 5], 4, 1, NONE).doubling(),
     ]
 };
 
 #[test]
 fn convolutions_match_their_definition_and_are_the_same_on_every_table() {
     let devices = devices();
-    for case in &CASES {
+    for sizes in CASES {
         for dtype in ACTIVATIONS {
-            let all: Vec<_> = devices.iter().map(|device| conv_case(device, case, dtype)).collect();
-            assert!(all.iter().all(|bytes| *bytes == all[0]), "{:?} {dtype}: tables differ", case.size);
+            let case = Case { sizes, norm: false };
+            let all: Vec<_> = devices.iter().map(|device| conv_case(device, &case, dtype)).collect();
+            assert!(all.iter().all(|bytes| *bytes == all[0]), "{sizes:?} {dtype}: tables differ");
         }
     }
 }
@@ -150,9 +133,9 @@ fn convolutions_match_their_definition_and_are_the_same_on_every_table() {
 #[test]
 fn a_norm_in_front_is_part_of_the_rounding() {
     for device in devices() {
-        for case in &CASES {
+        for sizes in CASES {
             for dtype in ACTIVATIONS {
-                conv_case(&device, &Case { norm: true, ..*case }, dtype);
+                conv_case(&device, &Case { sizes, norm: true }, dtype);
             }
         }
     }

@@ -14,4 +14,5 @@ mod matrix;
 mod quantized;
 mod refusals;
 mod rows;
+mod taps;
 mod tolerance;

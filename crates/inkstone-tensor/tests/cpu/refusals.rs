@@ -35,6 +35,19 @@ fn lines_of_another_picture_are_refused_above_a_strip() {
     }
 }
 
+#[test]
+fn pictures_are_enlarged_twice_at_most_and_never_with_a_stride() {
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let ones = |shape: Shape| Tensor::from_f32(&device, &vec![1.0; shape.count()], shape).unwrap();
+    let weight = ops::ConvWeight { matrix: Weight::Dense(ones(Shape::matrix(2, 27))), kernel: 3 };
+    let (x, bias) = (ones(Shape::nhwc(1, 4, 5, 3)), ones(Shape::vector(2)));
+    for (zoom, stride) in [(0, 1), (2, 2), (3, 1), (usize::MAX, 1)] {
+        let window = ops::Window { zoom, stride, ..ops::Window::whole(ops::Padding::all(1)) };
+        let error = ops::conv2d(&x, &weight, &bias, window, DType::F32).unwrap_err();
+        assert!(matches!(error, Error::Range { what: "zoom", .. }), "{error}");
+    }
+}
+
 /// A device's methods are public: arguments that `ops` would refuse must not reach beyond a buffer.
 #[test]
 #[should_panic(expected = "a kernel counts on 4096")]

@@ -17,6 +17,7 @@ pub struct Conv {
     /// Clones share it: it is brought into order once.
     kernel: Arc<Kernel>,
     bias: Tensor,
+    zoom: usize,
     stride: usize,
     padding: Padding,
     activations: DType,
@@ -40,6 +41,7 @@ impl Conv {
         Self {
             kernel: Arc::new(loader.kernel(name, shape, dims)),
             bias: loader.vector(&format!("{name}.bias"), shape.c_out),
+            zoom: 1,
             stride: 1,
             padding: Padding::all(shape.kernel / 2),
             activations: loader.activations(),
@@ -51,6 +53,13 @@ impl Conv {
     pub fn halving(mut self) -> Self {
         self.stride = 2;
         self.padding = Padding::behind(1);
+        self
+    }
+
+    /// The same convolution of the picture with every pixel twice in both directions, which is never made.
+    #[must_use]
+    pub fn doubling(mut self) -> Self {
+        self.zoom = 2;
         self
     }
 
@@ -107,7 +116,7 @@ impl Conv {
         let turn = walk.turn(x, kernel, &self.window())?;
         if turn.lines == 0 {
             let ([n, _, w, _], pad) = (size(x), self.padding.left + self.padding.right);
-            let columns = (w + pad).saturating_sub(kernel) / self.stride + 1;
+            let columns = (w * self.zoom + pad).saturating_sub(kernel) / self.stride + 1;
             let nothing = Shape::nhwc(n, 0, columns, c_out);
             return Ok(Tensor::empty(x.device(), out, nothing)?);
         }
@@ -116,6 +125,6 @@ impl Conv {
 
     /// What it sees of a whole picture.
     fn window(&self) -> Window<'static> {
-        Window { above: None, stride: self.stride, padding: self.padding }
+        Window { above: None, zoom: self.zoom, stride: self.stride, padding: self.padding }
     }
 }

@@ -121,6 +121,7 @@ struct Kept {
 pub(super) struct Turn<'w> {
     kept: &'w mut Kept,
     above: Option<Tensor>,
+    zoom: usize,
     stride: usize,
     padding: Padding,
     /// Lines of the output.
@@ -165,23 +166,25 @@ impl Walk {
             below: if self.is_last { window.padding.below } else { 0 },
             ..window.padding
         };
-        let stride = window.stride;
+        let (zoom, stride) = (window.zoom, window.stride);
         let old = above.as_ref().map_or(0, |above| size(above)[1]);
-        let high = old + size(x)[1] + padding.above + padding.below;
+        let high = (old + size(x)[1]) * zoom + padding.above + padding.below;
         let lines = high.checked_sub(kernel).map_or(0, |room| room / stride + 1);
         if !self.is_last {
             self.is_late |= !kept.has_begun;
             kept.has_begun |= lines > 0;
-            let first = (lines * stride).saturating_sub(padding.above);
+            // Of an enlarged picture the next output sees whole lines: what it saw before, kernel and padding, is even.
+            let first = (lines * stride).saturating_sub(padding.above) / zoom;
             kept.seen = Some(lines_of(above.as_ref(), x, first..old + size(x)[1])?);
         }
-        Ok(Turn { kept, above, stride, padding, lines })
+        Ok(Turn { kept, above, zoom, stride, padding, lines })
     }
 }
 
 impl Turn<'_> {
     pub(super) fn window(&self) -> Window<'_> {
-        Window { above: self.above.as_ref(), stride: self.stride, padding: self.padding }
+        let Self { zoom, stride, padding, .. } = *self;
+        Window { above: self.above.as_ref(), zoom, stride, padding }
     }
 
     /// The lines of a residual that belong to this turn's output; the others are kept.

@@ -80,9 +80,6 @@ impl Backend for Padded {
     fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) {
         self.0.elementwise(args, out);
     }
-    fn upsample_nearest(&self, x: &Tensor, out: &mut Tensor) {
-        self.0.upsample_nearest(x, out);
-    }
     fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
         self.0.embedding(table, ids, out);
     }

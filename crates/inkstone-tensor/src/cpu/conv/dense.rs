@@ -7,9 +7,9 @@ use super::super::rows::{Matrix, RowMut};
 use super::super::table::Table;
 use super::super::tile::{Operand, Panel, Sums, Tile};
 use super::super::{Cpu, scratch};
-use super::{Block, Output, Picture, block_size};
+use super::{Axis, Block, Output, Picture, block_size};
 use crate::DType;
-use crate::ops::{Conv2d, Window};
+use crate::ops::Conv2d;
 
 /// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
 const BLOCK_PIXELS: usize = 448;
@@ -18,7 +18,8 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) {
     let dtype = picture.x.dtype();
     let (tile, work) = cpu.table.tile(dtype);
     let weight = Source::of(&output.args.weight.matrix, work, dtype);
-    let convolution = Convolution { tile, work, picture, weight, output };
+    let (down, across) = (Axis::down(output.args), Axis::across(output.args));
+    let convolution = Convolution { tile, work, picture, weight, output, down, across };
     output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
 }
 
@@ -26,8 +27,8 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) {
 pub(in crate::cpu) fn scratch_bytes(table: &Table, args: &Conv2d<'_>, [h, w]: [usize; 2]) -> usize {
     let (tile, work) = table.tile(args.x.dtype());
     let [wide, high] = block_size(w, h, BLOCK_PIXELS);
-    let (kernel, stride) = (args.weight.kernel, args.window.stride);
-    let copied = (high * stride + kernel) * (wide * stride + kernel);
+    let kernel = args.weight.kernel;
+    let copied = Axis::down(args).reach_len(high) * Axis::across(args).reach_len(wide);
     let words = words_of(args.x.cols(), work);
     4 * (copied * words + (kernel * kernel + 2) * tile.cols * words + wide * tile.cols)
 }
@@ -39,74 +40,95 @@ struct Convolution<'a> {
     picture: &'a Picture<'a>,
     weight: Source<'a>,
     output: &'a Output<'a>,
+    down: Axis,
+    across: Axis,
 }
 
 impl Convolution<'_> {
     fn block(&self, block: &Block) {
-        let Conv2d { window: Window { stride, .. }, weight, .. } = *self.output.args;
-        let (table, kernel, c_in) = (self.output.table, weight.kernel, self.picture.x.cols());
+        let (table, kernel, c_in) =
+            (self.output.table, self.output.args.weight.kernel, self.picture.x.cols());
         let words = words_of(c_in, self.work);
         let pixel_bytes = words * 4;
-        // The copy's lines and columns, from the one that the block's first output reaches at its upper left.
-        let copied = |outs: &Range<usize>| (outs.len() - 1) * stride + kernel;
-        let (high, wide) = (copied(&block.lines), copied(&block.columns));
-        let line_bytes = wide * pixel_bytes;
-        let mut taps = [0; 9];
-        for (i, tap) in taps.iter_mut().enumerate() {
-            *tap = i / kernel * line_bytes + i % kernel * pixel_bytes;
-        }
-        let taps = &taps[..kernel * kernel];
+        let seen = [self.down.reach(&block.lines), self.across.reach(&block.columns)];
+        let line_bytes = seen[1].len() * pixel_bytes;
+        let n_taps = kernel * kernel;
         let tap_bytes = self.tile.panel_bytes(words);
-        let sums_stride = self.tile.cols;
         let sizes = [
-            high * line_bytes,
-            taps.len() * tap_bytes,
+            seen[0].len() * line_bytes,
+            n_taps * tap_bytes,
             self.weight.scratch_bytes(self.tile, words),
-            block.columns.len() * sums_stride * 4,
+            block.columns.len() * self.tile.cols * 4,
         ];
         scratch::with(sizes, |[copy, panel, decoding, sums]| {
-            self.copy(block, high, wide, copy);
+            self.copy(block, &seen, copy);
             let sums = scratch::as_f32(sums);
             for c in block.channels.clone().step_by(self.tile.cols) {
                 let channels = c..block.channels.end.min(c + self.tile.cols);
-                for tap in 0..taps.len() {
+                for tap in 0..n_taps {
                     let ks = tap * c_in..(tap + 1) * c_in;
                     let panel = &mut panel[tap * tap_bytes..(tap + 1) * tap_bytes];
                     self.weight.decode(table, self.tile, channels.clone(), ks, decoding, panel);
                 }
                 let after = channels.end..block.channels.end.min(channels.end + self.tile.cols);
-                let next = self.weight.lines(&after, &(0..taps.len() * c_in));
+                let next = self.weight.lines(&after, &(0..n_taps * c_in));
                 for (i, line) in block.lines.clone().enumerate() {
-                    let bytes = &copy[(line - block.lines.start) * stride * line_bytes..];
-                    let a = Operand { bytes, stride_bytes: stride * pixel_bytes, taps, words };
                     let b = Panel { bytes: panel, next: next.part(i, block.lines.len()) };
-                    self.tile.run(block.columns.len(), a, b, sums, sums_stride, Sums::Start);
-                    self.output.finish(block, line, &channels, sums, sums_stride);
+                    self.line(block, line, (copy, line_bytes), b, sums);
+                    self.output.finish(block, line, &channels, sums, self.tile.cols);
                 }
             }
         });
     }
 
+    /// The sums of a line of the output, from the copy of the lines that the block sees.
+    fn line(
+        &self,
+        block: &Block,
+        line: usize,
+        (copy, line_bytes): (&[u8], usize),
+        panel: Panel<'_>,
+        sums: &mut [f32],
+    ) {
+        let (down, across) = (&self.down, &self.across);
+        let (kernel, words) = (self.output.args.weight.kernel, words_of(self.picture.x.cols(), self.work));
+        let pixel_bytes = words * 4;
+        let first = [down.seen(block.lines.start, 0), across.seen(block.columns.start, 0)];
+        for run in 0..across.zoom.min(block.columns.len()) {
+            let mut taps = [0; 9];
+            for (i, tap) in taps[..kernel * kernel].iter_mut().enumerate() {
+                let y = down.seen(line, i / kernel) - first[0];
+                let x = across.seen(block.columns.start + run, i % kernel) - first[1];
+                *tap = y * line_bytes + x * pixel_bytes;
+            }
+            let taps = &taps[..kernel * kernel];
+            let a = Operand { bytes: copy, stride_bytes: across.stride * pixel_bytes, taps, words };
+            let b = Panel { next: panel.next.part(run, across.zoom), ..panel };
+            let outs = across.run_len(block.columns.len(), run);
+            let sums = &mut sums[run * self.tile.cols..];
+            self.tile.run(outs, a, b, sums, across.zoom * self.tile.cols, Sums::Start);
+        }
+    }
+
     /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.
-    fn copy(&self, block: &Block, high: usize, wide: usize, copy: &mut [u8]) {
+    fn copy(&self, block: &Block, [lines, columns]: &[Range<usize>; 2], copy: &mut [u8]) {
         let pixel_bytes = words_of(self.picture.x.cols(), self.work) * 4;
-        let Window { stride, padding, .. } = self.output.args.window;
         if pixel_bytes == 0 {
             return;
         }
-        for (i, line) in copy.chunks_exact_mut(wide * pixel_bytes).enumerate().take(high) {
-            let y = (block.lines.start * stride + i).wrapping_sub(padding.above);
+        for (line, y) in copy.chunks_exact_mut(columns.len() * pixel_bytes).zip(lines.clone()) {
+            let y = y.wrapping_sub(self.down.before);
             let Some((from, first)) = self.picture.line(block.image, y) else {
                 line.fill(0);
                 continue;
             };
             // Columns of the copy that lie in the picture.
-            let columns = block.columns.start * stride;
-            let reached = |column: usize| (column + padding.left).saturating_sub(columns).min(wide);
+            let before = self.across.before;
+            let reached = |column: usize| (column + before).saturating_sub(columns.start).min(columns.len());
             let inside = reached(0)..reached(self.picture.w);
             line[..inside.start * pixel_bytes].fill(0);
             line[inside.end * pixel_bytes..].fill(0);
-            let first = first + (columns + inside.start).saturating_sub(padding.left);
+            let first = first + (columns.start + inside.start).saturating_sub(before);
             let pixels = first..first + inside.len();
             self.copy_pixels(from, pixels, pixel_bytes, &mut line[inside.start * pixel_bytes..]);
         }

@@ -10,9 +10,9 @@ use super::super::tile::int8::{Factors, Int8Tile, Target};
 use super::super::tile::{Operand, Sums};
 use super::super::{Cpu, scratch};
 use super::lines::{Layout, Lines};
-use super::{Block, Output, Picture, block_size};
+use super::{Axis, Block, Output, Picture, block_size};
 use crate::Int8Weight;
-use crate::ops::{Conv2d, Window};
+use crate::ops::Conv2d;
 
 /// Pixels in a block at least, where the picture has them: their bytes take half the cache of other types, and their
 /// products half the time in which to make a panel.
@@ -27,6 +27,8 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, ou
         scales: Matrix::of(weight.scales()),
         channels: picture.x.cols(),
         output,
+        down: Axis::down(output.args),
+        across: Axis::across(output.args),
     };
     output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
 }
@@ -63,6 +65,8 @@ struct Convolution<'a> {
     /// Of the input.
     channels: usize,
     output: &'a Output<'a>,
+    down: Axis,
+    across: Axis,
 }
 
 impl Convolution<'_> {
@@ -91,23 +95,28 @@ impl Convolution<'_> {
 
     /// The sums of a line of the output.
     fn line(&self, block: &Block, line: usize, panels: &[u8], columns: &[f32], sums: &mut [f32]) {
-        let Conv2d { window: Window { stride, padding, .. }, weight, .. } = *self.output.args;
-        let (tile, kernel, pixel_bytes) = (self.tile, weight.kernel, self.lines.pixel_bytes());
-        let taps = [0, pixel_bytes, 2 * pixel_bytes];
+        let (tile, kernel, pixel_bytes) =
+            (self.tile, self.output.args.weight.kernel, self.lines.pixel_bytes());
+        let (down, across) = (&self.down, &self.across);
         let mut mode = Sums::Start;
         for (i, panel) in panels.chunks_exact(panels.len() / kernel).enumerate() {
             // A line of the padding adds nothing.
-            let y = (line * stride + i).checked_sub(padding.above);
+            let y = down.seen(line, i).checked_sub(down.before);
             let Some(from) = y.and_then(|y| self.lines.number(block.image, y)) else { continue };
-            let a = Operand {
-                bytes: &self.lines.bytes(from)[block.columns.start * stride * pixel_bytes..],
-                stride_bytes: stride * pixel_bytes,
-                taps: &taps[..kernel],
-                words: pixel_bytes / 4,
-            };
-            let rows = &self.lines.scales(from)[block.columns.clone()];
-            let to = Target { sums, stride: tile.cols, mode };
-            tile.run(a, panel, Factors { rows, cols: columns }, to);
+            for run in 0..across.zoom.min(block.columns.len()) {
+                let first = block.columns.start + run;
+                let taps = [0, 1, 2].map(|tap| across.seen(first, tap) * pixel_bytes);
+                let a = Operand {
+                    bytes: self.lines.bytes(from),
+                    stride_bytes: across.stride * pixel_bytes,
+                    taps: &taps[..kernel],
+                    words: pixel_bytes / 4,
+                };
+                let rows = self.lines.scales(from, &block.columns, run);
+                let sums = &mut sums[run * tile.cols..];
+                let to = Target { sums, stride: across.zoom * tile.cols, mode };
+                tile.run(a, panel, Factors { rows, cols: columns }, to);
+            }
             mode = Sums::GoOn;
         }
         if mode == Sums::Start {

@@ -3,6 +3,8 @@
 //! All pixels of a line share the scale, so the taps of a kernel's line have one sum whatever pixels they fall on. It is
 //! the line's own, so strips of a picture have the same ones as the whole.
 
+use std::ops::Range;
+
 use super::super::int8::whole;
 use super::super::pixels::{PixelLine, RoundedPixels};
 use super::super::rotate::{inverse_step, step, unit};
@@ -10,8 +12,8 @@ use super::super::rows::Matrix;
 use super::super::threads::Chunks;
 use super::super::tile::int8::RowScale;
 use super::super::{Cpu, scratch};
-use super::Picture;
-use crate::ops::{Conv2d, Window};
+use super::{Axis, Picture};
+use crate::ops::Conv2d;
 use crate::{AlignedBuffer, Int8Weight};
 
 /// Lines are this much farther apart than they are long, so that they do not fall into the same L1 sets.
@@ -32,15 +34,16 @@ pub(super) struct Layout {
     line_bytes: usize,
     /// Outputs that a line of the output has.
     w_out: usize,
+    across: Axis,
 }
 
 impl Layout {
     pub(super) fn of(args: &Conv2d<'_>, [h, w]: [usize; 2], w_out: usize) -> Self {
-        let Window { padding, .. } = args.window;
-        let (wide, channels) = (padding.left + w + padding.right, args.x.cols());
+        let across = Axis::across(args);
+        let (wide, channels) = (across.before + w + across.behind, args.x.cols());
         let pixel_bytes = channels.next_multiple_of(4);
         let line_bytes = (wide * pixel_bytes).next_multiple_of(PADDING_BYTES) + PADDING_BYTES;
-        Self { high: args.window.lines_above() + h, wide, channels, pixel_bytes, line_bytes, w_out }
+        Self { high: args.window.lines_above() + h, wide, channels, pixel_bytes, line_bytes, w_out, across }
     }
 
     /// Bytes of so many images.
@@ -108,12 +111,14 @@ impl Lines {
         &self.buffer.as_slice()[line * self.layout.line_bytes..][..self.layout.line_bytes]
     }
 
-    /// What belongs to each output that sees a line.
-    pub(super) fn scales(&self, line: usize) -> &[RowScale] {
+    /// What belongs to outputs that see a line: those of a run that are among `outs`, which begin with a first run's.
+    pub(super) fn scales(&self, line: usize, outs: &Range<usize>, run: usize) -> &[RowScale] {
         // SAFETY: any bits are a `RowScale`.
         let (head, scales, _) = unsafe { self.buffer.as_slice()[self.values_bytes..].align_to::<RowScale>() };
         assert!(head.is_empty(), "lines are multiples of 64 bytes");
-        &scales[line * self.layout.w_out..][..self.layout.w_out]
+        let Layout { w_out, across, .. } = self.layout;
+        let first = run * w_out.div_ceil(across.zoom) + outs.start / across.zoom;
+        &scales[line * w_out + first..][..across.run_len(outs.len(), run)]
     }
 }
 
@@ -125,11 +130,10 @@ fn round_line(
     to: &mut [u8],
     scales: &mut [u8],
 ) {
-    let Layout { wide, channels, pixel_bytes, .. } = *layout;
-    let Window { stride, padding, .. } = args.window;
+    let Layout { wide, channels, pixel_bytes, w_out, across, .. } = *layout;
     let kernels = &cpu.table.rows;
     scratch::with(layout.scratch(), |[pixel, rotated, sums]| {
-        let inside = padding.left..wide - padding.right;
+        let inside = across.before..wide - across.behind;
         let rotated = &mut scratch::as_f32(rotated)[..inside.len() * channels];
         let sums = scratch::as_f32(sums);
         sums.fill(0.0);
@@ -144,8 +148,11 @@ fn round_line(
             peak
         };
         let scale = step(peak) * unit(line.group);
-        for (i, to) in scales.chunks_exact_mut(SCALE_BYTES).enumerate() {
-            let seen = sums[i * stride..][..args.weight.kernel].iter().map(|sum| whole(*sum)).sum::<i32>();
+        // One run of outputs behind the other.
+        let outs = (0..across.zoom).flat_map(|run| (run..w_out).step_by(across.zoom));
+        for (out, to) in outs.zip(scales.chunks_exact_mut(SCALE_BYTES)) {
+            let taps = 0..args.weight.kernel;
+            let seen = taps.map(|tap| whole(sums[across.seen(out, tap)])).sum::<i32>();
             let start = -i32::from(Int8Weight::ZERO) * seen;
             // SAFETY: chunks have the size of a `RowScale`, which may hold any bits.
             unsafe { to.as_mut_ptr().cast::<RowScale>().write_unaligned(RowScale { scale, start }) }

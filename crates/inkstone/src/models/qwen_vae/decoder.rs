@@ -1,6 +1,6 @@
 //! Latents to pictures.
 
-use inkstone_tensor::{Tensor, ops};
+use inkstone_tensor::Tensor;
 
 use super::Config;
 use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, resample_conv};
@@ -22,7 +22,7 @@ pub(super) struct Decoder {
 #[derive(Clone, Debug)]
 struct UpBlock {
     blocks: Vec<ResidualBlock>,
-    /// Behind the doubling of the picture; the last level has none.
+    /// Doubles the picture; the last level has none.
     upsample: Option<Conv>,
 }
 
@@ -43,7 +43,7 @@ impl Decoder {
             };
             let blocks = (0..=config.num_res_blocks).map(|j| block(loader, j)).collect();
             let upsampler = format!("{name}.upsamplers.0");
-            let upsample = (i < last).then(|| resample_conv(loader, &upsampler, dim, dim / 2));
+            let upsample = (i < last).then(|| resample_conv(loader, &upsampler, dim, dim / 2).doubling());
             up.push(UpBlock { blocks, upsample });
         }
         Self {
@@ -76,7 +76,7 @@ impl Decoder {
             }
             if let Some(conv) = &level.upsample {
                 walk.change_size(&x);
-                x = conv.forward(&ops::upsample_nearest(&x)?, walk)?;
+                x = conv.forward(&x, walk)?;
                 walk.change_size(&x);
             }
             walk.tap(ctx, format_args!("up.{i}"), &x);
