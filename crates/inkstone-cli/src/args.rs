@@ -127,7 +127,7 @@ pub(crate) struct Common {
 #[derive(Clone, Debug, Default, Args, PartialEq)]
 pub(crate) struct Draw {
     /// What the picture shows
-    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_file"])]
+    #[arg(value_name = "PROMPT", conflicts_with_all = ["prompt", "prompt_file", "prompts_file"])]
     pub(crate) words: Option<String>,
     #[command(flatten, next_help_heading = "What to draw")]
     pub(crate) what: What,
@@ -141,12 +141,15 @@ pub(crate) struct Draw {
 #[derive(Clone, Debug, Default, Args, PartialEq)]
 #[command(next_help_heading = "What to draw")]
 pub(crate) struct What {
-    /// What the picture shows, for prompts that look like a command
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "prompt_file")]
-    pub(crate) prompt: Option<String>,
+    /// What the picture shows, for prompts that look like a command; several draw several pictures
+    #[arg(short, long, value_name = "TEXT", conflicts_with_all = ["prompt_file", "prompts_file"])]
+    pub(crate) prompt: Vec<String>,
     /// Read the prompt from a file; - is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "prompts_file")]
     pub(crate) prompt_file: Option<PathBuf>,
+    /// Read several prompts from a file, one a line; - is standard input
+    #[arg(long, alias = "batch-prompts-file", value_name = "FILE")]
+    pub(crate) prompts_file: Option<PathBuf>,
     /// What it should not show; guidance needs one [default: one space]
     #[arg(long, alias = "negative_prompt", value_name = "TEXT")]
     pub(crate) negative_prompt: Option<String>,
@@ -165,12 +168,12 @@ pub(crate) struct What {
     #[arg(long, aliases = ["num-inference-steps", "num_inference_steps"], value_name = "N")]
     #[arg(value_parser = values::steps, allow_negative_numbers = true, help = format!("Denoising steps, 1 to {MAX_STEPS}"))]
     pub(crate) steps: Option<usize>,
-    /// Seed of the noise, -1 for a random one; several draw several pictures
+    /// Seed of the noise, -1 for a random one; several draw several pictures of each prompt
     #[arg(short_alias = 'S', long, value_name = "N", allow_negative_numbers = true, value_delimiter = ',')]
     pub(crate) seed: Vec<Seed>,
     #[arg(short_alias = 'b', long, aliases = ["batch-count", "num-images-per-prompt", "num_images_per_prompt"])]
     #[arg(value_name = "N", value_parser = values::count, allow_negative_numbers = true)]
-    #[arg(help = format!("Pictures to draw, 1 to {MAX_COUNT}, from consecutive seeds"))]
+    #[arg(help = format!("Pictures to draw of each prompt, 1 to {MAX_COUNT}, from consecutive seeds"))]
     pub(crate) count: Option<usize>,
     /// Strength of the prompt, 0 to 100; 1 and less is no guidance
     #[arg(long, visible_alias = "cfg-scale", aliases = ["true_cfg_scale", "cfg_scale"], value_name = "SCALE")]

@@ -113,7 +113,8 @@ fn dispatch(cli: Cli) -> Result<()> {
 
 fn has_prompt(draw: &Draw) -> bool {
     draw.words.is_some()
-        || draw.what.prompt.is_some()
+        || !draw.what.prompt.is_empty()
         || draw.what.prompt_file.is_some()
+        || draw.what.prompts_file.is_some()
         || draw.config_from_metadata.is_some()
 }

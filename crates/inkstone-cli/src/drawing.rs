@@ -14,7 +14,7 @@ use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
 use crate::args::{Bytes, Dtype, How, InitArg, LoraArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
-use crate::output::{self, Existing, Fields, Template};
+use crate::output::{self, Apart, Existing, Fields, Template};
 use crate::record;
 use crate::saving::{Finishing, Saving};
 use crate::terminal::Level;
@@ -91,9 +91,9 @@ impl<'a> Drawing<'a> {
         self.pipeline.model()
     }
 
-    /// What drawing a request will take.
-    pub(crate) fn forecast(&self, request: &Request) -> Result<Forecast> {
-        Ok(self.pipeline.forecast(request)?)
+    /// What drawing requests will take, batch by batch.
+    pub(crate) fn forecast(&self, requests: &[Request]) -> Result<Vec<Forecast>> {
+        Ok(self.pipeline.forecast(requests)?)
     }
 
     /// The LoRAs that draw.
@@ -109,7 +109,7 @@ impl<'a> Drawing<'a> {
     /// The paths that pictures of these requests get, if nothing of their name is there.
     pub(crate) fn paths(&self, requests: &[Request]) -> Result<Vec<PathBuf>> {
         let setting = self.session.config.settings.output.as_deref().map(AsRef::as_ref);
-        let template = Template::new(self.how.output.as_deref().or(setting), requests.len())?;
+        let template = Template::new(self.how.output.as_deref().or(setting), Apart::of(requests))?;
         let model = &self.model().name;
         let path =
             |(i, request): (usize, &Request)| template.path(Fields { seed: request.seed, n: i + 1, model });
@@ -117,43 +117,27 @@ impl<'a> Drawing<'a> {
     }
 
     /// Draws the pictures, as many at a time as fit and gain by it; each is saved and named when it is finished.
+    pub(crate) fn save(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<()> {
+        self.run(paths, |pipeline, cancel, finishing| pipeline.draw_each(requests, cancel, finishing))
+    }
+
+    /// [`Self::save`], and the pictures for who needs them further.
     pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Picture>> {
+        self.run(paths, |pipeline, cancel, finishing| pipeline.draw(requests, cancel, finishing))
+    }
+
+    fn run<T>(
+        &mut self,
+        paths: &[PathBuf],
+        draw: impl FnOnce(&mut Pipeline, &CancelToken, &mut Finishing<'_>) -> inkstone::Result<T>,
+    ) -> Result<T> {
         paths.iter().try_for_each(|path| output::check_place(path))?;
         // What cannot be recorded is told before anything is drawn.
         let saving = self.saving()?;
         let cancel = self.session.interrupt.arm();
-        let drawn = self.draw_all(requests, paths, &saving, &cancel);
+        let mut finishing = Finishing::new(&saving, paths, cancel.clone());
+        let drawn = draw(&mut self.pipeline, &cancel, &mut finishing);
         self.session.interrupt.disarm();
-        drawn
-    }
-
-    fn draw_all(
-        &mut self,
-        requests: &[Request],
-        paths: &[PathBuf],
-        saving: &Saving<'_>,
-        cancel: &CancelToken,
-    ) -> Result<Vec<Picture>> {
-        let mut drawn = Vec::new();
-        while drawn.len() < requests.len() {
-            let first = drawn.len();
-            let size = self.pipeline.batch_size(&requests[first..])?.max(1);
-            let batch = first..first + size;
-            self.announce(&requests[batch.clone()], first + 1, requests.len());
-            drawn.extend(self.draw_together(&requests[batch.clone()], &paths[batch], saving, cancel)?);
-        }
-        Ok(drawn)
-    }
-
-    fn draw_together(
-        &mut self,
-        requests: &[Request],
-        paths: &[PathBuf],
-        saving: &Saving<'_>,
-        cancel: &CancelToken,
-    ) -> Result<Vec<Picture>> {
-        let mut finishing = Finishing::new(saving, paths, cancel.clone());
-        let drawn = self.pipeline.draw(requests, cancel, &mut finishing);
         finishing.end()?;
         let drawn = drawn?;
         let terminal = &self.session.terminal;
@@ -188,23 +172,6 @@ impl<'a> Drawing<'a> {
             model: self.model().name.clone(),
             device: self.pipeline.device().name(),
         })
-    }
-
-    fn announce(&self, batch: &[Request], n: usize, of: usize) {
-        let Some(request) = batch.first() else { return };
-        let several = match (batch.len(), of) {
-            (_, 1) => String::new(),
-            (1, _) => format!("{n} of {of}: "),
-            (size, _) => format!("{n} to {} of {of}: ", n + size - 1),
-        };
-        let size = format!("{}x{}", request.width_px, request.height_px);
-        let (steps, scale) = (request.steps, request.true_cfg_scale);
-        let seeds: Vec<String> = batch.iter().map(|request| request.seed.to_string()).collect();
-        let (word, seeds) = (if seeds.len() == 1 { "seed" } else { "seeds" }, seeds.join(" "));
-        let model = &self.model().name;
-        self.session
-            .terminal
-            .note(&format!("{several}{word} {seeds}  {size}  {steps} steps  cfg {scale}  {model}"));
     }
 }
 
@@ -247,5 +214,5 @@ pub(crate) fn lora_source(arg: &LoraArg, stored: Option<&Metadata>) -> LoraSourc
 pub(crate) fn init_image(arg: &InitArg, stored_strength: Option<f32>) -> Result<InitImage> {
     let pixels = record::picture(&arg.path)?;
     let strength = arg.strength.or(stored_strength).unwrap_or(DEFAULT_STRENGTH);
-    Ok(InitImage { pixels, strength })
+    Ok(InitImage { pixels: pixels.into(), strength })
 }

@@ -9,6 +9,7 @@ mod failure;
 mod interrupt;
 mod output;
 mod progress;
+mod prompts;
 mod record;
 mod resolve;
 mod saving;

@@ -1,11 +1,13 @@
 //! Where pictures go: names from a template, and files that are whole or not there.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use inkstone::Request;
 use tempfile::NamedTempFile;
 
 use crate::failure::{Failure, Result, folder_of};
@@ -28,6 +30,28 @@ pub(crate) enum Existing {
     Number,
 }
 
+/// What tells the pictures of one command apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// There is one.
+    Alone,
+    /// No two have the same seed.
+    Seeds,
+    /// Only their numbers.
+    Numbers,
+}
+
+impl Apart {
+    pub(crate) fn of(requests: &[Request]) -> Self {
+        let seeds: HashSet<u64> = requests.iter().map(|request| request.seed).collect();
+        match requests.len() {
+            0 | 1 => Self::Alone,
+            pictures if pictures == seeds.len() => Self::Seeds,
+            _ => Self::Numbers,
+        }
+    }
+}
+
 /// What a template's fields stand for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a> {
@@ -42,8 +66,8 @@ pub(crate) struct Fields<'a> {
 pub(crate) struct Template(PathBuf);
 
 impl Template {
-    /// A template for `pictures` pictures: several of them never share a name.
-    pub(crate) fn new(given: Option<&OsStr>, pictures: usize) -> Result<Self> {
+    /// A template for pictures, which never share a name.
+    pub(crate) fn new(given: Option<&OsStr>, apart: Apart) -> Result<Self> {
         let given = Path::new(given.unwrap_or(OsStr::new(DEFAULT_NAME)));
         let ends_open = given.as_os_str().as_encoded_bytes().ends_with(b"/");
         let path = if ends_open || given.is_dir() { given.join(DEFAULT_NAME) } else { given.to_owned() };
@@ -63,7 +87,12 @@ impl Template {
             name = path.file_stem().unwrap_or_default().to_owned();
         }
         let text = path.to_str().unwrap_or_default();
-        if pictures > 1 && !text.contains("{seed}") && !text.contains("{n}") {
+        let told_apart = match apart {
+            Apart::Alone => true,
+            Apart::Seeds => text.contains("{seed}") || text.contains("{n}"),
+            Apart::Numbers => text.contains("{n}"),
+        };
+        if !told_apart {
             name.push("-{n}");
         }
         name.push(".png");

@@ -24,11 +24,18 @@ pub(crate) struct Sources<'a> {
     pub(crate) defaults: &'a Defaults,
 }
 
-/// The requests, one a seed, all checked.
-pub(crate) fn requests(sources: Sources<'_>, prompt: &str, init: Option<InitImage>) -> Result<Vec<Request>> {
+/// The most pictures of one command: their names are checked before the first is drawn.
+const MAX_PICTURES: usize = 1000;
+
+/// The requests, one for each prompt and seed, all checked. Every prompt has the same seeds.
+pub(crate) fn requests(
+    sources: Sources<'_>,
+    prompts: &[String],
+    init: Option<InitImage>,
+) -> Result<Vec<Request>> {
     let size = sources.size();
-    let mut request = Request {
-        prompt: prompt.to_owned(),
+    let first = Request {
+        prompt: String::new(),
         negative_prompt: sources.negative_prompt(),
         width_px: size.width_px,
         height_px: size.height_px,
@@ -42,11 +49,23 @@ pub(crate) fn requests(sources: Sources<'_>, prompt: &str, init: Option<InitImag
         ),
         init,
     };
-    let mut requests = Vec::new();
-    for seed in sources.seeds()? {
-        request.seed = seed;
-        request.validate()?;
-        requests.push(request.clone());
+    let seeds = sources.seeds()?;
+    let pictures = prompts.len() * seeds.len();
+    if pictures > MAX_PICTURES {
+        let why = format!("{} prompts with {} seeds; {MAX_PICTURES} may be", prompts.len(), seeds.len());
+        return Err(Failure::usage(
+            format!("there are {pictures} pictures to draw"),
+            why,
+            "give fewer at a time",
+        ));
+    }
+    let mut requests = Vec::with_capacity(pictures);
+    for prompt in prompts {
+        for seed in &seeds {
+            let request = Request { prompt: prompt.clone(), seed: *seed, ..first.clone() };
+            request.validate()?;
+            requests.push(request);
+        }
     }
     Ok(requests)
 }

@@ -1,5 +1,6 @@
 //! The way of finished pictures to the disk, while others of their batch are still under way.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -60,7 +61,7 @@ impl Saving<'_> {
         let stages: serde_json::Map<_, _> =
             stages.map(|(stage, seconds)| (stage.name().to_owned(), (*seconds).into())).collect();
         terminal.event(&json!({
-            "event": "picture", "path": path.to_string_lossy(), "seed": request.seed,
+            "event": "picture", "path": path.to_string_lossy(), "prompt": request.prompt, "seed": request.seed,
             "width": request.width_px, "height": request.height_px, "steps": request.steps,
             "seconds": seconds, "stages": stages, "peak_bytes": inkstone::memory::peak_bytes(),
         }))
@@ -74,6 +75,9 @@ pub(crate) struct Finishing<'a> {
     progress: Progress<'a>,
     /// Where the pictures that are still to come go.
     paths: &'a [PathBuf],
+    /// Of all batches.
+    pictures: usize,
+    /// When the batch began.
     begun: Instant,
     /// Why a picture could not be saved; the run is cancelled then.
     failed: Option<Failure>,
@@ -82,7 +86,7 @@ pub(crate) struct Finishing<'a> {
 impl<'a> Finishing<'a> {
     pub(crate) fn new(saving: &'a Saving<'a>, paths: &'a [PathBuf], cancel: CancelToken) -> Self {
         let progress = Progress::new(saving.terminal, cancel);
-        Self { saving, progress, paths, begun: Instant::now(), failed: None }
+        Self { saving, progress, paths, pictures: paths.len(), begun: Instant::now(), failed: None }
     }
 
     /// What went wrong beside drawing; an interruption, if pictures are missing.
@@ -103,6 +107,13 @@ impl<'a> Finishing<'a> {
 }
 
 impl Observer for Finishing<'_> {
+    fn batch(&mut self, requests: &[Request]) {
+        self.progress.taken.clear();
+        self.begun = Instant::now();
+        let first = self.pictures - self.paths.len() + 1;
+        self.saving.terminal.note(&announced(requests, first, self.pictures, &self.saving.model));
+    }
+
     fn begin(&mut self, stage: Stage, total: usize) {
         self.progress.begin(stage, total);
     }
@@ -128,4 +139,27 @@ impl Observer for Finishing<'_> {
     fn warn(&mut self, warning: &str) {
         self.progress.warn(warning);
     }
+}
+
+/// What is about to be drawn: pictures `first` and further ones of `pictures`.
+fn announced(batch: &[Request], first: usize, pictures: usize, model: &str) -> String {
+    let Some(request) = batch.first() else { return String::new() };
+    let several = match (batch.len(), pictures) {
+        (_, 1) => String::new(),
+        (1, _) => format!("{first} of {pictures}: "),
+        (size, _) => format!("{first} to {} of {pictures}: ", first + size - 1),
+    };
+    let prompts: HashSet<&str> = batch.iter().map(|request| request.prompt.as_str()).collect();
+    let prompts = if prompts.len() == 1 { String::new() } else { format!("{} prompts  ", prompts.len()) };
+    let mut seeds: Vec<u64> = Vec::new();
+    for request in batch {
+        if !seeds.contains(&request.seed) {
+            seeds.push(request.seed);
+        }
+    }
+    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    let word = if seeds.len() == 1 { "seed" } else { "seeds" };
+    let size = format!("{}x{}", request.width_px, request.height_px);
+    let (steps, scale) = (request.steps, request.true_cfg_scale);
+    format!("{several}{prompts}{word} {}  {size}  {steps} steps  cfg {scale}  {model}", seeds.join(" "))
 }

@@ -1,6 +1,8 @@
 //! The command as its user meets it: arguments in; files, streams and an exit code out.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail with the test")]
 
+#[path = "command/batches.rs"]
+mod batches;
 #[path = "command/dir.rs"]
 mod dir;
 #[path = "command/drawing.rs"]

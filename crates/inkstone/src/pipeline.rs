@@ -231,9 +231,9 @@ impl Pipeline {
         self.networks.formats()
     }
 
-    /// Draws pictures. Requests that differ in prompt, seed and starting picture only are drawn together when
-    /// memory allows; each picture's bytes are those of its solo run. What does not fit into memory at all is refused
-    /// before a weight is touched.
+    /// Draws pictures. Requests that differ in prompts, seed and starting picture only are drawn together where memory
+    /// allows and they gain by it; each picture's bytes are those of its solo run. What does not fit into memory at all
+    /// is refused before a weight is touched.
     ///
     /// # Errors
     /// A request out of range or too large for memory, weights that do not load, numbers that are not finite, an
@@ -247,6 +247,19 @@ impl Pipeline {
         self.draw_in(requests, &Context { cancel: Some(cancel), tap: None }, observer)
     }
 
+    /// [`Self::draw`] for an observer that takes what it needs of each picture: none is kept.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn draw_each(
+        &mut self,
+        requests: &[Request],
+        cancel: &CancelToken,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        self.draw_batches(requests, &Context { cancel: Some(cancel), tap: None }, observer, drop)
+    }
+
     /// [`Self::draw`] with a tap on every intermediate result: `latents.N`, `model_call.N` and those of the networks.
     ///
     /// # Errors
@@ -257,17 +270,33 @@ impl Pipeline {
         context: &Context<'_>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Picture>> {
+        let mut pictures = Vec::with_capacity(requests.len());
+        self.draw_batches(requests, context, observer, |drawn| pictures.extend(drawn))?;
+        Ok(pictures)
+    }
+
+    fn draw_batches(
+        &mut self,
+        requests: &[Request],
+        context: &Context<'_>,
+        observer: &mut dyn Observer,
+        mut finished: impl FnMut(Vec<Picture>),
+    ) -> Result<()> {
         requests.iter().try_for_each(Request::validate)?;
         let groups: Vec<&[Request]> = requests.chunk_by(can_share).collect();
-        let ways = groups.iter().map(|group| self.fit(group)).collect::<Result<Vec<Way>>>()?;
-        let mut pictures = Vec::with_capacity(requests.len());
-        for (group, way) in groups.into_iter().zip(ways) {
-            for batch in group.chunks(way.pictures) {
+        groups.iter().try_for_each(|group| self.fit(group).map(drop))?;
+        for mut group in groups {
+            while !group.is_empty() {
+                // What is free changes while others are drawn.
+                let way = self.fit(group)?;
+                let (batch, rest) = group.split_at(way.pictures.min(group.len()));
+                group = rest;
+                observer.batch(batch);
                 let mut run = Run::new(context, observer);
-                let before = pictures.len();
+                let mut pictures = Vec::with_capacity(batch.len());
                 let mut drawn = self.draw_batch(batch, way, &mut run, &mut pictures);
                 if matches!(drawn, Err(Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. }))) {
-                    let rest = &batch[pictures.len() - before..];
+                    let rest = &batch[pictures.len()..];
                     drawn = self.draw_with_least(rest, way, &mut run, &mut pictures);
                 }
                 self.device.trim();
@@ -275,9 +304,10 @@ impl Pipeline {
                     self.forget();
                 }
                 drawn?;
+                finished(pictures);
             }
         }
-        Ok(pictures)
+        Ok(())
     }
 
     /// Draws again what memory did not suffice for, as another program took it in the meantime: with the least memory
@@ -363,7 +393,6 @@ impl Pipeline {
     }
 }
 
-/// Reads the files of LoRAs.
 /// What model_index.json says of the size that the model was trained on.
 fn native_side_px(model_index: &str) -> Result<usize> {
     const COMPONENT: &str = "model_index";

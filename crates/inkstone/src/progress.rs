@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inkstone_tensor::Tensor;
 
-use crate::{Error, Picture, Result};
+use crate::{Error, Picture, Request, Result};
 
 /// A part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,8 @@ impl Stage {
 
 /// Looks on while a picture is drawn. Every method has an empty default.
 pub trait Observer {
+    /// A batch begins: these pictures are drawn together.
+    fn batch(&mut self, _requests: &[Request]) {}
     /// A stage begins; it has `total` parts (steps, blocks, tiles).
     fn begin(&mut self, _stage: Stage, _total: usize) {}
     /// Part `done` of the stage is finished, counted from 1.

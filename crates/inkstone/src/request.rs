@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::{Error, Result};
 
@@ -52,8 +53,8 @@ pub struct Request {
 /// A picture to start from, and how far to leave it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InitImage {
-    /// The picture; it is resized to the request's size.
-    pub pixels: crate::Pixels,
+    /// The picture; it is resized to the request's size. Requests that start from the same one share it.
+    pub pixels: Arc<crate::Pixels>,
     /// 0 keeps it, 1 ignores it.
     pub strength: f32,
 }
@@ -64,7 +65,7 @@ impl Request {
     /// # Errors
     /// [`Error::InvalidParam`] for the first value that is not.
     pub fn validate(&self) -> Result<()> {
-        check_text("prompt", &self.prompt)?;
+        check_prompt(&self.prompt)?;
         if let Some(negative) = &self.negative_prompt {
             check_text("negative-prompt", negative)?;
         }
@@ -89,6 +90,14 @@ impl InitImage {
         }
         Ok(())
     }
+}
+
+/// Whether a text can be a prompt.
+///
+/// # Errors
+/// [`Error::InvalidParam`] if it is longer than [`MAX_PROMPT_CHARS`] or holds a NUL.
+pub fn check_prompt(text: &str) -> Result<()> {
+    check_text("prompt", text)
 }
 
 /// How many pictures to draw for one prompt.

@@ -43,7 +43,6 @@ const CURES: &[(&[&str], &str)] = &[
     (&["--strength", "--init-image-strength"], "write it behind the picture: --image PATH=STRENGTH"),
     (&["--lora-paths", "--lora-scales", "--lora-style", "--lora-model-dir", "--lora-apply-mode"], LORA),
     (&["--auto-seeds", "--global-seed"], SEVERAL_SEEDS),
-    (&["--batch-prompts-file"], "this version draws one prompt a call: --prompt-file FILE"),
     (&["--base-model", "--path", "--high-noise-diffusion-model"], ONE_FOLDER),
     (&["--llm_vision", "--qwen2vl_vision", "--clip_l", "--clip_g", "--clip_vision", "--t5xxl"], ONE_FOLDER),
     (&["--embd-dir", "--tae", "--taesd", "--taesd-preview-only"], ONE_FOLDER),

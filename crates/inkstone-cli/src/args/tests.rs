@@ -23,7 +23,20 @@ fn a_bare_prompt_generates() {
     assert_eq!(draw(&["--steps", "5", "a red apple"]).what.steps, Some(5));
     assert_eq!(draw(&["gen", "a red apple"]), draw(&["generate", "a red apple"]));
     assert_eq!(draw(&["--", "-5 degrees"]).words.as_deref(), Some("-5 degrees"));
-    assert_eq!(draw(&["--prompt=-5 degrees"]).what.prompt.as_deref(), Some("-5 degrees"));
+    assert_eq!(draw(&["--prompt=-5 degrees"]).what.prompt, ["-5 degrees"]);
+}
+
+#[test]
+fn prompts_come_from_one_place() {
+    assert_eq!(draw(&["-p", "a cat, a dog", "--prompt", "a sun"]).what.prompt, ["a cat, a dog", "a sun"]);
+    assert_eq!(draw(&["--batch-prompts-file", "p.txt"]), draw(&["--prompts-file", "p.txt"]));
+    let places = [&["a cat"][..], &["-p", "a cat"], &["--prompt-file", "f"], &["--prompts-file", "f"]];
+    for (i, one) in places.iter().enumerate() {
+        for other in &places[i + 1..] {
+            let error = Cli::try_parse_from([&["inkstone"], *one, *other].concat()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{one:?} {other:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,12 +1,11 @@
-//! `generate`: a prompt becomes pictures.
+//! `generate`: prompts become pictures.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::iter;
+use std::path::PathBuf;
 
 use inkstone::codec::{LoraRecord, Metadata};
 use inkstone::memory::{MemoryPlan, StageMemory, gibibytes};
-use inkstone::request::{InitImage, MAX_PROMPT_CHARS};
+use inkstone::request::InitImage;
 use inkstone::weights::lora::Applied;
 use inkstone::{Picture, Request};
 use serde_json::json;
@@ -15,16 +14,18 @@ use super::Session;
 use crate::args::{Draw, What};
 use crate::drawing::{self, Drawing};
 use crate::failure::{Failure, Result, printable};
+use crate::prompts;
 use crate::record;
 use crate::resolve::{self, Sources};
-
-/// UTF-8 needs at most four bytes for a character.
-const MAX_PROMPT_BYTES: u64 = 4 * MAX_PROMPT_CHARS as u64;
 
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
     let stored =
         draw.config_from_metadata.as_deref().map(record::settings).transpose()?.map(|(stored, _)| stored);
-    pictures(draw, stored.as_ref(), OtherModel::Warned, session).map(drop)
+    let mut ready = Ready::new(draw, stored.as_ref(), OtherModel::Warned, session)?;
+    if draw.how.dry_run {
+        return ready.tell(session);
+    }
+    ready.drawing.save(&ready.requests, &ready.paths)
 }
 
 /// What happens when stored settings are of another model than the one that draws.
@@ -36,32 +37,87 @@ pub(super) enum OtherModel {
     Refused,
 }
 
-/// Draws what the flags and a stored request say.
-pub(super) fn pictures(
-    draw: &Draw,
-    stored: Option<&Metadata>,
-    other: OtherModel,
-    session: &Session,
-) -> Result<Vec<Picture>> {
-    let Some(prompt) = prompt(draw)?.or_else(|| stored.and_then(|r| r.prompt.clone())) else {
-        return Err(Failure::no_prompt());
-    };
-    if prompt.trim().is_empty() {
-        return Err(Failure::no_prompt());
+/// An open model, what it is to draw, and where to.
+#[derive(Debug)]
+pub(super) struct Ready<'a> {
+    drawing: Drawing<'a>,
+    requests: Vec<Request>,
+    paths: Vec<PathBuf>,
+}
+
+impl<'a> Ready<'a> {
+    /// What the flags and a stored request say.
+    pub(super) fn new(
+        draw: &'a Draw,
+        stored: Option<&Metadata>,
+        other: OtherModel,
+        session: &'a Session,
+    ) -> Result<Self> {
+        let mut prompts = prompts::given(draw)?;
+        if prompts.is_empty() {
+            let prompt = stored.and_then(|stored| stored.prompt.clone());
+            prompts.push(prompt.filter(|prompt| !prompt.trim().is_empty()).ok_or_else(Failure::no_prompt)?);
+        }
+        let init = init(draw, stored)?;
+        let drawing = Drawing::open(session, &draw.how, stored)?;
+        check_model(stored, &drawing.model().name, other, session)?;
+        let replayed = draw.config_from_metadata.is_none();
+        if let Some(stored) = stored.filter(|stored| !stored.loras.is_empty()) {
+            check_loras(stored, &drawing.lora_records()?, replayed, session)?;
+        }
+        let requests = resolve(&draw.what, stored, &prompts, init, &drawing, session)?;
+        let paths = drawing.paths(&requests)?;
+        Ok(Self { drawing, requests, paths })
     }
-    let init = init(draw, stored)?;
-    let mut drawing = Drawing::open(session, &draw.how, stored)?;
-    check_model(stored, &drawing.model().name, other, session)?;
-    let replayed = draw.config_from_metadata.is_none();
-    if let Some(stored) = stored.filter(|stored| !stored.loras.is_empty()) {
-        check_loras(stored, &drawing.lora_records()?, replayed, session)?;
+
+    /// Draws and saves the pictures.
+    pub(super) fn draw(&mut self) -> Result<Vec<Picture>> {
+        self.drawing.draw(&self.requests, &self.paths)
     }
-    let requests = resolve(&draw.what, stored, &prompt, init, &drawing, session)?;
-    let paths = drawing.paths(&requests)?;
-    if draw.how.dry_run {
-        return dry_run(&requests, &paths, &drawing, session).map(|()| Vec::new());
+
+    /// Says what would be drawn, and draws nothing.
+    pub(super) fn tell(&self, session: &Session) -> Result<()> {
+        let Self { drawing, requests, paths } = self;
+        let model = &drawing.model().name;
+        // Without their hashes, for which the files would be read.
+        let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
+        let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
+        let forecasts = drawing.forecast(requests)?;
+        // Each picture has the plan of the batch that it is drawn in.
+        let plans =
+            forecasts.iter().flat_map(|forecast| iter::repeat_n(&forecast.memory, forecast.memory.pictures));
+        for ((request, path), plan) in requests.iter().zip(paths).zip(plans) {
+            let strength = request.init.as_ref().map(|init| init.strength);
+            let fields = [
+                ("model", json!(model)),
+                ("prompt", json!(request.prompt)),
+                ("negative-prompt", json!(request.negative_prompt)),
+                ("width", json!(request.width_px)),
+                ("height", json!(request.height_px)),
+                ("steps", json!(request.steps)),
+                ("true-cfg-scale", json!(request.true_cfg_scale)),
+                ("seed", json!(request.seed)),
+                ("strength", json!(strength)),
+                ("loras", json!((!loras.is_empty()).then_some(&loras))),
+                ("output", json!(path.to_string_lossy())),
+                ("together", json!((plan.pictures > 1).then_some(plan.pictures))),
+                ("offload", json!(plan.offload.name())),
+                ("memory", memory(plan, session.terminal.json())),
+            ];
+            if session.terminal.json() {
+                let mut event = serde_json::Map::from_iter([("event".to_owned(), json!("dry-run"))]);
+                event.extend(fields.map(|(name, value)| (name.replace('-', "_"), value)));
+                session.terminal.event(&event)?;
+            } else {
+                let known = fields.iter().filter(|(_, value)| !value.is_null());
+                let lines: String = known
+                    .map(|(name, value)| format!("{name}: {}\n", printable(&value.to_string())))
+                    .collect();
+                session.terminal.print(&lines)?;
+            }
+        }
+        Ok(())
     }
-    drawing.draw(&requests, &paths)
 }
 
 /// Whether the settings are of the model that draws.
@@ -117,7 +173,7 @@ fn init(draw: &Draw, stored: Option<&Metadata>) -> Result<Option<InitImage>> {
 fn resolve(
     what: &What,
     stored: Option<&Metadata>,
-    prompt: &str,
+    prompts: &[String],
     init: Option<InitImage>,
     drawing: &Drawing<'_>,
     session: &Session,
@@ -129,36 +185,7 @@ fn resolve(
     }
     let defaults = &drawing.model().defaults;
     let sources = Sources { flags: what, stored, settings: &session.config.settings, defaults };
-    resolve::requests(sources, prompt, init)
-}
-
-fn prompt(draw: &Draw) -> Result<Option<String>> {
-    match &draw.what.prompt_file {
-        Some(path) => prompt_from(path).map(Some),
-        None => Ok(draw.words.clone().or_else(|| draw.what.prompt.clone())),
-    }
-}
-
-/// A file's text without the line ending that editors add.
-fn prompt_from(path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    let mut read = |from: &mut dyn Read| from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes);
-    let result = if path == Path::new("-") {
-        read(&mut io::stdin())
-    } else {
-        File::open(path).and_then(|mut f| read(&mut f))
-    };
-    result.map_err(|error| Failure::read(path, &error))?;
-    if bytes.len() as u64 > MAX_PROMPT_BYTES {
-        let why = format!("a prompt has at most {MAX_PROMPT_CHARS} characters");
-        return Err(Failure::usage(format!("{} is too long", path.display()), why, "shorten the text"));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let why = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
-        Failure::usage(format!("{} is not text", path.display()), why, "save the file as UTF-8")
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    resolve::requests(sources, prompts, init)
 }
 
 /// What a drawing takes: numbers for programs, words for people.
@@ -176,43 +203,4 @@ fn memory(plan: &MemoryPlan, numbers: bool) -> serde_json::Value {
     let stages: Vec<String> = stages.map(stage).collect();
     let (resident, anonymous) = (gibibytes(plan.resident_bytes()), gibibytes(plan.anonymous_bytes()));
     json!(format!("{resident} at most, {anonymous} of it not in files ({})", stages.join(", ")))
-}
-
-/// Says what would be drawn.
-fn dry_run(requests: &[Request], paths: &[PathBuf], drawing: &Drawing<'_>, session: &Session) -> Result<()> {
-    let model = &drawing.model().name;
-    // Without their hashes, for which the files would be read.
-    let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
-    let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
-    for (request, path) in requests.iter().zip(paths) {
-        let strength = request.init.as_ref().map(|init| init.strength);
-        let forecast = drawing.forecast(request)?;
-        let plan = &forecast.memory;
-        let fields = [
-            ("model", json!(model)),
-            ("prompt", json!(request.prompt)),
-            ("negative-prompt", json!(request.negative_prompt)),
-            ("width", json!(request.width_px)),
-            ("height", json!(request.height_px)),
-            ("steps", json!(request.steps)),
-            ("true-cfg-scale", json!(request.true_cfg_scale)),
-            ("seed", json!(request.seed)),
-            ("strength", json!(strength)),
-            ("loras", json!((!loras.is_empty()).then_some(&loras))),
-            ("output", json!(path.to_string_lossy())),
-            ("offload", json!(plan.offload.name())),
-            ("memory", memory(plan, session.terminal.json())),
-        ];
-        if session.terminal.json() {
-            let mut event = serde_json::Map::from_iter([("event".to_owned(), json!("dry-run"))]);
-            event.extend(fields.map(|(name, value)| (name.replace('-', "_"), value)));
-            session.terminal.event(&event)?;
-        } else {
-            let known = fields.iter().filter(|(_, value)| !value.is_null());
-            let lines: String =
-                known.map(|(name, value)| format!("{name}: {}\n", printable(&value.to_string()))).collect();
-            session.terminal.print(&lines)?;
-        }
-    }
-    Ok(())
 }

@@ -6,8 +6,8 @@ use inkstone::Pixels;
 use inkstone::codec::{Metadata, Origin};
 use serde_json::json;
 
-use super::generate::OtherModel;
-use super::{Session, generate};
+use super::Session;
+use super::generate::{OtherModel, Ready};
 use crate::args::{Draw, Info};
 use crate::failure::{Failure, Result};
 use crate::record;
@@ -32,7 +32,11 @@ pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
 fn replay(args: &Info, stored: &Metadata, session: &Session) -> Result<()> {
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
     let other = if args.how.model.is_some() { OtherModel::Warned } else { OtherModel::Refused };
-    let drawn = generate::pictures(&draw, Some(stored), other, session)?;
+    let mut ready = Ready::new(&draw, Some(stored), other, session)?;
+    if draw.how.dry_run {
+        return ready.tell(session);
+    }
+    let drawn = ready.draw()?;
     drawn.first().map_or(Ok(()), |new| compare(&args.picture, &new.pixels, session))
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Write as _};
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use inkstone::Picture;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage, Size};
@@ -95,7 +96,9 @@ fn answer(
     session: &Session,
 ) -> Result<Vec<Picture>> {
     let init = match (asked.from, draw.how.start()?) {
-        (Some((number, strength)), _) => Some(InitImage { pixels: earlier[number].pixels.clone(), strength }),
+        (Some((number, strength)), _) => {
+            Some(InitImage { pixels: Arc::new(earlier[number].pixels.clone()), strength })
+        }
         (None, Some(arg)) => Some(drawing::init_image(arg, None)?),
         (None, None) => None,
     };
@@ -105,7 +108,7 @@ fn answer(
     };
     let settings = &session.config.settings;
     let sources = Sources { flags: &flags, stored: None, settings, defaults: &drawing.model().defaults };
-    let requests = resolve::requests(sources, &asked.prompt, init)?;
+    let requests = resolve::requests(sources, std::slice::from_ref(&asked.prompt), init)?;
     let paths = drawing.paths(&requests)?;
     drawing.draw(&requests, &paths)
 }

@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use super::*;
 
-fn path(template: &str, pictures: usize) -> String {
+fn path(template: &str, apart: Apart) -> String {
     let fields = Fields { seed: 42, n: 3, model: "Qwen/Image 2.0" };
-    let template = Template::new(Some(OsStr::new(template)), pictures).unwrap();
+    let template = Template::new(Some(OsStr::new(template)), apart).unwrap();
     template.path(fields).unwrap().into_os_string().into_string().unwrap()
 }
 
 fn refused(template: &str) -> String {
-    match Template::new(Some(OsStr::new(template)), 1) {
+    match Template::new(Some(OsStr::new(template)), Apart::Alone) {
         Err(Failure::Told(told)) => {
             assert_eq!(told.exit, 2);
             told.why
@@ -20,22 +20,25 @@ fn refused(template: &str) -> String {
 
 #[test]
 fn fields_are_filled_in() {
-    assert_eq!(path("a.png", 1), "a.png");
-    assert_eq!(path("a-{seed}-{n}.png", 1), "a-42-3.png");
-    assert_eq!(path("{model}/{seed}.PNG", 1), "Qwen-Image-2.0/42.png");
-    assert_eq!(path("cat", 1), "cat.png");
-    assert_eq!(path("v1.5", 1), "v1.5.png");
-    assert_eq!(path("no/such/folder/", 1), "no/such/folder/inkstone-42.png");
-    assert_eq!(path("../up/{n}.png", 1), "../up/3.png");
-    let date = path("{date}.png", 1);
+    assert_eq!(path("a.png", Apart::Alone), "a.png");
+    assert_eq!(path("a-{seed}-{n}.png", Apart::Alone), "a-42-3.png");
+    assert_eq!(path("{model}/{seed}.PNG", Apart::Alone), "Qwen-Image-2.0/42.png");
+    assert_eq!(path("cat", Apart::Alone), "cat.png");
+    assert_eq!(path("v1.5", Apart::Alone), "v1.5.png");
+    assert_eq!(path("no/such/folder/", Apart::Alone), "no/such/folder/inkstone-42.png");
+    assert_eq!(path("../up/{n}.png", Apart::Alone), "../up/3.png");
+    let date = path("{date}.png", Apart::Alone);
     assert!(date.len() == "2026-11-21.png".len() && date.starts_with("20"), "{date}");
 }
 
 #[test]
 fn several_pictures_never_share_a_name() {
-    assert_eq!(path("a.png", 2), "a-3.png");
-    assert_eq!(path("a-{n}.png", 2), "a-3.png");
-    assert_eq!(path("a-{seed}.png", 2), "a-42.png");
+    assert_eq!(path("a.png", Apart::Seeds), "a-3.png");
+    assert_eq!(path("a-{n}.png", Apart::Seeds), "a-3.png");
+    assert_eq!(path("a-{seed}.png", Apart::Seeds), "a-42.png");
+    assert_eq!(path("a-{seed}.png", Apart::Numbers), "a-42-3.png");
+    assert_eq!(path("{n}/{seed}.png", Apart::Numbers), "3/42.png");
+    assert_eq!(path("folder/", Apart::Numbers), "folder/inkstone-42-3.png");
 }
 
 #[test]

@@ -7,7 +7,7 @@ fn defaults() -> Defaults {
 }
 
 fn resolved(flags: &What, stored: Option<&Metadata>, settings: &Settings) -> Vec<Request> {
-    requests(Sources { flags, stored, settings, defaults: &defaults() }, "a cat", None).unwrap()
+    requests(Sources { flags, stored, settings, defaults: &defaults() }, &["a cat".into()], None).unwrap()
 }
 
 #[test]
@@ -70,7 +70,28 @@ fn row_42_counts_that_are_refused() {
         let what = What { seed, count: Some(count), ..What::default() };
         let sources =
             Sources { flags: &what, stored: None, settings: &Settings::default(), defaults: &defaults() };
-        let Err(Failure::Told(told)) = requests(sources, "a cat", None) else { panic!("{count} is taken") };
+        let Err(Failure::Told(told)) = requests(sources, &["a cat".into()], None) else {
+            panic!("{count} is taken")
+        };
         assert!(told.what.contains("count") && told.exit == 2);
     }
+}
+
+#[test]
+fn every_prompt_has_the_same_seeds() {
+    let drawn = |prompts: &[&str], seed: &[Seed], count| {
+        let prompts: Vec<String> = prompts.iter().map(|&prompt| prompt.into()).collect();
+        let what = What { seed: seed.to_vec(), count, ..What::default() };
+        let (settings, defaults) = (Settings::default(), defaults());
+        let sources = Sources { flags: &what, stored: None, settings: &settings, defaults: &defaults };
+        requests(sources, &prompts, None)
+    };
+    let two = drawn(&["a cat", "a dog"], &[Seed::Fixed(7)], Some(2)).unwrap();
+    let told: Vec<_> = two.iter().map(|r| (r.prompt.as_str(), r.seed)).collect();
+    assert_eq!(told, [("a cat", 7), ("a cat", 8), ("a dog", 7), ("a dog", 8)]);
+    let random = drawn(&["a cat", "a dog"], &[], None).unwrap();
+    assert_eq!(random[0].seed, random[1].seed, "the same noise, to compare prompts");
+    assert_eq!(drawn(&["a cat"; 1000], &[], None).unwrap().len(), 1000);
+    let Err(Failure::Told(told)) = drawn(&["a cat"; 501], &[], Some(2)) else { panic!("1002 are taken") };
+    assert!(told.what.contains("1002 pictures") && told.exit == 2, "{}", told.what);
 }

@@ -106,30 +106,6 @@ fn size_steps_and_several_seeds() {
     assert!(fs::read(dir.path("alone.png")).unwrap() == fs::read(dir.path("cat-2.png")).unwrap());
 }
 
-/// As many at a time as gain by it; each is there before the next one is decoded, with the bytes that it has alone.
-#[test]
-fn several_pictures_are_drawn_together() {
-    let dir = Dir::new();
-    // A picture of 512 x 512 with guidance has 2048 rows: two gain by being drawn together, a third does not.
-    for (size, together, at_a_time) in [("64x64", "3", vec![3]), ("512x512", "3", vec![2, 1])] {
-        let common = ["a cat", "--size", size, "--steps", "1", "--overwrite"];
-        let several = ["--seed", "5", "--count", together, "--json", "-o", "{seed}.png"];
-        let told = dir.ok([&common[..], &several].concat());
-        let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let word = |event: &Value| match (event["event"].as_str(), event["stage"].as_str()) {
-            (Some("stage"), Some("denoise")) => Some("denoise"),
-            (Some("stage"), Some("decode")) => Some("decode"),
-            (Some("picture"), _) => Some("picture"),
-            _ => None,
-        };
-        let words: Vec<&str> = told.iter().filter_map(word).collect();
-        let batch = |size: &usize| [vec!["denoise"], ["decode", "picture"].repeat(*size)].concat();
-        assert_eq!(words, at_a_time.iter().flat_map(batch).collect::<Vec<_>>(), "{size}");
-        dir.ok([&common[..], &["--seed", "6", "-o", "alone.png"]].concat());
-        assert!(fs::read(dir.path("alone.png")).unwrap() == fs::read(dir.path("6.png")).unwrap(), "{size}");
-    }
-}
-
 #[test]
 fn replay_gives_the_same_pixels() {
     let dir = Dir::new();

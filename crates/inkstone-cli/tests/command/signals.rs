@@ -44,6 +44,36 @@ fn a_signal_stops_within_a_step_and_leaves_nothing() {
     }
 }
 
+/// What was told of is there, whole and as it is alone; of the rest there is nothing.
+#[test]
+fn a_signal_amid_a_batch_keeps_what_is_finished() {
+    let dir = Dir::new();
+    // Two at a time; twenty take minutes.
+    let prompts = (0..20).map(|i| format!("{i} cats\n")).collect::<String>();
+    dir.write("p.txt", prompts);
+    let common = ["--size", "512x512", "--steps", "1", "--seed", "4"];
+    let args = [&common[..], &["--prompts-file", "p.txt", "-o", "{n}.png"]].concat();
+    let mut child = dir.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut told = String::new();
+    // Behind the third picture the fourth, of the same batch, is under way.
+    for _ in 0..3 {
+        assert_ne!(stdout.read_line(&mut told).unwrap(), 0, "it ended before it could be stopped");
+    }
+    signal(&child, "INT");
+    stdout.read_to_string(&mut told).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("error[INK-0503]"), "{errors}");
+    let mut names: Vec<&str> = told.lines().chain(["p.txt"]).collect();
+    names.sort_unstable();
+    assert!((4..20).contains(&names.len()), "{told}");
+    assert_eq!(dir.files(), names);
+    dir.ok([&common[..], &["-p", "2 cats", "-o", "alone.png"]].concat());
+    assert!(fs::read(dir.path("alone.png")).unwrap() == fs::read(dir.path("3.png")).unwrap());
+}
+
 /// Killed at any time there is the old file or a new one, whole.
 #[test]
 fn row_73_a_kill_leaves_the_old_file_or_the_new_one() {

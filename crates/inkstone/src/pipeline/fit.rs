@@ -17,25 +17,24 @@ const ROWS_TOGETHER: usize = 4096;
 const ALTERNATIVES: usize = 3;
 
 impl Pipeline {
-    /// What drawing a request will take, with what [`super::OpenOptions`] say of precision and offload. The request
+    /// What drawing requests will take, with what [`super::OpenOptions`] say of precision and offload: a forecast for each
+    /// batch, in the order in which they are drawn. [`MemoryPlan::pictures`] is how many of the requests it is for. They
     /// need not fit.
     ///
     /// # Errors
     /// A request out of range, weights that do not open, a device of which nothing is known.
-    pub fn forecast(&self, request: &Request) -> Result<Forecast> {
-        request.validate()?;
+    pub fn forecast(&self, requests: &[Request]) -> Result<Vec<Forecast>> {
+        requests.iter().try_for_each(Request::validate)?;
         let limits = Limits::now(self.max_memory_bytes);
-        let batch = std::slice::from_ref(request);
         let arithmetic = self.networks.arithmetic;
-        let mut last = None;
-        for way in ways(self.offload, self.vae_tiling) {
-            let forecast = self.count(batch, way, arithmetic)?;
-            if forecast.memory.shortage(&limits).is_none() {
-                return Ok(forecast);
+        let mut forecasts = Vec::new();
+        for group in requests.chunk_by(super::can_share) {
+            let (way, _) = self.choose(group, &limits)?;
+            for batch in group.chunks(way.pictures) {
+                forecasts.push(self.count(batch, way, arithmetic)?);
             }
-            last = Some(forecast);
         }
-        last.ok_or_else(|| uncounted(self))
+        Ok(forecasts)
     }
 
     /// The same for a certain setting, whatever the limits.
@@ -50,52 +49,39 @@ impl Pipeline {
         self.count(std::slice::from_ref(request), way, arithmetic)
     }
 
-    /// Whether requests can be drawn together in what memory there is, by the plan: as many of the first ones.
-    ///
-    /// # Errors
-    /// [`Error::InsufficientMemory`] if not even the first one fits; as [`Self::forecast`].
-    pub fn fits_together(&self, requests: &[Request]) -> Result<usize> {
-        requests.iter().try_for_each(Request::validate)?;
-        let same = requests.chunk_by(super::can_share).next().unwrap_or_default();
-        if same.is_empty() { Ok(0) } else { self.fit(same).map(|way| way.pictures) }
-    }
-
-    /// How many of the first requests to draw together: as many as fit into memory, and no more than gain by it. Products of
-    /// some thousand rows are as fast as they get; beyond that more pictures at a time only come later.
-    ///
-    /// # Errors
-    /// As [`Self::fits_together`].
-    pub fn batch_size(&self, requests: &[Request]) -> Result<usize> {
-        let Some(first) = requests.first() else { return Ok(0) };
-        first.validate()?;
-        let sequences = if super::guidance(first).is_some() { 2 } else { 1 };
-        let gaining = ROWS_TOGETHER / (sequences * super::grid(first).tokens());
-        self.fits_together(&requests[..gaining.clamp(1, requests.len())])
-    }
-
     /// The way to draw a group of requests that may share a forward.
     ///
     /// # Errors
     /// [`Error::InsufficientMemory`], with what would fit.
     pub(super) fn fit(&self, group: &[Request]) -> Result<Way> {
         let limits = Limits::now(self.max_memory_bytes);
+        if limits != Limits::default() && self.device.counting().is_some() {
+            self.fits_address_space(&limits)?;
+        }
+        match self.choose(group, &limits)? {
+            (way, None) => Ok(way),
+            (_, Some(shortage)) => Err(self.refusal(&group[0], shortage, &limits)),
+        }
+    }
+
+    /// The first way that fits, with as many pictures at a time as fit and gain by it; else the one that takes least, and
+    /// what it lacks.
+    fn choose(&self, group: &[Request], limits: &Limits) -> Result<(Way, Option<Shortage>)> {
+        let group = &group[..gaining(&group[0]).min(group.len())];
         let chosen = if self.offload == Offload::Auto { Offload::None } else { self.offload };
         let strips = self.vae_tiling.ways()[0];
-        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: group.len().max(1) };
-        if limits == Limits::default() || self.device.counting().is_none() {
-            return Ok(unlimited);
+        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: group.len() };
+        if *limits == Limits::default() || self.device.counting().is_none() {
+            return Ok((unlimited, None));
         }
-        self.fits_address_space(&limits)?;
-        let arithmetic = self.networks.arithmetic;
-        let mut shortage = None;
+        let mut least = (unlimited, None);
         for way in ways(self.offload, self.vae_tiling) {
-            match self.count(&group[..1], way, arithmetic)?.memory.shortage(&limits) {
-                None => return self.most_together(group, way, &limits),
-                Some(found) => shortage = Some(found),
+            match self.count(&group[..1], way, self.networks.arithmetic)?.memory.shortage(limits) {
+                None => return Ok((self.most_together(group, way, limits)?, None)),
+                shortage => least = (way, shortage),
             }
         }
-        let Some(shortage) = shortage else { return Ok(unlimited) };
-        Err(self.refusal(&group[0], shortage, &limits))
+        Ok(least)
     }
 
     fn count(&self, batch: &[Request], way: Way, arithmetic: Arithmetic) -> Result<Forecast> {
@@ -125,7 +111,7 @@ impl Pipeline {
             }
             pictures = pictures.div_ceil(2);
         }
-        Ok(Way { pictures: pictures.max(1), ..way })
+        Ok(Way { pictures, ..way })
     }
 
     /// The error, with up to three changes that fit: the first of each kind, and smaller pictures for the rest.
@@ -214,6 +200,13 @@ impl Pipeline {
             format!("inkstone convert {root} -q {format} -o {new}, then -m {new}")
         })
     }
+}
+
+/// How many pictures like this one gain by being drawn together. Products of some thousand rows are as fast as they get;
+/// beyond that more pictures at a time only come later.
+fn gaining(request: &Request) -> usize {
+    let sequences = if super::guidance(request).is_some() { 2 } else { 1 };
+    (ROWS_TOGETHER / (sequences * super::grid(request).tokens())).max(1)
 }
 
 /// A name as a shell takes it.

@@ -55,7 +55,7 @@ fn request(seed: u64) -> Request {
         seed,
         true_cfg_scale: 4.0,
         init: Some(InitImage {
-            pixels: Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] },
+            pixels: Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] }.into(),
             strength: 0.6,
         }),
     }
@@ -158,7 +158,8 @@ fn tiling_changes_no_byte_of_the_embedded_model_s_pictures() {
             width_px: 2,
             height_px: 2,
             rgb: vec![9, 200, 30, 0, 40, 90, 255, 255, 1, 80, 7, 99],
-        },
+        }
+        .into(),
         strength: 0.7,
     };
     let draw = |precision, vae_tiling, init: Option<&InitImage>| {

@@ -135,14 +135,14 @@ fn row_44_and_45_tags_are_plain_text() {
 fn the_picture_to_start_from() {
     let pixels = Pixels { width_px: 1, height_px: 1, rgb: vec![0; 3] };
     for strength in [-0.1, 1.1, f32::NAN] {
-        let init = Some(InitImage { pixels: pixels.clone(), strength });
+        let init = Some(InitImage { pixels: pixels.clone().into(), strength });
         let (param, _, allowed) = refused(Request { init, ..request() }.validate());
         assert_eq!((param, allowed.as_str()), ("strength", "0 to 1"));
     }
     let empty = Pixels { width_px: 0, height_px: 4, rgb: Vec::new() };
-    let init = Some(InitImage { pixels: empty, strength: 0.5 });
+    let init = Some(InitImage { pixels: empty.into(), strength: 0.5 });
     assert_eq!(refused(Request { init, ..request() }.validate()).0, "image");
-    let init = Some(InitImage { pixels, strength: 0.0 });
+    let init = Some(InitImage { pixels: pixels.into(), strength: 0.0 });
     assert!(Request { init, ..request() }.validate().is_ok());
 }
 

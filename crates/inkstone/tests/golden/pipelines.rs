@@ -185,3 +185,51 @@ fn a_picture_alone_and_in_a_batch_are_the_same_bytes() {
         }
     }
 }
+
+/// Notes how many pictures are drawn together.
+#[derive(Default)]
+struct Batches(Vec<usize>);
+
+impl Observer for Batches {
+    fn batch(&mut self, requests: &[Request]) {
+        self.0.push(requests.len());
+    }
+}
+
+/// Of the golden model and the embedded one, with and without guidance: prompts and negative prompts from one token to as
+/// many as the model reads.
+#[test]
+fn prompts_of_any_length_share_a_batch() {
+    let long = "a cat on a mat, ".repeat(400);
+    let prompts = ["x", "a photo of a red apple beside two green pears on a blue table", &long, "熊猫"];
+    let negatives = ["blurred, dark, and a frame around it", " ", "", "x"];
+    for (source, precision) in
+        [(tiny(), Precision::F32), (tiny(), Precision::Bf16), (ModelSource::Embedded, Precision::Auto)]
+    {
+        for true_cfg_scale in [1.0, 3.0] {
+            let request = |((i, prompt), negative): ((u64, &&str), &&str)| Request {
+                prompt: (*prompt).to_owned(),
+                negative_prompt: Some((*negative).to_owned()),
+                width_px: 80,
+                height_px: 64,
+                steps: 2,
+                seed: i,
+                true_cfg_scale,
+                init: None,
+            };
+            let requests: Vec<Request> = (1..).zip(&prompts).zip(&negatives).map(request).collect();
+            let mut batches = Batches::default();
+            let mut pipeline = open(&source, precision, 2);
+            let together = pipeline.draw(&requests, &CancelToken::default(), &mut batches).unwrap();
+            assert_eq!(batches.0, [requests.len()]);
+            for (request, drawn) in requests.iter().zip(&together) {
+                let alone = draw(&mut open(&source, precision, 2), std::slice::from_ref(request));
+                assert!(alone[0].pixels == drawn.pixels && drawn.request == *request, "{request:?}");
+            }
+            // Their embeddings are known by now; those of another order are the same pictures.
+            let turned: Vec<Request> = requests.iter().rev().cloned().collect();
+            let again = draw(&mut pipeline, &turned);
+            assert!(again.iter().rev().zip(&together).all(|(a, b)| a.pixels == b.pixels));
+        }
+    }
+}

@@ -16,7 +16,7 @@ fn request() -> Request {
         steps: 20,
         seed: u64::MAX,
         true_cfg_scale: 3.7,
-        init: Some(InitImage { pixels: pixels(), strength: 0.6 }),
+        init: Some(InitImage { pixels: pixels().into(), strength: 0.6 }),
     }
 }
 
