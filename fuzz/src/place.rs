@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use inkstone::Result;
 use inkstone::weights::{ModelFiles, ModelSource, Parts, ReadOptions};
-use inkstone::{Error, Result};
 use inkstone_tensor::{Device, cpu};
 
 /// A copy of the tiny golden model, removed in the end.
@@ -69,10 +69,22 @@ impl Place {
         ModelFiles::open(&source, ReadOptions::default())
     }
 
-    /// What reading a file of the folder as a whole model says.
-    pub(crate) fn lone(&self, name: &str) -> Error {
-        let source = ModelSource::Folder(self.path(name));
-        ModelFiles::open(&source, ReadOptions::default()).expect_err("a file is no model's folder")
+    /// Reads a file of the folder as a model without one: alone, and as each part with the folders of the others.
+    pub(crate) fn lone(&self, name: &str) {
+        let part = |name: &str| Some(self.path(name));
+        let (transformer, text_encoder, vae) = (part("transformer"), part("text_encoder"), part("vae"));
+        let whole = Parts { transformer, text_encoder, vae, ..Parts::default() };
+        for parts in [
+            Parts::default(),
+            Parts { transformer: None, ..whole.clone() },
+            Parts { text_encoder: None, ..whole.clone() },
+            Parts { vae: None, ..whole },
+        ] {
+            let source = ModelSource::Pieces { folder: self.path(name), parts };
+            if let Ok(files) = ModelFiles::open(&source, ReadOptions::default()) {
+                let _ = files.tokenizer();
+            }
+        }
     }
 }
 

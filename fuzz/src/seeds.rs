@@ -129,7 +129,63 @@ pub(super) fn gguf() -> Vec<Vec<u8>> {
     ];
     let mut out: Vec<Vec<u8>> =
         kinds.iter().map(|(kind, len, size)| gguf_of(*kind, 1024 / len * size)).collect();
-    out.extend([read("gguf/qwen_tiny_q4_K.gguf"), read("formats/text_encoder.gguf")]);
+    out.extend([read("gguf/qwen_tiny_q4_K.gguf"), read("formats/text_encoder.gguf"), gguf_tables()]);
+    out
+}
+
+/// A text encoder of no layers to speak of, with a tokenizer's tables.
+fn gguf_tables() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let list = |kind: u32, values: Vec<Vec<u8>>| {
+        [
+            9u32.to_le_bytes().to_vec(),
+            kind.to_le_bytes().to_vec(),
+            (values.len() as u64).to_le_bytes().to_vec(),
+        ]
+        .into_iter()
+        .chain(values)
+        .collect::<Vec<_>>()
+        .concat()
+    };
+    let word = |text_value: &str| [8u32.to_le_bytes().to_vec(), text(text_value)].concat();
+    let texts = |values: &[&str]| list(8, values.iter().map(|value| text(value)).collect());
+    let types = list(5, [1i32, 1, 1, 3, 4, 5].iter().map(|kind| kind.to_le_bytes().to_vec()).collect());
+    let number = |value: u32| [4u32.to_le_bytes(), value.to_le_bytes()].concat();
+    let pairs = [
+        ("general.architecture", word("qwen2vl")),
+        ("qwen2vl.attention.head_count", number(1)),
+        ("tokenizer.ggml.model", word("gpt2")),
+        ("tokenizer.ggml.pre", word("qwen2")),
+        ("tokenizer.ggml.tokens", texts(&["a", "b", "ab", "<|im_end|>", "[PAD4]", "[PAD5]"])),
+        ("tokenizer.ggml.token_type", types),
+        ("tokenizer.ggml.merges", texts(&["a b"])),
+    ];
+    let tensors: [(&str, &[u64]); 6] = [
+        ("token_embd.weight", &[4, 6]),
+        ("output_norm.weight", &[4]),
+        ("blk.0.attn_q.weight", &[4, 4]),
+        ("blk.0.attn_k.weight", &[4, 4]),
+        ("blk.0.attn_norm.weight", &[4]),
+        ("blk.0.ffn_gate.weight", &[4, 8]),
+    ];
+    let mut out = b"GGUF".to_vec();
+    out.extend(3u32.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((pairs.len() as u64).to_le_bytes());
+    for (key, value) in pairs {
+        out.extend([text(key), value].concat());
+    }
+    let mut end = 0u64;
+    for (name, dims) in tensors {
+        out.extend(text(name));
+        out.extend(u32::try_from(dims.len()).expect("few").to_le_bytes());
+        dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
+        out.extend(0u32.to_le_bytes());
+        out.extend(end.to_le_bytes());
+        end = (end + 4 * dims.iter().product::<u64>()).next_multiple_of(32);
+    }
+    let end = usize::try_from(end).expect("few");
+    out.resize(out.len().next_multiple_of(32) + end, 0x3c);
     out
 }
 
@@ -160,7 +216,17 @@ pub(super) fn packed() -> Vec<Vec<u8>> {
             ("scaled_fp8", dtype, &[2], 1),
         ])
     };
+    let convrot = |note: serde_json::Value| {
+        let (header, bytes) =
+            header(&[("x256.weight", "I8", &[4, 256], 1), ("x256.weight_scale", "F32", &[4, 1], 4)]);
+        let notes = json!({"layers": {"x256": note}}).to_string();
+        let metadata = json!({"_quantization_metadata": notes});
+        let header = header.replacen('{', &format!(r#"{{"__metadata__":{metadata},"#), 1);
+        section(&name(bytes), header.as_bytes())
+    };
     vec![
+        convrot(json!({"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 64})),
+        convrot(json!({"format": "int8_tensorwise", "params": {"convrot": true}})),
         affine(16, 2),
         affine(32, 4),
         affine(12, 1),

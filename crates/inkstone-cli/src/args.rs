@@ -188,8 +188,8 @@ pub(crate) struct What {
 #[derive(Clone, Debug, Default, Args, PartialEq)]
 #[command(next_help_heading = "How to draw")]
 pub(crate) struct How {
-    /// A model's folder [default: the small model inside this program]
-    #[arg(short, long, short_alias = 'd', alias = "dir", value_name = "FOLDER")]
+    /// A model's folder, or a file with its weights [default: the small model inside this program]
+    #[arg(short, long, short_alias = 'd', alias = "dir", value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) parts: Parts,
@@ -251,13 +251,16 @@ pub(crate) struct Parts {
     /// The VAE's weights in place of the model's
     #[arg(long, value_name = "FILE")]
     pub(crate) vae: Option<PathBuf>,
+    /// The tokenizer in place of the model's: a tokenizer.json, or its folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokenizer: Option<PathBuf>,
 }
 
 impl Parts {
     /// What the library calls them.
     pub(crate) fn weights(&self) -> inkstone::weights::Parts {
-        let Self { transformer, text_encoder, vae } = self.clone();
-        inkstone::weights::Parts { text_encoder, transformer, vae }
+        let Self { transformer, text_encoder, vae, tokenizer } = self.clone();
+        inkstone::weights::Parts { text_encoder, transformer, vae, tokenizer }
     }
 }
 
@@ -291,8 +294,8 @@ pub(crate) struct Info {
 /// `inkstone plan`.
 #[derive(Clone, Debug, Args, PartialEq)]
 pub(crate) struct Plan {
-    /// A model's folder [default: the small model inside this program]
-    #[arg(short, long, value_name = "FOLDER")]
+    /// A model's folder, or a file with its weights [default: the small model inside this program]
+    #[arg(short, long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) parts: Parts,

@@ -13,7 +13,7 @@ use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
 
 use crate::args::{Bytes, Dtype, How, InitArg, LoraArg, MetadataPlace, Parts, Quantize, Threads, Tiling};
 use crate::cmd::Session;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{self, Apart, Existing, Fields, Template};
 use crate::record;
 use crate::saving::{Finishing, Saving};
@@ -49,7 +49,7 @@ impl<'a> Drawing<'a> {
             Dtype::F32 => Precision::F32,
         };
         let threads = how.threads.or(settings.threads).map(|Threads(n)| n);
-        let source = source(how.model.as_ref().or(settings.model.as_ref()), &how.parts)?;
+        let source = source(how.model.as_ref().or(settings.model.as_ref()), &how.parts);
         // Settings say how new pictures are drawn; a stored one without a format was drawn without.
         let quantize = how.quantize.or_else(|| match stored {
             Some(stored) => stored.quantize.as_deref().and_then(|q| Quantize::from_str(q, false).ok()),
@@ -187,18 +187,15 @@ fn formats(quantization: Option<Quantization>, layers: &[LayerFormat]) -> Vec<St
     lines
 }
 
-/// The model of this name or folder, with weights in place of its own; without one that inside the program.
-pub(crate) fn source(model: Option<&PathBuf>, parts: &Parts) -> Result<ModelSource> {
+/// The model of this name, folder or file, with weights in place of its own; without one these weights alone, or the model
+/// inside the program.
+pub(crate) fn source(model: Option<&PathBuf>, parts: &Parts) -> ModelSource {
     match model {
         Some(path) if EMBEDDED_NAMES.iter().all(|name| path.as_os_str() != *name) => {
-            Ok(ModelSource::Pieces { folder: path.clone(), parts: parts.weights() })
+            ModelSource::Pieces { folder: path.clone(), parts: parts.weights() }
         }
-        _ if *parts != Parts::default() => Err(Failure::usage(
-            "weights are given without the rest of their model",
-            "they hold no configs and no tokenizer, and the model inside this program has other sizes",
-            "name the folder of a Qwen-Image model too: --model FOLDER",
-        )),
-        _ => Ok(ModelSource::Embedded),
+        _ if *parts != Parts::default() => ModelSource::Files(parts.weights()),
+        _ => ModelSource::Embedded,
     }
 }
 

@@ -20,8 +20,8 @@ use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, Applied, LoraSource, Pending};
 use crate::weights::safetensors::{ALIGN_BYTES, SafeTensors, Writer};
 use crate::weights::{
-    Component, ConvShape, LayerFormat, Loader, ModelFiles, ModelSource, Quantization, ReadOptions, Rule,
-    scan, tap_major,
+    Component, ConvShape, LayerFormat, Loader, MODEL_INDEX, ModelFiles, ModelSource, Quantization,
+    ReadOptions, Rule, scan, tap_major,
 };
 use crate::{Error, Result};
 
@@ -98,6 +98,10 @@ pub fn convert(
     }
     let device = Device::cpu(&cpu::Options { threads: options.threads, isa: None })?;
     let files = ModelFiles::open(&ModelSource::Folder(source.to_owned()), ReadOptions::default())?;
+    if files.find(MODEL_INDEX)?.is_none() {
+        // The new folder would have none either, and weights of which some were changed do not tell their configs.
+        return Err(Error::MissingFile { path: files.root().join(MODEL_INDEX) });
+    }
     let place = Place::find(to, files.root(), options.existing)?;
     let loras = lora::open_all(&options.loras, &device)?;
     let parts = Component::ALL

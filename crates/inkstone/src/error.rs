@@ -4,6 +4,7 @@ mod facts;
 mod gguf;
 mod lora;
 mod model;
+mod note;
 mod picture;
 mod place;
 #[cfg(test)]
@@ -12,14 +13,15 @@ mod tests;
 use std::path::PathBuf;
 
 use crate::memory::{Alternative, Shortage};
+use crate::weights::Component;
 
 pub use facts::Facts;
 pub use gguf::GgufProblem;
 pub use lora::LoraProblem;
 pub use model::{
-    FileFormat, Found, HeaderProblem, JsonProblem, NoteProblem, ShardProblem, TensorReport, TokenizerProblem,
-    WrongTensor,
+    FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
+pub use note::NoteProblem;
 pub use picture::PictureProblem;
 pub use place::PlaceProblem;
 
@@ -209,6 +211,18 @@ pub enum Error {
         #[source]
         problem: NoteProblem,
     },
+    /// Weights without a folder around them, and without others that a drawing needs.
+    #[error("the model has no {}", named(missing))]
+    MissingParts {
+        /// What is missing.
+        missing: Vec<Component>,
+    },
+    /// Weights without a folder around them, and no tokenizer in the text encoder's file.
+    #[error("there is no tokenizer: {} holds none", path.display())]
+    MissingTokenizer {
+        /// The text encoder's file.
+        path: PathBuf,
+    },
     /// Weights that should be quantized, but are already.
     #[error("the {component} is quantized already: {layer} is stored as {format}")]
     AlreadyQuantized {
@@ -258,4 +272,9 @@ pub enum Error {
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),
+}
+
+/// Parts as a message names them.
+fn named(parts: &[Component]) -> String {
+    parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(" and no ")
 }

@@ -4,6 +4,7 @@
 //! used; what is wrong is an error that names the file and says what is allowed.
 
 mod comfy;
+mod derive;
 mod embedded;
 mod files;
 mod folder;
@@ -13,6 +14,7 @@ mod identify;
 mod json;
 pub mod loader;
 pub mod lora;
+mod model_source;
 mod names;
 mod quantize;
 mod random;
@@ -22,9 +24,10 @@ mod shards;
 mod source;
 mod tokenizer;
 
-pub use files::{MODEL_INDEX, ModelFiles, ModelSource, Parts, ReadOptions, SCHEDULER, Scan};
+pub use files::{MODEL_INDEX, ModelFiles, ReadOptions, SCHEDULER, Scan};
 pub(crate) use loader::tap_major;
 pub use loader::{ConvShape, Kernel, Loader, Strictness};
+pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};

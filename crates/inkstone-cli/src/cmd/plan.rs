@@ -46,7 +46,7 @@ struct Row {
 
 pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let settings = &session.config.settings;
-    let source = drawing::source(args.model.as_ref().or(settings.model.as_ref()), &args.parts)?;
+    let source = drawing::source(args.model.as_ref().or(settings.model.as_ref()), &args.parts);
     let threads = args.threads.or(settings.threads).map(|Threads(n)| n);
     let max_memory_bytes = args.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes);
     let pipeline = Pipeline::open(&source, &OpenOptions { threads, ..OpenOptions::default() })?;

@@ -65,6 +65,12 @@ fn model(error: &Error) -> Option<(String, String)> {
             let what = format!("the {component} is quantized already");
             (what, format!("{layer} is stored as {format}, and rounding twice loses more"))
         }
+        Error::MissingParts { .. } => {
+            (error.to_string(), "a drawing needs a text encoder, a transformer and a VAE".into())
+        }
+        Error::MissingTokenizer { path } => {
+            ("there is no tokenizer".into(), format!("{} holds none", path.display()))
+        }
         Error::NothingToQuantize { .. } => (error.to_string(), "its groups are of 64 values".into()),
         Error::DiskFull { path, needed_bytes, free_bytes } => {
             let why = format!("{needed_bytes} bytes are needed, {free_bytes} are free");

@@ -2,10 +2,11 @@ use std::collections::BTreeSet;
 
 use clap::Parser as _;
 use inkstone::error::{
-    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, PictureProblem, PlaceProblem,
-    ShardProblem, TensorReport, TokenizerProblem,
+    FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, NoteProblem, PictureProblem,
+    PlaceProblem, ShardProblem, TensorReport, TokenizerProblem,
 };
 use inkstone::memory::{Alternative, Limit, LimitOf, Shortage};
+use inkstone::weights::Component;
 use inkstone_tensor::Error as TensorError;
 
 use super::*;
@@ -129,6 +130,9 @@ fn library_errors() -> Vec<Error> {
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
         Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
         Error::NothingToQuantize { path: path() },
+        Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
+        Error::MissingParts { missing: vec![Component::TextEncoder, Component::Vae] },
+        Error::MissingTokenizer { path: path() },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
         Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
         Error::Write { path: path(), source: std::io::ErrorKind::PermissionDenied.into() },

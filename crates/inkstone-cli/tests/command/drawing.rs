@@ -75,10 +75,19 @@ fn weights_from_other_files_replace_the_models_own() {
         let (stored, _) = Metadata::read_png(&bytes).unwrap().unwrap();
         assert_eq!(stored.model.unwrap(), name);
     }
-    let alone = dir.refused(["a cat", "--transformer", &gguf], "INK-0250", 2);
-    assert!(alone.contains("--model FOLDER"), "{alone}");
-    let lone = dir.refused(["a cat", "-m", &gguf], "INK-0303", 3);
-    assert!(lone.contains("--transformer FILE"), "{lone}");
+    for flag in ["--transformer", "-m"] {
+        let alone = dir.refused(["a cat", flag, &gguf], "INK-0318", 3);
+        assert!(alone.contains("no text encoder and no VAE") && alone.contains("--model FOLDER"), "{alone}");
+    }
+    // All parts on their own are the folder's model.
+    let parts =
+        ["transformer", "text_encoder", "vae", "tokenizer"].map(|part| file(&format!("qwen_tiny/{part}")));
+    let flags = ["--transformer", "--text-encoder", "--vae", "--tokenizer"];
+    let parts = flags.iter().zip(&parts).flat_map(|(flag, path)| [*flag, path.as_str()]);
+    dir.ok(quick(
+        &["a cat", "--size", "64x64", "-o", "parts.png"].into_iter().chain(parts).collect::<Vec<_>>(),
+    ));
+    assert!(same_pixels(&dir.path("plain.png"), &dir.path("parts.png")));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use inkstone_tensor::Error as TensorError;
 
 use super::{Error, FileFormat, Found, PlaceProblem};
-use crate::weights::Component;
 
 /// What an error means to a program and to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +102,13 @@ impl Error {
             Self::Note { .. } => {
                 model("INK-0317", "use a file in bf16, fp8, int8_tensorwise or GGUF, as its program wrote it")
             }
+            Self::MissingParts { .. } => model(
+                "INK-0318",
+                "add what is missing with --transformer, --text-encoder, --vae, or --model FOLDER",
+            ),
+            Self::MissingTokenizer { .. } => {
+                model("INK-0319", "add --tokenizer FILE, the tokenizer.json of Qwen-Image or Qwen2.5-VL")
+            }
             Self::AlreadyQuantized { .. } => model(
                 "INK-0315",
                 "leave out --quantize to draw with it; convert the model as it was published",
@@ -129,15 +135,8 @@ impl Error {
 
 fn unsupported(found: &Found) -> &'static str {
     match found {
-        Found::LoneFile { part: Some(Component::Transformer), .. } => {
-            "add a folder with text encoder, VAE, tokenizer, configs: --model FOLDER --transformer FILE"
-        }
-        Found::LoneFile { part: Some(Component::TextEncoder), .. } => {
-            "add a folder with transformer, VAE, tokenizer, configs: --model FOLDER --text-encoder FILE"
-        }
-        Found::LoneFile { part: Some(Component::Vae), .. } => {
-            "add a folder with transformer, text encoder, tokenizer, configs: --model FOLDER --vae FILE"
-        }
+        Found::OtherPart { .. } => "give each flag the file of its own part, or leave it out",
+        Found::NamedTwice => "leave out --model, or the flag of the part that this file is for",
         Found::Component { .. } | Found::OtherFile => {
             "give the folder of a whole Qwen-Image model, the one with model_index.json in it"
         }

@@ -183,46 +183,6 @@ impl fmt::Display for TensorReport {
     }
 }
 
-/// Why a weight that another program quantized is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NoteProblem {
-    /// The note on its format is not JSON with the fields that it should have.
-    #[error("the note on its format cannot be read: {reason}")]
-    Unreadable {
-        /// What the parser says.
-        reason: String,
-    },
-    /// The note names no format: older programs wrote such, with other rules.
-    #[error("the note on it names no format")]
-    NoFormat,
-    /// A format that is not read.
-    #[error("its format is {format:?}, which is not read")]
-    Format {
-        /// The format, shortened.
-        format: String,
-    },
-    /// A rotation that there is none of.
-    #[error(
-        "it is rotated in groups of {group}; allowed are 4, 16, 64 and 256 that divide its {n_in} inputs"
-    )]
-    Group {
-        /// What the note says.
-        group: u64,
-        /// Inputs of the layer.
-        n_in: usize,
-    },
-    /// Parts that are missing, of another type or shape, or not finite.
-    #[error("{what}")]
-    Parts {
-        /// Which part, and what is wrong with it.
-        what: String,
-    },
-    /// Signed bytes may be rotated or not; only a note tells.
-    #[error("it is i8 without a note on its format")]
-    Missing,
-}
-
 /// Why a JSON file of a model is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -401,9 +361,14 @@ pub enum Found {
     LoneFile {
         /// What its tensors are, as far as their names tell.
         holds: &'static str,
-        /// The part of a Qwen-Image model that it may be.
-        part: Option<Component>,
     },
+    /// A file that holds another part than the one it was named for.
+    OtherPart {
+        /// The part that it should hold.
+        wanted: Component,
+    },
+    /// A file in place of a folder whose parts were all named on their own.
+    NamedTwice,
     /// A file on its own that holds no tensors.
     OtherFile,
     /// A folder without model_index.json.
@@ -423,7 +388,11 @@ impl fmt::Display for Found {
                 write!(f, "a Qwen-Image pipeline whose {component} is {class:?} instead of {want}")
             }
             Self::Component { class } => write!(f, "one part of a model ({class}), not a whole one"),
-            Self::LoneFile { holds, .. } => write!(f, "a single file that holds {holds}, not a model folder"),
+            Self::LoneFile { holds } => {
+                write!(f, "a single file that holds {holds}, not a part of Qwen-Image")
+            }
+            Self::OtherPart { wanted } => write!(f, "a file that holds no {}", wanted.name()),
+            Self::NamedTwice => f.write_str("a file whose weights are named on their own too"),
             Self::OtherFile => f.write_str("a file, not a model folder"),
             Self::NoIndex { entries } => {
                 write!(f, "a folder without model_index.json (it has {})", entries.join(", "))

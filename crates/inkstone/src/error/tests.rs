@@ -48,6 +48,8 @@ fn examples() -> Vec<Error> {
             allowed: "1 to 9".into(),
         },
         Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::MissingParts { missing: vec![Component::TextEncoder, Component::Vae] },
+        Error::MissingTokenizer { path: path() },
         Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
         Error::NothingToQuantize { path: path() },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
@@ -72,10 +74,9 @@ fn examples() -> Vec<Error> {
         Found::Pipeline { class: "MysteryPipeline".into(), family: None },
         Found::Part { component: "vae", class: "AutoencoderKL".into(), want: "AutoencoderKLQwenImage" },
         Found::Component { class: "UNet2DConditionModel".into() },
-        Found::LoneFile { holds: "a LoRA", part: None },
-        Found::LoneFile { holds: "the transformer of Qwen-Image", part: Some(Component::Transformer) },
-        Found::LoneFile { holds: "a language model", part: Some(Component::TextEncoder) },
-        Found::LoneFile { holds: "the VAE of Qwen-Image", part: Some(Component::Vae) },
+        Found::LoneFile { holds: "a LoRA" },
+        Found::OtherPart { wanted: Component::Vae },
+        Found::NamedTwice,
         Found::OtherFile,
         Found::NoIndex { entries: vec!["a".into()] },
     ];
@@ -122,9 +123,11 @@ fn variant(error: &Error) -> usize {
         Error::DiskFull { .. } => 24,
         Error::Write { .. } => 25,
         Error::Note { .. } => 26,
+        Error::MissingParts { .. } => 27,
+        Error::MissingTokenizer { .. } => 28,
     }
 }
-const VARIANTS: usize = 27;
+const VARIANTS: usize = 29;
 
 #[test]
 fn every_variant_has_an_example() {

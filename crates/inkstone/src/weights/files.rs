@@ -1,5 +1,7 @@
 //! A whole model: its configs as text, its tokenizer, and a loader for each component.
 
+mod tokenizer;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,51 +12,11 @@ use inkstone_tensor::{DType, Device, Ledger, MappedFile};
 use super::folder::Folder;
 use super::shards::Shards;
 use super::{
-    Component, Loader, RandomModel, Residence, SafeTensors, Strictness, comfy, embedded, gguf, identify,
-    json, loader, names, scan, tokenizer,
+    Component, Loader, ModelSource, Parts, RandomModel, Residence, SafeTensors, Strictness, comfy, derive,
+    embedded, gguf, identify, json, loader, names, scan,
 };
 use crate::error::JsonProblem;
-use crate::models::qwen25_vl;
 use crate::{Error, Result};
-
-/// Where a model comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModelSource {
-    /// A folder in the diffusers layout.
-    Folder(PathBuf),
-    /// A folder in the diffusers layout whose weights come from other files in part.
-    Pieces {
-        /// The folder: configs, tokenizer, and the weights that `parts` does not name.
-        folder: PathBuf,
-        /// Where the other weights are.
-        parts: Parts,
-    },
-    /// The small model inside the program.
-    Embedded,
-    /// Qwen-Image with random weights, for benchmarks: no files are read.
-    Random(RandomModel),
-}
-
-/// Weights in place of those of a model's folder: single files (safetensors or GGUF) or folders with an index.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
-    /// The text encoder's.
-    pub text_encoder: Option<PathBuf>,
-    /// The transformer's.
-    pub transformer: Option<PathBuf>,
-    /// The VAE's.
-    pub vae: Option<PathBuf>,
-}
-
-impl Parts {
-    fn of(&self, component: Component) -> Option<&Path> {
-        match component {
-            Component::TextEncoder => self.text_encoder.as_deref(),
-            Component::Transformer => self.transformer.as_deref(),
-            Component::Vae => self.vae.as_deref(),
-        }
-    }
-}
 
 /// Whether weights are looked at for NaN and infinity when they are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,16 +43,15 @@ pub struct ReadOptions {
 pub const MODEL_INDEX: &str = "model_index.json";
 /// The scheduler's config's name in the model's folder.
 pub const SCHEDULER: &str = "scheduler/scheduler_config.json";
-const TOKENIZER: &str = "tokenizer/tokenizer.json";
+/// A part's config's name in its folder.
+const CONFIG: &str = "config.json";
 
 /// A model whose configs were read and checked; weights are opened by [`ModelFiles::loader`].
 #[derive(Debug)]
 pub struct ModelFiles {
     name: String,
-    /// `None` for the embedded and random models.
-    folder: Option<Folder>,
+    home: Home,
     parts: Parts,
-    random: Option<RandomModel>,
     options: ReadOptions,
     /// Texts of the JSON files by relative name.
     texts: BTreeMap<&'static str, String>,
@@ -98,47 +59,72 @@ pub struct ModelFiles {
     mappings: Mutex<Vec<Weak<MappedFile>>>,
 }
 
+/// Where what no part names comes from.
+#[derive(Debug)]
+enum Home {
+    Folder(Folder),
+    /// Nowhere: the parts are the whole model.
+    Files,
+    Embedded,
+    Random(RandomModel),
+}
+
 impl ModelFiles {
-    /// Opens a model: finds out whether it is one that this engine draws with, reads and checks its configs.
+    /// Opens a model: finds out whether it is one that this engine draws with, reads and checks its configs, or derives
+    /// them from the shapes of the tensors where there are none.
     ///
     /// # Errors
-    /// What is there instead of a Qwen-Image folder, a file that is missing, a config out of range.
+    /// What is there instead of Qwen-Image, a file or a part that is missing, a config out of range.
     pub fn open(source: &ModelSource, options: ReadOptions) -> Result<Self> {
-        let (mut random, mut parts) = (None, Parts::default());
-        let (name, folder) = match source {
-            ModelSource::Embedded => (embedded::NAME.to_owned(), None),
-            ModelSource::Random(model) => {
-                random = Some(*model);
-                ("random".to_owned(), None)
-            }
-            ModelSource::Folder(path) | ModelSource::Pieces { folder: path, .. } => {
-                if let ModelSource::Pieces { parts: given, .. } = source {
-                    parts.clone_from(given);
-                }
-                if path.is_file() {
-                    return Err(identify::lone_file(path));
-                }
-                let folder = Folder::open(path)?;
-                (folder.model_name(), Some(folder))
-            }
+        let none = Parts::default();
+        let (home, parts) = match source {
+            ModelSource::Embedded => (Home::Embedded, none),
+            ModelSource::Random(model) => (Home::Random(*model), none),
+            ModelSource::Files(parts) => (Home::Files, parts.clone()),
+            ModelSource::Folder(path) => Self::home(path, &none)?,
+            ModelSource::Pieces { folder, parts } => Self::home(folder, parts)?,
+        };
+        let mut names: Vec<String> = match &home {
+            Home::Folder(folder) => vec![folder.model_name()],
+            Home::Files => Vec::new(),
+            Home::Embedded => vec![embedded::NAME.to_owned()],
+            Home::Random(_) => vec!["random".to_owned()],
         };
         // Other weights draw other pictures: their files' names are part of the model's.
-        let given = Component::ALL.iter().filter_map(|component| parts.of(*component)?.file_name());
-        let name = given.fold(name, |name, file| format!("{name}+{}", file.to_string_lossy()));
+        names.extend(parts.names());
+        let name = names.join("+");
         let mut files =
-            Self { name, folder, parts, random, options, texts: BTreeMap::new(), mappings: Mutex::default() };
+            Self { name, home, parts, options, texts: BTreeMap::new(), mappings: Mutex::default() };
         files.read_configs(source)?;
         Ok(files)
+    }
+
+    /// What is at a path: a folder, or a file with weights.
+    fn home(path: &Path, parts: &Parts) -> Result<(Home, Parts)> {
+        if path.is_file() {
+            return Ok((Home::Files, parts.with_file(path)?));
+        }
+        Ok((Home::Folder(Folder::open(path)?), parts.clone()))
     }
 
     fn read_configs(&mut self, source: &ModelSource) -> Result<()> {
         let root = match source {
             ModelSource::Folder(root) | ModelSource::Pieces { folder: root, .. } => root,
-            ModelSource::Embedded | ModelSource::Random(_) => Path::new(embedded::NAME),
+            _ => Path::new(embedded::NAME),
         };
-        let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), &self.folder) {
-            (Err(Error::MissingFile { .. }), Some(folder)) => {
-                return Err(identify::folder_without_index(root, folder));
+        let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), &self.home) {
+            (Err(Error::MissingFile { .. }), Home::Files) => {
+                self.parts.check_whole()?;
+                return self.derive_configs();
+            }
+            (Err(Error::MissingFile { .. }), Home::Folder(folder)) => {
+                // mflux saves weights and tokenizer alone.
+                let has = |part: Component| !folder.list(part.folder()).is_empty();
+                return match Component::ALL.into_iter().all(|part| has(part) || self.parts.of(part).is_some())
+                {
+                    true => self.derive_configs(),
+                    false => Err(identify::folder_without_index(root, folder)),
+                };
             }
             (index, _) => index?,
         };
@@ -148,13 +134,42 @@ impl ModelFiles {
         for component in Component::ALL {
             let name = component.config_name();
             let bytes = self.read(name, json::CONFIG_LIMIT_BYTES)?;
-            let config = json::parse(&self.path(name), &bytes)?;
-            check_plain(component, &config)?;
-            self.keep(name, &bytes)?;
+            self.keep_config(component, &self.path(name), &bytes)?;
         }
         let bytes = self.read(SCHEDULER, json::CONFIG_LIMIT_BYTES)?;
         json::parse(&self.path(SCHEDULER), &bytes)?;
         self.keep(SCHEDULER, &bytes)
+    }
+
+    /// The configs of weights that have none: from the part's own folder, or from the shapes of its tensors.
+    fn derive_configs(&mut self) -> Result<()> {
+        self.texts.extend(derive::frame());
+        for component in Component::ALL {
+            let name = component.config_name();
+            let path = match self.parts.of(component) {
+                Some(part) if part.is_dir() => Folder::open(part)?.find(CONFIG)?,
+                Some(_) => None,
+                None => self.find(name)?,
+            };
+            if let Some(path) = path {
+                self.keep_config(component, &path, &json::read_file(&path, json::CONFIG_LIMIT_BYTES)?)?;
+                continue;
+            }
+            let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
+            for file in self.weight_files(component)? {
+                tensors.extend(identify::shapes(&file)?);
+                if component == Component::TextEncoder && identify::is_gguf(&file) {
+                    noted = gguf::with_head(&file, |head| Ok(derive::Noted::of(head)))?;
+                }
+            }
+            self.texts.insert(name, derive::config(component, &tensors, &noted)?);
+        }
+        Ok(())
+    }
+
+    fn keep_config(&mut self, component: Component, path: &Path, bytes: &[u8]) -> Result<()> {
+        check_plain(component, &json::parse(path, bytes)?)?;
+        self.keep(component.config_name(), bytes)
     }
 
     fn keep(&mut self, name: &'static str, bytes: &[u8]) -> Result<()> {
@@ -182,47 +197,6 @@ impl ModelFiles {
         Error::Json { path: self.path(name), problem: JsonProblem::Invalid { reason: error.to_string() } }
     }
 
-    /// The tokenizer as the text of a tokenizer.json, checked. Folders that have vocab.json and merges.txt in its
-    /// place, as the first Qwen-Image has, give the same text.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`], [`Error::Json`], [`Error::MissingFile`].
-    pub fn tokenizer(&self) -> Result<Vec<u8>> {
-        let text_encoder = qwen25_vl::Config::from_json(self.json(Component::TextEncoder.config_name())?)?;
-        let path = self.path(TOKENIZER);
-        let bytes = match self.read(TOKENIZER, tokenizer::LIMIT_BYTES) {
-            Err(Error::MissingFile { .. }) => Cow::Owned(self.tokenizer_from_parts()?),
-            bytes => bytes?,
-        };
-        tokenizer::check(&path, &bytes, text_encoder.vocab_size as u64)?;
-        Ok(bytes.into_owned())
-    }
-
-    /// Bytes of the file that the tokenizer is read from; 0 if it is not there.
-    #[must_use]
-    pub fn tokenizer_file_bytes(&self) -> usize {
-        let Some(folder) = &self.folder else { return embedded::file(TOKENIZER).map_or(0, <[u8]>::len) };
-        let names = [TOKENIZER, "tokenizer/vocab.json"];
-        let sizes = names.iter().filter_map(|name| folder.find(name).ok()??.metadata().ok());
-        sizes.map(|file| usize::try_from(file.len()).unwrap_or(usize::MAX)).next().unwrap_or(0)
-    }
-
-    fn tokenizer_from_parts(&self) -> Result<Vec<u8>> {
-        let part = |name: &str| {
-            let name = format!("tokenizer/{name}");
-            Ok::<_, Error>((self.path(&name), self.read(&name, tokenizer::LIMIT_BYTES)?))
-        };
-        let missing = |e: Error| match e {
-            // Both forms are missing; the one to ask for is tokenizer.json.
-            Error::MissingFile { .. } => Error::MissingFile { path: self.path(TOKENIZER) },
-            other => other,
-        };
-        let (vocab_path, vocab) = part("vocab.json").map_err(missing)?;
-        let (merges_path, merges) = part("merges.txt").map_err(missing)?;
-        let (config_path, config) = part("tokenizer_config.json")?;
-        tokenizer::assemble((&vocab_path, &vocab), (&merges_path, &merges), (&config_path, &config))
-    }
-
     /// Opens the weights of a component.
     ///
     /// # Errors
@@ -234,7 +208,7 @@ impl ModelFiles {
         device: &Device,
         activations: DType,
     ) -> Result<Loader<'static>> {
-        if self.random.is_some() {
+        if matches!(self.home, Home::Random(_)) {
             return Ok(Loader::random(component.name(), device, activations));
         }
         let (mut file, mappings) = self.tensors(component, device, self.options.residence)?;
@@ -256,30 +230,34 @@ impl ModelFiles {
         Ok(file)
     }
 
-    /// The files of a component's weights; none of a model that is not in a folder.
+    /// The files of a component's weights; none of a model that is not in files.
     pub(crate) fn weight_files(&self, component: Component) -> Result<Vec<PathBuf>> {
-        self.folder.as_ref().map_or(Ok(Vec::new()), |folder| Ok(self.shards(folder, component)?.files))
+        Ok(self.shards(component)?.map_or(Vec::new(), |shards| shards.files))
     }
 
     /// The folder without links; of a model that is in none only its name.
     pub(crate) fn root(&self) -> &Path {
-        self.folder.as_ref().map_or(Path::new(embedded::NAME), Folder::root)
+        self.folder().map_or(Path::new(&self.name), Folder::root)
     }
 
-    /// The same, if all weights are the folder's own; `None` otherwise.
+    fn folder(&self) -> Option<&Folder> {
+        if let Home::Folder(folder) = &self.home { Some(folder) } else { None }
+    }
+
+    /// The same, if all weights and configs are the folder's own; `None` otherwise.
     pub(crate) fn whole_folder(&self) -> Option<&Path> {
-        let own = self.parts == Parts::default();
-        self.folder.as_ref().filter(|_| own).map(Folder::root)
+        let folder = self.folder().filter(|_| self.parts == Parts::default())?;
+        folder.find(MODEL_INDEX).ok().flatten().map(|_| folder.root())
     }
 
     /// The names of what is in a folder of the folder, sorted.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
-        self.folder.as_ref().map_or(Vec::new(), |folder| folder.list(name))
+        self.folder().map_or(Vec::new(), |folder| folder.list(name))
     }
 
     /// Where a file of the folder is, which links must not leave.
     pub(crate) fn find(&self, name: &str) -> Result<Option<PathBuf>> {
-        self.folder.as_ref().map_or(Ok(None), |folder| folder.find(name))
+        self.folder().map_or(Ok(None), |folder| folder.find(name))
     }
 
     /// The same for a counting device: only headers are read.
@@ -293,7 +271,7 @@ impl ModelFiles {
         activations: DType,
         ledger: &Arc<Ledger>,
     ) -> Result<Loader<'static>> {
-        let loader = if self.random.is_some() {
+        let loader = if matches!(self.home, Home::Random(_)) {
             Loader::random(component.name(), device, activations)
         } else {
             let (mut file, _) = self.tensors(component, device, Residence::Mapped)?;
@@ -311,7 +289,7 @@ impl ModelFiles {
         device: &Device,
         residence: Residence,
     ) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
-        let Some(folder) = &self.folder else {
+        let Some(shards) = self.shards(component)? else {
             let name = component.weights_name();
             let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
             let file = match residence {
@@ -320,7 +298,6 @@ impl ModelFiles {
             };
             return Ok((file, Vec::new()));
         };
-        let shards = self.shards(folder, component)?;
         let mut files = Vec::new();
         for path in &shards.files {
             identify::check_format(path)?;
@@ -339,13 +316,15 @@ impl ModelFiles {
         Ok((file, mapped))
     }
 
-    /// The files of a component's weights: those that were given for it, else those of the model's folder.
-    fn shards(&self, folder: &Folder, component: Component) -> Result<Shards> {
-        match self.parts.of(component) {
-            None => Shards::find(folder, component),
-            Some(path) if path.is_dir() => Shards::find_in(&Folder::open(path)?, ".", component),
-            Some(path) => Ok(Shards::one(path.to_owned())),
-        }
+    /// The files of a component's weights: those that were given for it, else those of the model's folder; `None` of a
+    /// model that is in none.
+    fn shards(&self, component: Component) -> Result<Option<Shards>> {
+        Ok(match (self.parts.of(component), &self.home) {
+            (Some(path), _) if path.is_dir() => Some(Shards::find_in(&Folder::open(path)?, ".", component)?),
+            (Some(path), _) => Some(Shards::one(path.to_owned())),
+            (None, Home::Folder(folder)) => Some(Shards::find(folder, component)?),
+            (None, _) => None,
+        })
     }
 
     /// Bytes of all weights on disk; 0 for models that are not there.
@@ -353,10 +332,9 @@ impl ModelFiles {
     /// # Errors
     /// Weights that are missing or outside of the folder.
     pub fn weight_bytes(&self) -> Result<u64> {
-        let Some(folder) = &self.folder else { return Ok(0) };
         let mut bytes = 0;
         for component in Component::ALL {
-            for path in self.shards(folder, component)?.files {
+            for path in self.weight_files(component)? {
                 let source = |source| Error::ModelRead { path: path.clone(), source };
                 bytes += std::fs::metadata(&path).map_err(source)?.len();
             }
@@ -381,17 +359,19 @@ impl ModelFiles {
 
     fn read(&self, name: &str, limit_bytes: u64) -> Result<Cow<'static, [u8]>> {
         let missing = || Error::MissingFile { path: self.path(name) };
-        if let Some(random) = &self.random
-            && let Some(component) = Component::ALL.into_iter().find(|c| c.config_name() == name)
-        {
-            return Ok(Cow::Owned(random.config(component).into_bytes()));
-        }
-        match &self.folder {
-            None => embedded::file(name).map(Cow::Borrowed).ok_or_else(missing),
-            Some(folder) => {
+        match &self.home {
+            Home::Folder(folder) => {
                 let path = folder.find(name)?.ok_or_else(missing)?;
                 json::read_file(&path, limit_bytes).map(Cow::Owned)
             }
+            Home::Files => Err(missing()),
+            Home::Random(random) => {
+                if let Some(component) = Component::ALL.into_iter().find(|c| c.config_name() == name) {
+                    return Ok(Cow::Owned(random.config(component).into_bytes()));
+                }
+                embedded::file(name).map(Cow::Borrowed).ok_or_else(missing)
+            }
+            Home::Embedded => embedded::file(name).map(Cow::Borrowed).ok_or_else(missing),
         }
     }
 }

@@ -28,7 +28,8 @@ impl Folder {
         if let Some(snapshot) = main_snapshot(&root) {
             root = snapshot;
         }
-        let boundary = cache_root(&root).unwrap_or(&root).to_owned();
+        // A part's folder may lie in the snapshot.
+        let boundary = root.ancestors().find_map(cache_root).unwrap_or(&root).to_owned();
         Ok(Self { root, boundary })
     }
 

@@ -1,6 +1,7 @@
 //! Reads GGUF files without copying: plain tensors and quantized matrices by name.
 
 mod header;
+mod value;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use super::{Residence, SafeTensors};
 use crate::{Error, Result};
 use header::{Entry, Stored};
 
-pub(super) use header::MAGIC;
+pub(super) use header::{Header, MAGIC};
+pub(super) use value::Value;
 
 /// Opens a file.
 ///
@@ -39,19 +41,26 @@ pub(super) fn from_bytes(name: &Path, bytes: &[u8], device: &Device) -> Result<S
     read(&Source::Bytes(bytes), bytes, name, device)
 }
 
-/// The names of a file's tensors.
-pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+/// Calls `look` with a file's head; no tensor is touched.
+pub(super) fn with_head<T>(path: &Path, look: impl FnOnce(&Header<'_>) -> Result<T>) -> Result<T> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let file = MappedFile::open(path).map_err(failed)?;
     let header = header::parse(file.bytes())
         .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
-    Ok(header.entries.into_iter().map(|entry| entry.name).collect())
+    look(&header)
+}
+
+/// The names of a file's tensors, with their shapes.
+pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
+    with_head(path, |header| {
+        Ok(header.entries.iter().map(|entry| (entry.name.clone(), entry.shape)).collect())
+    })
 }
 
 fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Result<SafeTensors> {
     let header = header::parse(bytes)
         .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
-    let mut out = SafeTensors { metadata: header.metadata, ..SafeTensors::default() };
+    let mut out = SafeTensors { metadata: header.texts(), ..SafeTensors::default() };
     for entry in header.entries {
         let storage = |align_bytes| source.storage(&entry.range, align_bytes, path);
         match entry.stored {

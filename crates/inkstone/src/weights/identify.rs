@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use inkstone_tensor::Shape;
 use serde_json::Value;
 
 use super::folder::Folder;
@@ -42,17 +43,18 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
-const TENSORS: [(&str, &str); 12] = [
+const TENSORS: [(&str, &str); 13] = [
     ("lora_", "a LoRA"),
     (".lora", "a LoRA"),
     ("txt_mod.1.weight", TRANSFORMER),
+    ("txt_mod_linear.weight", TRANSFORMER),
     ("double_stream_modulation_img", "the transformer of FLUX.2"),
     ("double_blocks.0.", "the transformer of FLUX.1"),
     ("single_transformer_blocks.0.", "the transformer of FLUX.1"),
     ("joint_blocks.0.", "Stable Diffusion 3"),
     ("conditioner.embedders.1.", "Stable Diffusion XL"),
     ("diffusion_model.input_blocks.", "Stable Diffusion, a UNet"),
-    ("model.layers.0.self_attn", LANGUAGE_MODEL),
+    ("layers.0.self_attn", LANGUAGE_MODEL),
     ("blk.0.attn_q.", LANGUAGE_MODEL),
     ("time_conv.", VAE),
 ];
@@ -113,26 +115,46 @@ fn class_of(config: &Path) -> Option<String> {
     class.or_else(|| config.get("model_type")).and_then(Value::as_str).map(json::shown)
 }
 
-/// The error for a file in place of a folder.
-pub(super) fn lone_file(path: &Path) -> Error {
-    if let Err(error) = check_format(path) {
-        return error;
-    }
-    let names = if is_gguf(path) { gguf::names(path) } else { safetensors::names(path) };
-    let found = match names {
-        Ok(names) => {
-            let holds = holds(&names);
-            let part = ALONE.iter().find(|(what, _)| *what == holds).map(|(_, part)| *part);
-            Found::LoneFile { holds, part }
-        }
+/// The parts of a Qwen-Image model that a file holds; at least one.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`] for a file that holds none; what is wrong with it.
+pub(super) fn parts_of(path: &Path) -> Result<Vec<Component>> {
+    let unsupported = |found| Error::UnsupportedModel { path: path.to_owned(), found };
+    let names = match names(path) {
+        Ok(names) => names,
         // A file that calls itself safetensors is told what is wrong with it.
-        Err(error @ Error::Gguf { .. }) => return error,
-        Err(error) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) => {
-            return error;
+        Err(error @ (Error::Gguf { .. } | Error::ForeignFormat { .. } | Error::ModelRead { .. })) => {
+            return Err(error);
         }
-        Err(_) => Found::OtherFile,
+        Err(error) if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) => {
+            return Err(error);
+        }
+        Err(_) => return Err(unsupported(Found::OtherFile)),
     };
-    Error::UnsupportedModel { path: path.to_owned(), found }
+    let first = holds(&names);
+    let parts = ALONE.iter().filter(|(what, _)| {
+        let marks = TENSORS.iter().filter(|(_, of)| of == what).map(|(mark, _)| *mark);
+        marks.into_iter().any(|mark| names.iter().any(|name| name.contains(mark)))
+    });
+    // What a LoRA or another model's parts are called may be called so in a part of ours too.
+    match ALONE.iter().any(|(what, _)| *what == first) {
+        true => Ok(parts.map(|(_, part)| *part).collect()),
+        false => Err(unsupported(Found::LoneFile { holds: first })),
+    }
+}
+
+fn names(path: &Path) -> Result<Vec<String>> {
+    Ok(shapes(path)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The names and shapes of the tensors of a file of weights.
+///
+/// # Errors
+/// A format that is not read, an unsound head.
+pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
+    check_format(path)?;
+    if is_gguf(path) { gguf::shapes(path) } else { safetensors::shapes(path) }
 }
 
 /// Whether a file begins as GGUF files do.

@@ -46,18 +46,34 @@ fn dialects(component: Component) -> &'static [Dialect] {
     }
 }
 
+/// How a component's files name its tensors.
+pub(super) struct Naming {
+    prefix: &'static str,
+    rename: Option<fn(&str) -> Cow<'_, str>>,
+}
+
+impl Naming {
+    /// Told by the names.
+    pub(super) fn of<'a>(component: Component, names: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let starts = |start: &str| names.clone().any(|name| name.starts_with(start));
+        let prefix = prefixes(component).iter().find(|prefix| starts(prefix)).copied().unwrap_or_default();
+        let marked = |dialect: &&Dialect| starts(&format!("{prefix}{}", dialect.mark));
+        let rename = dialects(component).iter().find(marked).map(|dialect| dialect.rename);
+        Self { prefix, rename }
+    }
+
+    /// The name that the component's model asks for; `None` for a tensor of another component.
+    pub(super) fn canonical<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
+        let name = name.strip_prefix(self.prefix)?;
+        Some(self.rename.map_or(Cow::Borrowed(name), |rename| rename(name)))
+    }
+}
+
 /// Gives a component's tensors the names that its model asks for.
 pub(super) fn make_canonical(component: Component, tensors: &mut SafeTensors) {
-    let starts = |tensors: &SafeTensors, mark: &str| {
-        let first = |name: &String| name.starts_with(mark);
-        tensors.tensors.keys().any(first) || tensors.quantized.keys().any(first)
-    };
-    if let Some(prefix) = prefixes(component).iter().find(|prefix| starts(tensors, prefix)) {
-        rename_all(tensors, |name| name.strip_prefix(prefix).map(Cow::Borrowed));
-    }
-    if let Some(dialect) = dialects(component).iter().find(|dialect| starts(tensors, dialect.mark)) {
-        rename_all(tensors, |name| Some((dialect.rename)(name)));
-    }
+    let names = tensors.tensors.keys().chain(tensors.quantized.keys()).map(String::as_str);
+    let naming = Naming::of(component, names);
+    rename_all(tensors, |name| naming.canonical(name));
 }
 
 fn rename_all(tensors: &mut SafeTensors, rename: impl Fn(&str) -> Option<Cow<'_, str>>) {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, MappedFile, Quantized, Tensor};
+use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor};
 
 use super::source::Source;
 use crate::{Error, Result};
@@ -91,15 +91,16 @@ impl SafeTensors {
     }
 }
 
-/// The names of a file's tensors; nothing but its header is read.
-pub(super) fn names(path: &Path) -> Result<Vec<String>> {
+/// The names of a file's tensors, with their shapes; nothing but its header is read.
+pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
-    names_of(&file, file_bytes, path)
+    let header = read_header(&Source::File(&file, file_bytes), path)?;
+    Ok(header.entries.into_iter().map(|entry| (entry.name, entry.shape)).collect())
 }
 
-/// The same of an open file of this size.
+/// The names of the tensors of an open file of this size.
 pub(super) fn names_of(file: &File, file_bytes: u64, path: &Path) -> Result<Vec<String>> {
     let header = read_header(&Source::File(file, file_bytes), path)?;
     Ok(header.entries.into_iter().map(|entry| entry.name).collect())

@@ -3,6 +3,8 @@
 //! The engine reads one kind: byte-level BPE under NFC, split by Qwen2's pattern. Anything else would give other
 //! tokens, and a pattern from a stranger could backtrack without end.
 
+pub(super) mod tables;
+
 use std::borrow::{Borrow, Cow};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -112,6 +114,11 @@ pub(super) fn assemble(
     let config_value = json::parse(config.0, config.1)?;
     let added = added_tokens(&config_value)
         .ok_or_else(|| invalid(config.0, "added_tokens_decoder is not as it should be".into()))?;
+    Ok(text(&added, vocab.1, &object!(pairs).to_string()))
+}
+
+/// The text of a tokenizer.json of Qwen2's kind around added tokens, an object of tokens and a list of merges.
+fn text(added: &[Value], vocab: &[u8], merges: &str) -> Vec<u8> {
     let byte_level =
         object!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
     let split =
@@ -126,11 +133,11 @@ pub(super) fn assemble(
     let mut text = frame.to_string().into_bytes();
     text.pop();
     text.extend_from_slice(br#","model":{"type":"BPE","dropout":null,"vocab":"#);
-    text.extend_from_slice(vocab.1);
+    text.extend_from_slice(vocab);
     text.extend_from_slice(br#","merges":"#);
-    text.extend_from_slice(object!(pairs).to_string().as_bytes());
+    text.extend_from_slice(merges.as_bytes());
     text.extend_from_slice(b"}}");
-    Ok(text)
+    text
 }
 
 /// The pairs of a merges.txt, or the line that is none.

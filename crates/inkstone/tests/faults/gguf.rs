@@ -3,7 +3,7 @@
 use std::fs;
 
 use inkstone::Error;
-use inkstone::error::{Found, GgufProblem};
+use inkstone::error::GgufProblem;
 use inkstone::weights::{Component, Loader};
 
 use crate::dir::{Dir, WEIGHTS, open, transformer};
@@ -273,11 +273,9 @@ fn row_09_gguf_of_another_shape_or_type() {
 fn a_lone_gguf_file_is_told_how_to_pair_it() {
     let file = crate::dir::golden().join("../gguf/qwen_tiny_q8_0.gguf");
     let error = open(&file).unwrap_err();
-    assert!(error.cure().contains("--transformer FILE"), "{}", error.cure());
-    let holds = "the transformer of Qwen-Image";
-    assert!(
-        matches!(error, Error::UnsupportedModel { found: Found::LoneFile { holds: got, .. }, .. } if got == holds)
-    );
+    assert!(error.cure().contains("--text-encoder, --vae"), "{}", error.cure());
+    let others = [Component::TextEncoder, Component::Vae];
+    assert!(matches!(&error, Error::MissingParts { missing } if *missing == others), "{error}");
     let dir = Dir::empty("gguf-lone");
     dir.write("a.gguf", File::new(9, 0, 0).0);
     assert!(matches!(open(&dir.0.join("a.gguf")), Err(Error::Gguf { .. })));

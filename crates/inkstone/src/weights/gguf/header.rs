@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use inkstone_tensor::{BlockFormat, DType, Shape};
 
+use super::value::{self, Value};
 use crate::error::GgufProblem;
 use crate::weights::is_tensor_name;
 
@@ -57,14 +58,21 @@ pub(super) struct Entry {
 
 /// A head that was checked.
 #[derive(Debug, Default)]
-pub(super) struct Header {
+pub(in crate::weights) struct Header<'a> {
     pub(super) entries: Vec<Entry>,
-    /// The pairs whose values are text.
-    pub(super) metadata: BTreeMap<String, String>,
+    pub(in crate::weights) values: BTreeMap<String, Value<'a>>,
+}
+
+impl Header<'_> {
+    /// The values that are text.
+    pub(super) fn texts(&self) -> BTreeMap<String, String> {
+        let text = |(key, value): (&String, &Value<'_>)| Some((key.clone(), value.text()?.to_owned()));
+        self.values.iter().filter_map(text).collect()
+    }
 }
 
 /// Reads and checks the head of a file with these bytes.
-pub(super) fn parse(file: &[u8]) -> Result<Header, GgufProblem> {
+pub(super) fn parse(file: &[u8]) -> Result<Header<'_>, GgufProblem> {
     let mut reader = Reader { file, at: 0 };
     if reader.take(MAGIC.len() as u64, "the magic")? != MAGIC {
         return Err(GgufProblem::NotGguf);
@@ -76,96 +84,44 @@ pub(super) fn parse(file: &[u8]) -> Result<Header, GgufProblem> {
     }
     let tensors = count(reader.u64("the number of tensors")?, "tensors", TENSORS_LIMIT)?;
     let pairs = count(reader.u64("the number of key-value pairs")?, "key-value pairs", PAIRS_LIMIT)?;
-    let (metadata, alignment) = read_pairs(&mut reader, pairs)?;
+    let (values, alignment) = read_pairs(&mut reader, pairs)?;
     let mut raw = Vec::new();
     for _ in 0..tensors {
         raw.push(read_tensor(&mut reader)?);
     }
     let data_start = (reader.at as u64).next_multiple_of(alignment);
     let entries = place(raw, data_start, alignment, file.len() as u64)?;
-    Ok(Header { entries, metadata })
+    Ok(Header { entries, values })
 }
 
 fn count(got: u64, what: &'static str, limit: u64) -> Result<u64, GgufProblem> {
     if got <= limit { Ok(got) } else { Err(GgufProblem::TooMany { what, got, limit }) }
 }
 
-/// The pairs that are text, and the alignment.
-fn read_pairs(reader: &mut Reader<'_>, pairs: u64) -> Result<(BTreeMap<String, String>, u64), GgufProblem> {
-    let mut texts = BTreeMap::new();
-    let mut keys = std::collections::BTreeSet::new();
+/// The pairs, and the alignment.
+fn read_pairs<'a>(
+    reader: &mut Reader<'a>,
+    pairs: u64,
+) -> Result<(BTreeMap<String, Value<'a>>, u64), GgufProblem> {
+    let mut values = BTreeMap::new();
     let mut alignment = ALIGNMENT;
     for _ in 0..pairs {
         let key = reader.name("a key")?;
-        if !keys.insert(key.clone()) {
-            return Err(GgufProblem::Duplicate { name: key });
-        }
         let kind = reader.u32("the type of a value")?;
+        let value = value::read(reader, &key, kind)?;
         if key == ALIGNMENT_KEY {
             let u32_kind = 4;
-            alignment = if kind == u32_kind { u64::from(reader.u32("the alignment")?) } else { 0 };
+            alignment = value.count().filter(|_| kind == u32_kind).unwrap_or(0);
             if !alignment.is_power_of_two() || alignment > ALIGNMENT_LIMIT {
                 return Err(GgufProblem::Alignment { got: alignment, limit: ALIGNMENT_LIMIT });
             }
-        } else if let Some(text) = read_value(reader, &key, kind)? {
-            texts.insert(key, text);
         }
-    }
-    Ok((texts, alignment))
-}
-
-/// Types of values, as the format numbers them.
-mod kind {
-    pub(super) const BOOL: u32 = 7;
-    pub(super) const STRING: u32 = 8;
-    pub(super) const ARRAY: u32 = 9;
-}
-
-/// Bytes of a value of this type; `None` for those whose length depends and for what is no type.
-fn size_of(kind: u32) -> Option<u64> {
-    match kind {
-        0 | 1 | kind::BOOL => Some(1),
-        2 | 3 => Some(2),
-        4..=6 => Some(4),
-        10..=12 => Some(8),
-        _ => None,
-    }
-}
-
-/// Reads over a value; gives it back if it is text.
-fn read_value(reader: &mut Reader<'_>, key: &str, kind: u32) -> Result<Option<String>, GgufProblem> {
-    const WHAT: &str = "a value";
-    let unknown = |kind| GgufProblem::ValueType { key: key.into(), kind };
-    match (kind, size_of(kind)) {
-        (kind::BOOL, _) if reader.take(1, WHAT)?[0] > 1 => Err(unknown(kind)),
-        (kind::BOOL, _) => Ok(None),
-        (_, Some(size)) => reader.take(size, WHAT).map(|_| None),
-        (kind::STRING, _) => {
-            let length = reader.u64("the length of a text")?;
-            let text = std::str::from_utf8(reader.take(length, "a text")?);
-            Ok(Some(text.map_err(|_| GgufProblem::NotUtf8 { key: key.into() })?.to_owned()))
+        if values.contains_key(&key) {
+            return Err(GgufProblem::Duplicate { name: key });
         }
-        (kind::ARRAY, _) => {
-            let (element, length) = (reader.u32("the type of a list")?, reader.u64("the length of a list")?);
-            match (element, size_of(element)) {
-                (_, Some(size)) => {
-                    let bytes = length.saturating_mul(size);
-                    reader.take(bytes, "a list")?;
-                }
-                (kind::STRING, _) => {
-                    // Each takes 8 bytes at least, so a length that lies ends soon.
-                    for _ in 0..length {
-                        let length = reader.u64("the length of a text")?;
-                        reader.take(length, "a text")?;
-                    }
-                }
-                (kind::ARRAY, _) => return Err(GgufProblem::NestedList { key: key.into() }),
-                _ => return Err(unknown(element)),
-            }
-            Ok(None)
-        }
-        _ => Err(unknown(kind)),
+        values.insert(key, value);
     }
+    Ok((values, alignment))
 }
 
 /// A tensor as its entry says.
@@ -293,14 +249,19 @@ impl Stored {
 }
 
 /// Reads a file from its start on.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, bytes: u64, what: &'static str) -> Result<&'a [u8], GgufProblem> {
-        let rest = &self.file[self.at..];
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        &self.file[self.at..]
+    }
+
+    pub(super) fn take(&mut self, bytes: u64, what: &'static str) -> Result<&'a [u8], GgufProblem> {
+        let rest = self.rest();
         let taken = usize::try_from(bytes).ok().and_then(|n| rest.get(..n));
         let Some(taken) = taken else {
             return Err(GgufProblem::CutShort { what, wanted: bytes, left: rest.len() as u64 });
@@ -318,11 +279,11 @@ impl<'a> Reader<'a> {
         Ok(number)
     }
 
-    fn u32(&mut self, what: &'static str) -> Result<u32, GgufProblem> {
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, GgufProblem> {
         self.number(what).map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self, what: &'static str) -> Result<u64, GgufProblem> {
+    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, GgufProblem> {
         self.number(what).map(u64::from_le_bytes)
     }
 
