@@ -260,4 +260,14 @@ impl Tensor {
             got => Err(Error::DType { op: "to_f32", what: "the tensor", expected: "f32, bf16 or f16", got }),
         }
     }
+
+    /// Waits for the device and looks whether no element is NaN or infinite. Nothing is copied; of whole numbers the
+    /// answer is yes.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.device.backend().wait();
+        let size = self.dtype.size_bytes();
+        let (row, stride) = (self.cols() * size, self.row_stride * size);
+        row == 0 || self.bytes().chunks(stride).all(|chunk| self.dtype.are_finite(&chunk[..row]))
+    }
 }

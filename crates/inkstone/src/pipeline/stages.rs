@@ -177,11 +177,7 @@ impl Pipeline {
 
 /// That all latents are numbers.
 fn check_finite(latents: &Tensor, step: usize) -> Result<()> {
-    if latents.to_f32()?.iter().all(|v| v.is_finite()) {
-        Ok(())
-    } else {
-        Err(Error::NotFinite { step: step + 1 })
-    }
+    if latents.is_finite() { Ok(()) } else { Err(Error::NotFinite { step: step + 1 }) }
 }
 
 /// The prompts of a batch, and its negative prompts where there is guidance.

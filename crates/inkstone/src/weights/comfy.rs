@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use inkstone_tensor::{ConvRot, DType, Error as TensorError, Quantized, Shape, Tensor, ops};
 use serde::Deserialize;
 
-use super::{Component, SafeTensors, json, scan};
+use super::{Component, SafeTensors, json};
 use crate::error::NoteProblem;
 use crate::{Error, Result};
 
@@ -171,7 +171,7 @@ fn int8(layer: &str, note: &Note, file: &mut SafeTensors) -> Result<Quantized, B
         let have = format!("{} in {}", scales.shape(), scales.dtype());
         return Err(parts(format!("{SCALE} is {have}, not one float or one for each of {rows} rows")));
     }
-    if !scan::is_finite(&scales) {
+    if !scales.is_finite() {
         return Err(parts(format!("{SCALE} has values that are not finite")));
     }
     let group = note.group();

@@ -12,11 +12,12 @@ use inkstone_tensor::{DType, Device, Tensor, cpu};
 pub(crate) const F32_TOLERANCE: f32 = 1e-4;
 
 /// bf16 runs: how far a tap may be from the f32 reference, as a part of its largest magnitude, behind so many layers
-/// whose results are rounded to bf16. A rounding moves a value by up to 2^-9 of it; roundings are independent, so
-/// their squares add up; four times that for the largest error of a tensor of a few thousand values.
+/// whose results are rounded to bf16. A rounding moves a value by up to half a step, 2^-7 / 2 over the value's significand m
+/// in 1..2. The root of its mean square is 2^-8 sqrt(1/3) sqrt(mean of 1/m^2) = 2^-8 sqrt(1/6), below 2^-9. Roundings are
+/// independent, so their squares add up; four times that for the largest error of a tensor of a few thousand values.
 pub(crate) fn bf16_bound(roundings: u8) -> f32 {
-    const HALF_STEP: f32 = 1.0 / 512.0;
-    4.0 * f32::from(roundings).sqrt() * HALF_STEP
+    const MEAN_ROUNDING: f32 = 1.0 / 512.0;
+    4.0 * f32::from(roundings).sqrt() * MEAN_ROUNDING
 }
 
 /// A file of `golden/data`.

@@ -10,8 +10,8 @@ use super::keys::{self, Dialect, Part};
 use super::{family, name_of};
 use crate::error::LoraProblem;
 use crate::weights::hash::HashedFile;
+use crate::weights::identify;
 use crate::weights::safetensors::{self, SafeTensors};
-use crate::weights::{identify, scan};
 use crate::{Error, Result};
 
 /// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
@@ -153,7 +153,7 @@ type Layers = (BTreeMap<String, Factors>, Dialect, bool);
 fn layers(tensors: BTreeMap<String, Tensor>, adapter: &Adapter) -> Result<Layers, LoraProblem> {
     let factors =
         tensors.iter().filter(|(name, _)| keys::parse(name).is_some_and(|key| key.part != Part::Alpha));
-    if let Some((name, _)) = factors.into_iter().find(|(_, tensor)| !scan::is_finite(tensor)) {
+    if let Some((name, _)) = factors.into_iter().find(|(_, tensor)| !tensor.is_finite()) {
         return Err(LoraProblem::NotFinite { tensor: name.clone() });
     }
     let (mut downs, mut ups, mut alphas) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
