@@ -6,7 +6,7 @@ use inkstone_tensor::ops::{self, Activation, Attention, Mask, Qkv, RowTable, Run
 use inkstone_tensor::{DType, Device, Weight};
 
 use crate::host::{ACTIVATIONS, Host, LAYOUTS, Layout, devices, gelu_tanh, random, silu, vector};
-use crate::tolerance::{self, ACTIVATION, SLOPE, check, dot, store};
+use crate::tolerance::{self, ACTIVATION, EXP, SLOPE, check, dot, store};
 
 /// `x W^T + bias` with the magnitude of its terms; the weight has the precision of the activations.
 fn product(x: &Host, weight: &Host, bias: &[f32]) -> (Vec<f64>, Vec<f64>) {
@@ -223,10 +223,12 @@ fn attention_case(device: &Device, lens: [[usize; 2]; 2], heads: &Heads, mask: M
     let args = Attention { streams: &streams, sequences: &sequences, n_heads, n_kv_heads, scale, mask };
     let got = ops::attention(&args, DType::F32).unwrap();
     let got: Vec<Vec<f32>> = got.iter().map(|t| t.to_f32().unwrap()).collect();
-    // Scores are off by their dot product, so weights by that relative amount; in bf16 the weights are also rounded,
-    // to 2^-9 each. The result is a weighted mean of values of at most 1.
+    // Scores are off by their dot product: a weight, and the sum that it is divided by, each by that part of themselves to
+    // first order, twice that beyond it. Both also have the error of `exp`, and are sums over the keys. In bf16 weights are
+    // rounded, by 2^-8 of each. The result is a weighted mean of values of at most 1.
     let score = f64::from(scale) * dot(dim, tolerance::count(dim));
-    let allowed = 4.0 * score + 1e-6 + if dtype == DType::Bf16 { 2f64.powi(-8) } else { 0.0 };
+    let sums = |keys: usize| 2.0 * (EXP + dot(keys, 1.0));
+    let rounded = if dtype == DType::Bf16 { 2f64.powi(-8) } else { 0.0 };
     for sequence in &sequences {
         let place: Vec<(usize, usize)> =
             (0..2).flat_map(|s| sequence[s].clone().map(move |r| (s, r))).collect();
@@ -244,7 +246,7 @@ fn attention_case(device: &Device, lens: [[usize; 2]; 2], heads: &Heads, mask: M
                     "{} {lens:?} head {head} of {n_heads}/{n_kv_heads}x{dim} {mask:?} {dtype} query {i}",
                     device.name()
                 );
-                check(&what, got, &want, |_| allowed);
+                check(&what, got, &want, |_| 4.0 * score + sums(seen) + rounded);
             }
         }
     }

@@ -5,8 +5,7 @@
 //!
 //! - A sum of K products in f32, in any order, fused or not, is off by at most 2 K u times the sum of the products'
 //!   magnitudes (each product and each addition rounds once, first order in u; the 2 covers what is beyond it).
-//! - Storing as bf16 rounds to 8 bits: off by at most 2^-9 of the value. We allow 2^-8, so that a sum on the edge of
-//!   two bf16 may fall on either side.
+//! - Storing as bf16 keeps 8 significant bits: off by at most half a step, 2^-8 of a value just above a power of two.
 //! - `exp` is good to 1e-7 of its value, so `silu` and GELU are good to `ACTIVATION` of theirs for the f32 argument
 //!   they are given; both change by at most 1.13 times what their argument changes.
 //! - A norm is a sum of squares (as above, relative K u since nothing cancels), a root, a division, two products.
@@ -15,6 +14,8 @@ use inkstone_tensor::DType;
 
 /// Half a unit in the last place of f32, relative.
 pub(crate) const U: f64 = 5.960_464_477_539_063e-8;
+/// Relative error of an exponential.
+pub(crate) const EXP: f64 = 1e-7;
 /// Relative error of an activation.
 pub(crate) const ACTIVATION: f64 = 1e-6;
 /// The largest slope of silu and GELU.
