@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+PROMPTS = ["-p", "a cat", "-p", "two dogs " * 40, "-p", "熊猫"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 INKSTONE = ROOT / "target/release/inkstone"
 
@@ -29,10 +30,11 @@ def events(args):
 
 
 def measure(model, size, dtype, offload, scale, more, folder):
-    args = ["a red apple on a table", "-m", model, "--size", size, "--dtype", dtype, "--offload", offload, *more]
-    args += ["--steps", "2", "--seed", "1", "--true-cfg-scale", scale, "--overwrite", "-o", f"{folder}/out.png"]
+    prompt = [] if "-p" in more else ["a red apple on a table"]
+    args = [*prompt, "-m", model, "--size", size, "--dtype", dtype, "--offload", offload, *more]
+    args += ["--steps", "2", "--seed", "1", "--true-cfg-scale", scale, "--overwrite", "-o", f"{folder}/out-{{n}}.png"]
     plan = next(e for e in events([*args, "--dry-run"]) if e["event"] == "dry-run")["memory"]
-    drawn = next(e for e in events(args) if e["event"] == "picture")
+    drawn = [e for e in events(args) if e["event"] == "picture"][-1]
     return plan["resident_bytes"], drawn["peak_bytes"], drawn["seconds"]
 
 
@@ -49,6 +51,9 @@ def matrix(model, start):
         if dtype == "bf16" or size == small:
             yield size, dtype, offload, "4", [], ""
     yield small, "bf16", "none", "1", [], ""
+    for offload in ["none", "stream"]:
+        yield small, "bf16", offload, "4", ["--count", "4"], "4 seeds together"
+        yield small, "bf16", offload, "1", PROMPTS, "3 prompts together"
     yield small, "bf16", "stream", "4", ["-i", f"{start}=0.9"], "from a picture"
     if not is_quantized(model):
         for format, offload in [("int8", "none"), ("q8", "none"), ("q4", "none"), ("q4", "encoder"), ("int8", "stream")]:

@@ -129,6 +129,7 @@ fn library_errors() -> Vec<Error> {
         Error::Tensors { component: "VAE".into(), report: Box::new(tensors) },
         Error::ModelConfig { component: "vae", field: field.0, got: field.1, allowed: field.2 },
         Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
         Error::NothingToQuantize { path: path() },
         Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
         Error::MissingParts { missing: vec![Component::TextEncoder, Component::Vae] },

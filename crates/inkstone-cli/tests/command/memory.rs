@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::dir::Dir;
+use super::dir::{Dir, finish};
 
 fn events(text: &str, event: &str) -> Vec<Value> {
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -66,6 +66,11 @@ fn row_77_limits_of_the_shell_count() {
         assert_eq!(output.status.code(), Some(4), "{told}");
         assert!(told.contains("INK-0401") && told.contains(name), "{told}");
     }
+    // Too little to map the weights, which no way to draw changes.
+    let draw = "ulimit -v 300000; exec \"$0\" 'a red apple' --offload stream";
+    let mut shell = std::process::Command::new("sh");
+    let run = finish(shell.args(["-c", draw, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
+    assert!(run.code == Some(4) && run.stderr.contains("try: raise ulimit -v"), "{run:#?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use inkstone_tensor::Error as TensorError;
 
 use super::{Error, FileFormat, Found, PlaceProblem};
+use crate::memory::LimitOf;
 
 /// What an error means to a program and to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +70,15 @@ impl Error {
             Self::InvalidParam { .. } => usage("INK-0201", "give a value that is allowed"),
             Self::Picture(_) => usage("INK-0210", "give a PNG, JPEG or WebP picture that is whole"),
             Self::Lora { .. } => usage("INK-0211", "give a LoRA of Qwen-Image, or leave out --lora"),
-            Self::InsufficientMemory { .. } => Facts {
+            Self::InsufficientMemory { shortage, .. } => Facts {
                 code: "INK-0401",
                 exit_code: exit::RESOURCES,
                 http_status: http::BAD_REQUEST,
-                cure: "draw a smaller picture, or let more leave memory with --offload stream",
+                cure: match shortage.limit.of {
+                    // Mapped files count in full, whatever leaves memory.
+                    LimitOf::AddressSpace => "raise ulimit -v, or take smaller weights: inkstone convert",
+                    _ => "draw a smaller picture, or let more leave memory with --offload stream",
+                },
             },
             Self::ModelRead { .. } => {
                 model("INK-0301", "check that the file is there and that you may read it")
@@ -126,7 +131,7 @@ impl Error {
             Self::Interrupted => Facts {
                 exit_code: exit::INTERRUPTED,
                 http_status: http::CLIENT_CLOSED,
-                ..failed("INK-0503", "run it again; nothing was left behind")
+                ..failed("INK-0503", "run it again; pictures that were finished are there, whole")
             },
             Self::Tensor(error) => tensor(error),
         }

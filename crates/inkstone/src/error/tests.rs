@@ -23,6 +23,10 @@ fn examples() -> Vec<Error> {
         Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
         Error::Interrupted,
         Error::InsufficientMemory { shortage: shortage(), alternatives: Vec::new() },
+        Error::InsufficientMemory {
+            shortage: Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of: LimitOf::AddressSpace } },
+            alternatives: Vec::new(),
+        },
         Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
         Error::Lora {
             path: path(),
@@ -97,7 +101,7 @@ fn variant(error: &Error) -> usize {
     match error {
         Error::InvalidParam { .. } => 0,
         Error::Interrupted => 1,
-        Error::InsufficientMemory { .. } => 19,
+        Error::InsufficientMemory { .. } => 29,
         Error::NotFinite { .. } => 2,
         Error::ModelRead { .. } => 3,
         Error::ModelNotFound { .. } => 4,
@@ -127,7 +131,7 @@ fn variant(error: &Error) -> usize {
         Error::MissingTokenizer { .. } => 28,
     }
 }
-const VARIANTS: usize = 29;
+const VARIANTS: usize = 30;
 
 #[test]
 fn every_variant_has_an_example() {
