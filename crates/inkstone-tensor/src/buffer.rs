@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::{Error, Result};
+
 /// Initialised host memory that starts at a multiple of 64 bytes. Goes back to its pool when dropped.
 pub struct AlignedBuffer {
     memory: Memory,
@@ -106,6 +108,17 @@ impl Pool {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Vec<Memory>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An empty list of the host's with room for so many elements.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn with_room<T>(len: usize) -> Result<Vec<T>> {
+    let mut list = Vec::new();
+    let wanted_bytes = len.saturating_mul(size_of::<T>());
+    list.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { device: "host".into(), wanted_bytes })?;
+    Ok(list)
 }
 
 /// What a buffer of this length takes.

@@ -26,7 +26,6 @@ mod table;
 mod threads;
 mod tile;
 
-use std::alloc::{Layout, handle_alloc_error};
 use std::sync::Arc;
 
 pub use self::peak::process_seconds;
@@ -82,9 +81,9 @@ impl Cpu {
     }
 
     /// Memory that operations share with their jobs, such as packed keys; returns to the pool like any tensor.
-    fn packing_buffer(&self, bytes: usize) -> AlignedBuffer {
-        // Some MiB: operations have no way to say that there was no memory, as with any small allocation.
-        self.pool.take(bytes).unwrap_or_else(|| handle_alloc_error(Layout::new::<AlignedBuffer>()))
+    fn packing_buffer(&self, bytes: usize) -> Result<AlignedBuffer> {
+        let out_of_memory = || Error::OutOfMemory { device: self.name(), wanted_bytes: bytes };
+        self.pool.take(bytes).ok_or_else(out_of_memory)
     }
 }
 
@@ -100,8 +99,7 @@ impl Backend for Cpu {
     }
 
     fn alloc(&self, bytes: usize) -> Result<Storage> {
-        let out_of_memory = || Error::OutOfMemory { device: self.name(), wanted_bytes: bytes };
-        self.pool.take(bytes).map(Storage::Owned).ok_or_else(out_of_memory)
+        self.packing_buffer(bytes).map(Storage::Owned)
     }
 
     fn held_bytes(&self) -> usize {
@@ -132,40 +130,40 @@ impl Backend for Cpu {
 
     fn wait(&self) {}
 
-    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {
-        gemm::linear(self, args, out);
+    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
+        gemm::linear(self, args, out)
     }
-    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
-        int8::quantize(self, args, out);
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) -> Result<()> {
+        int8::quantize(self, args, out)
     }
-    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
-        attention::attention(self, args, out);
+    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) -> Result<()> {
+        attention::attention(self, args, out)
     }
-    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
-        conv::conv2d(self, args, out);
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
+        conv::conv2d(self, args, out)
     }
-    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) {
-        norm::layer_norm(self, args, out);
+    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()> {
+        norm::layer_norm(self, args, out)
     }
-    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) {
-        norm::rms_norm(self, args, out);
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()> {
+        norm::rms_norm(self, args, out)
     }
-    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) {
-        rope::rope_norm(self, args, out);
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
+        rope::rope_norm(self, args, out)
     }
-    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) {
-        norm::channel_norm(self, args, out);
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
+        norm::channel_norm(self, args, out)
     }
-    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) {
-        elementwise::elementwise(self, args, out);
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) -> Result<()> {
+        elementwise::elementwise(self, args, out)
     }
-    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
-        copy::embedding(self, table, ids, out);
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) -> Result<()> {
+        copy::embedding(self, table, ids, out)
     }
-    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {
-        copy::concat_rows(self, parts, out);
+    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) -> Result<()> {
+        copy::concat_rows(self, parts, out)
     }
-    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) {
-        fit::quantize_affine(self, args, out);
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) -> Result<()> {
+        fit::quantize_affine(self, args, out)
     }
 }

@@ -11,7 +11,9 @@ use crate::{DType, Ledger, Result, Storage, Tensor, Weight, cpu};
 
 /// What a device must do. Arguments were checked by [`crate::ops`]; outputs are allocated and unshared.
 ///
-/// Every method enqueues its work and returns; only [`Backend::wait`] waits. Later work sees earlier results.
+/// Every method enqueues its work and returns; only [`Backend::wait`] waits. Later work sees earlier results. An operation
+/// fails with [`crate::Error::OutOfMemory`] alone, where it finds no memory for its inside; its outputs are then undefined.
+#[allow(clippy::missing_errors_doc, reason = "all operations have the one error above")]
 pub trait Backend: Debug + Send + Sync {
     /// A short name for messages, such as `cpu (avx512, 2 threads)`.
     fn name(&self) -> String;
@@ -41,29 +43,29 @@ pub trait Backend: Debug + Send + Sync {
     fn wait(&self);
 
     /// See [`crate::ops::linear`].
-    fn linear(&self, args: &Linear<'_>, out: &mut Tensor);
+    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::quantize_int8`].
-    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>);
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) -> Result<()>;
     /// See [`crate::ops::attention`]; one output a stream.
-    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]);
+    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) -> Result<()>;
     /// See [`crate::ops::conv2d`].
-    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor);
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::layer_norm`].
-    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor);
+    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::rms_norm`].
-    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor);
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::rope_norm`].
-    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor);
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::channel_norm`].
-    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor);
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// Element by element: activations, sums, guidance, conversion. See [`Elementwise`].
-    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor);
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::embedding`].
-    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor);
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::concat_rows`].
-    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor);
+    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::quantize_affine`].
-    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>);
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) -> Result<()>;
 }
 
 /// A handle on a device; clones are the same device.

@@ -22,7 +22,7 @@ mod storage;
 mod tensor;
 mod weight;
 
-pub use buffer::{AlignedBuffer, Pool};
+pub use buffer::{AlignedBuffer, Pool, with_room};
 pub use device::{Backend, Device};
 pub use disk::free_disk_bytes;
 pub use dtype::DType;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 
-use crate::{DType, Device, Error, Result, Shape, Storage};
+use crate::{DType, Device, Error, Result, Shape, Storage, with_room};
 
 /// An array on a device. Cloning shares the bytes; nothing writes to bytes that two tensors share.
 ///
@@ -243,22 +243,32 @@ impl Tensor {
         self.bytes().chunks(stride).flat_map(|chunk| &chunk[..row]).copied().collect()
     }
 
-    /// Waits for the device and copies the elements out as f32, row by row without padding.
+    /// Waits for the device and copies the elements out as f32, row by row without padding. Of a counting device come
+    /// none.
     ///
     /// # Errors
-    /// [`Error::DType`] if the elements are integers.
+    /// [`Error::DType`] if the elements are integers, [`Error::OutOfMemory`].
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let bytes = self.to_bytes();
-        match self.dtype {
-            DType::F32 => Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
+        self.device.backend().wait();
+        let extend: fn(&mut Vec<f32>, &[u8]) = match self.dtype {
+            DType::F32 => |to, row| to.extend(row.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b))),
             DType::Bf16 => {
-                Ok(bytes.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect())
+                |to, row| to.extend(row.as_chunks::<2>().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()))
             }
             DType::F16 => {
-                Ok(bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect())
+                |to, row| to.extend(row.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()))
             }
-            got => Err(Error::DType { op: "to_f32", what: "the tensor", expected: "f32, bf16 or f16", got }),
+            got => {
+                let expected = "f32, bf16 or f16";
+                return Err(Error::DType { op: "to_f32", what: "the tensor", expected, got });
+            }
+        };
+        let (bytes, size) = (self.bytes(), self.dtype.size_bytes());
+        let mut values = with_room(if bytes.is_empty() { 0 } else { self.shape.count() })?;
+        for row in bytes.chunks((self.row_stride * size).max(1)) {
+            extend(&mut values, &row[..self.cols() * size]);
         }
+        Ok(values)
     }
 
     /// Waits for the device and looks whether no element is NaN or infinite. Nothing is copied; of whole numbers the

@@ -14,7 +14,7 @@ use super::softmax::{Running, Scores};
 use super::table::Table;
 use super::tile::{Operand, Panel, Sums, Tile};
 use crate::ops::{Attention, Mask};
-use crate::{DType, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Queries in a block: a multiple of every tile's rows but AVX2's, whose last tile is a little smaller.
 const BLOCK_QUERIES: usize = 112;
@@ -25,13 +25,13 @@ const JOBS_PER_THREAD: usize = 16;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
 const PRODUCTS_PER_NS: usize = 48;
 
-pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) {
-    let Some(first) = args.streams.first() else { return };
+pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) -> Result<()> {
+    let Some(first) = args.streams.first() else { return Ok(()) };
     assert!(args.shared_rows().is_none(), "two sequences claim a row");
     let (tile, work) = cpu.table.tile(first.q.dtype());
     let head_dim = first.q.cols() / args.n_heads;
     if head_dim == 0 {
-        return;
+        return Ok(());
     }
     let flash = Flash {
         table: cpu.table,
@@ -51,8 +51,9 @@ pub(super) fn attention(cpu: &Cpu, args: &Attention<'_>, outs: &mut [Tensor]) {
     }
     let lens: Vec<usize> = units.iter().map(|unit| unit.places.len()).collect();
     for group in groups(&lens, args.n_heads / args.n_kv_heads, cpu.threads.count()) {
-        flash.run(cpu, &units[group]);
+        flash.run(cpu, &units[group])?;
     }
+    Ok(())
 }
 
 /// Units that are packed and worked on together: `lens` has each unit's tokens, `heads` share a unit.
@@ -146,7 +147,7 @@ struct Packed<'a> {
 
 impl Flash<'_> {
     /// Packs the units and computes all of their queries.
-    fn run(&self, cpu: &Cpu, units: &[Unit<'_>]) {
+    fn run(&self, cpu: &Cpu, units: &[Unit<'_>]) -> Result<()> {
         let mut starts = vec![0];
         let mut blocks = Vec::new();
         let mut queries = Vec::new();
@@ -163,7 +164,7 @@ impl Flash<'_> {
             products += len * len * self.head_dim * group * 2;
         }
         let total = starts[units.len()];
-        let mut buffer = cpu.packing_buffer(total);
+        let mut buffer = cpu.packing_buffer(total)?;
         let bytes = buffer.as_mut_slice();
         {
             let chunks = super::threads::Chunks::new(bytes, self.block_bytes());
@@ -171,13 +172,13 @@ impl Flash<'_> {
                 let (u, key) = blocks[job];
                 // SAFETY: units are packed one behind the other, a block a job: block `job` is this job's.
                 self.pack(&units[u], key, unsafe { chunks.take(job) });
-            });
+            })?;
         }
         let packed = Packed { bytes, starts };
         cpu.threads.run(queries.len(), products / PRODUCTS_PER_NS, |job| {
             let (u, head, query) = queries[job];
             self.queries(&units[u], &packed, u, head, query);
-        });
+        })
     }
 
     /// Words of a head's row in the tile's type.

@@ -12,7 +12,7 @@ use super::Cpu;
 use super::rows::{Matrix, MatrixMut};
 use super::table::Table;
 use crate::ops::{Activation, Conv2d, Epilogue, Into, Linear, Padding, Window};
-use crate::{Tensor, Weight};
+use crate::{Result, Tensor, Weight};
 
 use axis::Axis;
 pub(super) use dense::scratch_bytes;
@@ -26,12 +26,12 @@ const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
 const PRODUCTS_PER_NS: usize = 64;
 
-pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
+pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
     let (&[n, h, w, _], &[_, h_out, w_out, c_out]) = (args.x.shape().dims(), out.shape().dims()) else {
-        return;
+        return Ok(());
     };
     if n * h_out * w_out * c_out == 0 {
-        return;
+        return Ok(());
     }
     if is_pointwise(args) {
         return pointwise(cpu, args, out);
@@ -53,14 +53,14 @@ pub(super) fn is_pointwise(args: &Conv2d<'_>) -> bool {
     args.weight.kernel == 1 && all && args.norm.is_none()
 }
 
-fn pointwise(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) {
+fn pointwise(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
     let epilogue = match args.into {
         Into::Store => Epilogue::Store(Activation::None),
         Into::Add => Epilogue::AddTo(None),
     };
     let linear =
         Linear { x: args.x, weight: &args.weight.matrix, bias: Some(args.bias), terms: &[], epilogue };
-    super::gemm::linear(cpu, &linear, out);
+    super::gemm::linear(cpu, &linear, out)
 }
 
 /// The input's pixels.
@@ -108,7 +108,7 @@ struct Output<'a> {
 impl Output<'_> {
     /// Calls `job` with all parts of the output, on all threads: of `pixels` pixels at least, where the output has them. A
     /// tile computes `cols` channels.
-    fn blocks(&self, cpu: &Cpu, [pixels, cols]: [usize; 2], job: impl Fn(&Block) + Sync) {
+    fn blocks(&self, cpu: &Cpu, [pixels, cols]: [usize; 2], job: impl Fn(&Block) + Sync) -> Result<()> {
         let (h_out, w_out, c_out) = (self.h_out, self.w_out, self.out.cols());
         let [wide, high] = block_size(w_out, h_out, pixels);
         let (across, down) = (w_out.div_ceil(wide), h_out.div_ceil(high));
@@ -127,7 +127,7 @@ impl Output<'_> {
                 columns: x..w_out.min(x + wide),
                 channels: c..c_out.min(c + deep),
             });
-        });
+        })
     }
 
     /// Takes the sums of a line, `stride` apart, through the epilogue.

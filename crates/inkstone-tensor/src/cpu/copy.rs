@@ -3,12 +3,12 @@
 use super::Cpu;
 use super::decode::QuantRow;
 use super::rows::{Matrix, MatrixMut, assert_cols};
-use crate::{Tensor, Weight};
+use crate::{Result, Tensor, Weight};
 
 /// Bytes a thread moves in about a nanosecond, on the slow side.
 const BYTES_PER_NS: usize = 4;
 
-pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor) {
+pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor) -> Result<()> {
     let (kernels, to) = (&cpu.table.rows, MatrixMut::of(out));
     let cols = table.n_in();
     assert_cols(cols, &[to.cols()]);
@@ -23,10 +23,10 @@ pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor
                 Weight::Int8(_) => unreachable!("ops refuses tables of rotated rows"),
             }
         }
-    });
+    })
 }
 
-pub(super) fn concat_rows(cpu: &Cpu, parts: &[&Tensor], out: &mut Tensor) {
+pub(super) fn concat_rows(cpu: &Cpu, parts: &[&Tensor], out: &mut Tensor) -> Result<()> {
     let to = MatrixMut::of(out);
     let mut first = 0;
     for part in parts {
@@ -36,7 +36,8 @@ pub(super) fn concat_rows(cpu: &Cpu, parts: &[&Tensor], out: &mut Tensor) {
             // SAFETY: each row is one job's.
             let to = unsafe { to.part_bytes(first + r, 0..part.cols()) };
             to.copy_from_slice(part.part_bytes(r, 0..part.cols()));
-        });
+        })?;
         first += part.rows();
     }
+    Ok(())
 }

@@ -61,12 +61,13 @@ impl Backend for Counting {
 
     fn wait(&self) {}
 
-    fn quantize_int8(&self, args: &QuantizeInt8<'_>, _out: Int8Rows<'_>) {
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, _out: Int8Rows<'_>) -> Result<()> {
         args.matrix.count_read();
         self.scratch(args.matrix.cols() * DType::F32.size_bytes());
+        Ok(())
     }
 
-    fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) {
+    fn linear(&self, args: &Linear<'_>, _out: &mut Tensor) -> Result<()> {
         read_weight(args.weight);
         args.bias.into_iter().for_each(Tensor::count_read);
         args.terms.iter().for_each(|term| read_weight(term.weight));
@@ -83,21 +84,23 @@ impl Backend for Counting {
         let term = if rank > 0 { high * (rank + 16) + 2 * tile.cols * rank } else { 0 };
         // As many sums where blocks of rows share panels, and no copy, which is more than the panels.
         self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words + term));
+        Ok(())
     }
 
-    fn attention(&self, args: &Attention<'_>, _out: &mut [Tensor]) {
+    fn attention(&self, args: &Attention<'_>, _out: &mut [Tensor]) -> Result<()> {
         for bytes in attention::packing_bytes(self.table, self.threads, args) {
             drop(self.ledger.take(bytes));
         }
-        let Some(first) = args.streams.first() else { return };
+        let Some(first) = args.streams.first() else { return Ok(()) };
         let pairs: f64 =
             args.sequences.iter().map(|s| s.iter().map(|r| r.len() as f64).sum::<f64>().powi(2)).sum();
         let products = 2.0 * pairs * first.q.cols() as f64;
         self.ledger.add(Products { attention: products, ..Products::default() });
         self.scratch(attention::scratch_bytes(self.table, args));
+        Ok(())
     }
 
-    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
         read_weight(&args.weight.matrix);
         args.bias.count_read();
         args.norm.into_iter().for_each(|norm| norm.gamma.count_read());
@@ -105,51 +108,62 @@ impl Backend for Counting {
         self.ledger
             .add(Products { conv: product([out.rows(), out.cols(), taps * c_in]), ..Products::default() });
         let (&[n, h, w, _], &[_, h_out, w_out, _]) = (args.x.shape().dims(), out.shape().dims()) else {
-            return;
+            return Ok(());
         };
         if !matches!(args.weight.matrix, Weight::Int8(_)) {
-            return self.scratch(conv::scratch_bytes(self.table, args, [h_out, w_out]));
+            self.scratch(conv::scratch_bytes(self.table, args, [h_out, w_out]));
+        } else if conv::is_pointwise(args) {
+            drop(self.ledger.take(int8::rounded_bytes(args.x.rows(), c_in)));
+        } else {
+            drop(self.ledger.take(conv::rounded_bytes(args, [n, h, w], w_out)));
+            self.scratch(conv::int8_scratch_bytes(self.table, args, [h, w], [h_out, w_out]));
         }
-        if conv::is_pointwise(args) {
-            return drop(self.ledger.take(int8::rounded_bytes(args.x.rows(), c_in)));
-        }
-        drop(self.ledger.take(conv::rounded_bytes(args, [n, h, w], w_out)));
-        self.scratch(conv::int8_scratch_bytes(self.table, args, [h, w], [h_out, w_out]));
+        Ok(())
     }
 
-    fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) {}
+    fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
 
-    fn rms_norm(&self, args: &RmsNorm<'_>, _out: &mut Tensor) {
+    fn rms_norm(&self, args: &RmsNorm<'_>, _out: &mut Tensor) -> Result<()> {
         args.weight.count_read();
+        Ok(())
     }
 
-    fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) {
+    fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) -> Result<()> {
         args.norm.into_iter().for_each(|(weight, _)| weight.count_read());
+        Ok(())
     }
 
-    fn channel_norm(&self, args: &ChannelNorm<'_>, _out: &mut Tensor) {
+    fn channel_norm(&self, args: &ChannelNorm<'_>, _out: &mut Tensor) -> Result<()> {
         args.gamma.count_read();
+        Ok(())
     }
 
-    fn elementwise(&self, args: &Elementwise<'_>, _out: &mut Tensor) {
+    fn elementwise(&self, args: &Elementwise<'_>, _out: &mut Tensor) -> Result<()> {
         // Vectors are converted from where they lie; what the others read was computed.
         if let Elementwise::Convert(x) = args {
             x.count_read();
         }
+        Ok(())
     }
 
-    fn embedding(&self, table: &Weight, ids: &[u32], _out: &mut Tensor) {
+    fn embedding(&self, table: &Weight, ids: &[u32], _out: &mut Tensor) -> Result<()> {
         for (tensor, id) in table.tensors().into_iter().flat_map(|t| ids.iter().map(move |id| (t, id))) {
             if let Ok(row) = tensor.rows_range(*id as usize..*id as usize + 1) {
                 row.count_read();
             }
         }
+        Ok(())
     }
 
-    fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) {}
+    fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
 
-    fn quantize_affine(&self, args: &QuantizeAffine<'_>, _out: AffineParts<'_>) {
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, _out: AffineParts<'_>) -> Result<()> {
         args.matrix.count_read();
+        Ok(())
     }
 }
 

@@ -5,12 +5,12 @@ use super::activation::{self, silu};
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::ops::{Activation, Elementwise, Rescale};
-use crate::{DType, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
 
-pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
+pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) -> Result<()> {
     let kernels = &cpu.table.rows;
     let to = MatrixMut::of(out);
     let (rows, cols) = (to.rows(), to.cols());
@@ -40,7 +40,7 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) {
                 }
             }
         }
-    });
+    })
 }
 
 /// Goes over `0..len` in steps of the lanes: `i` is the first element, `n` how many there are.

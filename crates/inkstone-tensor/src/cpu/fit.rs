@@ -9,8 +9,8 @@
 use super::Cpu;
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, assert_cols};
-use crate::bf16;
 use crate::ops::{AffineParts, QuantizeAffine};
+use crate::{Result, bf16};
 
 /// Codes that share a scale.
 pub(super) const GROUP: usize = crate::quant::FITTED_GROUP;
@@ -28,7 +28,7 @@ const VALUE_NS: usize = 16;
 
 type Group = [f32; GROUP];
 
-pub(super) fn quantize_affine(cpu: &Cpu, args: &QuantizeAffine<'_>, out: AffineParts<'_>) {
+pub(super) fn quantize_affine(cpu: &Cpu, args: &QuantizeAffine<'_>, out: AffineParts<'_>) -> Result<()> {
     let (x, fit) = (Matrix::of(args.matrix), cpu.table.rows.fit);
     let bits = usize::from(args.bits.get());
     let (n_in, groups) = (x.cols(), x.cols() / GROUP);
@@ -48,7 +48,7 @@ pub(super) fn quantize_affine(cpu: &Cpu, args: &QuantizeAffine<'_>, out: AffineP
             let root = |sum: f64| nearest((sum / n_in as f64).sqrt());
             roots.part_bytes(r, 0..2).copy_from_slice(&sums.map(root).map(f32::to_le_bytes).concat());
         }
-    });
+    })
 }
 
 /// Where a row goes.

@@ -15,7 +15,7 @@ use super::scratch;
 use super::table::Table;
 use super::tile::{Lines, Panel, Sums, Tile};
 use crate::ops::{Epilogue, Linear, Term};
-use crate::{DType, Tensor, Weight};
+use crate::{DType, Result, Tensor, Weight};
 
 /// 32-bit words of k in a block: a panel of it fits the L1 cache beside the rows of A.
 pub(super) const BLOCK_WORDS: usize = 256;
@@ -30,7 +30,7 @@ const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
 const PRODUCTS_PER_NS: usize = 64;
 
-pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
+pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
     if let Weight::Int8(weight) = args.weight {
         return super::int8::linear(cpu, args, weight, out);
     }
@@ -45,7 +45,7 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) {
         out: MatrixMut::of(out),
     };
     let most = if shares(cpu.table, args) { SHARING } else { [BLOCK_ROWS, BLOCK_COLS] };
-    blocks(cpu, args, most, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols));
+    blocks(cpu, args, most, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols))
 }
 
 /// Whether panels are kept for a second block of rows: where they are decoded, and where the activations of narrow jobs
@@ -63,10 +63,10 @@ pub(super) fn blocks(
     most: [usize; 2],
     tile: [usize; 2],
     block: impl Fn(Range<usize>, Range<usize>) + Sync,
-) {
+) -> Result<()> {
     let (rows, cols, k) = (args.x.rows(), args.weight.n_out(), args.x.cols());
     if rows == 0 || cols == 0 {
-        return;
+        return Ok(());
     }
     let block_rows = even_blocks(rows, most[0], tile[0]);
     let down = rows.div_ceil(block_rows);
@@ -78,7 +78,7 @@ pub(super) fn blocks(
         // Jobs that follow each other share columns: what one reads of the weight, the next finds in a cache.
         let (i, j) = (job % down * block_rows, job / down * block_cols);
         block(i..rows.min(i + block_rows), j..cols.min(j + block_cols));
-    });
+    })
 }
 
 /// The size of equal blocks that cover `len`, at most about `most` each, multiples of `step`.

@@ -15,7 +15,7 @@ use super::tile::int8::{BLOCK_BYTES, Factors, Int8Tile, RowScale, Target};
 use super::tile::{Operand, Sums};
 use super::{Cpu, scratch};
 use crate::ops::{Int8Rows, Linear, QuantizeInt8};
-use crate::{AlignedBuffer, Int8Weight, Tensor};
+use crate::{AlignedBuffer, Int8Weight, Result, Tensor};
 
 /// A row's bytes are this much farther apart than they are long, so that they do not fall into the same L1 sets.
 const PADDING_BYTES: usize = 64;
@@ -23,9 +23,9 @@ const PADDING_BYTES: usize = 64;
 const PER_NS: usize = 2;
 const SCALE_BYTES: usize = size_of::<RowScale>();
 
-pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mut Tensor) {
+pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mut Tensor) -> Result<()> {
     let tile = cpu.table.int8_tile();
-    let x = Rounded::of(cpu, Matrix::of(args.x), weight.group());
+    let x = Rounded::of(cpu, Matrix::of(args.x), weight.group())?;
     let product = Product {
         table: cpu.table,
         tile,
@@ -37,7 +37,7 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mu
     };
     blocks(cpu, args, [BLOCK_ROWS, BLOCK_COLS], [tile.rows(), tile.cols], |rows, cols| {
         product.block(rows, cols)
-    });
+    })
 }
 
 struct Product<'a> {
@@ -125,11 +125,11 @@ struct Rounded {
 
 impl Rounded {
     /// Rotates and rounds the rows of `x`.
-    fn of(cpu: &Cpu, x: Matrix<'_>, group: usize) -> Self {
+    fn of(cpu: &Cpu, x: Matrix<'_>, group: usize) -> Result<Self> {
         let (rows, k) = (x.rows(), x.cols());
         let stride_bytes = stride_bytes(k);
         let values_bytes = k.div_ceil(BLOCK_BYTES) * rows * stride_bytes;
-        let mut buffer = cpu.packing_buffer(rounded_bytes(rows, k));
+        let mut buffer = cpu.packing_buffer(rounded_bytes(rows, k))?;
         let (values, scales) = buffer.as_mut_slice().split_at_mut(values_bytes);
         let (values, scales) = (Chunks::new(values, stride_bytes), Chunks::new(scales, SCALE_BYTES));
         cpu.threads.rows(rows, k.div_ceil(PER_NS), |r| {
@@ -149,8 +149,8 @@ impl Rounded {
                     }
                 }
             });
-        });
-        Self { buffer, rows, stride_bytes, values_bytes }
+        })?;
+        Ok(Self { buffer, rows, stride_bytes, values_bytes })
     }
 
     fn operand(&self, block: usize, rows: Range<usize>, len: usize) -> Operand<'_> {
@@ -184,7 +184,7 @@ pub(super) fn whole(v: f32) -> i32 {
 }
 
 /// See [`crate::ops::quantize_int8`].
-pub(super) fn quantize(cpu: &Cpu, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
+pub(super) fn quantize(cpu: &Cpu, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) -> Result<()> {
     let (x, group) = (Matrix::of(args.matrix), args.group);
     let k = x.cols();
     let (values, scales) = (MatrixMut::of(out.values), MatrixMut::of(out.scales));
@@ -204,7 +204,7 @@ pub(super) fn quantize(cpu: &Cpu, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
                 }
             }
         });
-    });
+    })
 }
 
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(Int8Weight::MAX_GROUP), "blocks of k are whole groups");

@@ -5,13 +5,13 @@ use super::activation;
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
-use crate::Tensor;
 use crate::ops::{Activation, ChannelNorm, LayerNorm, RmsNorm};
+use crate::{Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
 
-pub(super) fn layer_norm(cpu: &Cpu, args: &LayerNorm<'_>, out: &mut Tensor) {
+pub(super) fn layer_norm(cpu: &Cpu, args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()> {
     let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
     let (scale, shift) = (Matrix::of(&args.scale.table), Matrix::of(&args.shift.table));
     let cols = x.cols();
@@ -20,10 +20,10 @@ pub(super) fn layer_norm(cpu: &Cpu, args: &LayerNorm<'_>, out: &mut Tensor) {
         let (scale, shift) = (scale.row(args.scale.entry_of(r)), shift.row(args.shift.entry_of(r)));
         // SAFETY: each row is one job's; all are of `cols` elements.
         unsafe { (cpu.table.rows.layer_norm)(x.row(r), args.eps, scale, shift, to.part(r, 0..cols)) }
-    });
+    })
 }
 
-pub(super) fn rms_norm(cpu: &Cpu, args: &RmsNorm<'_>, out: &mut Tensor) {
+pub(super) fn rms_norm(cpu: &Cpu, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()> {
     let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
     let weight = Matrix::of(args.weight).row(0);
     let cols = x.cols();
@@ -31,10 +31,10 @@ pub(super) fn rms_norm(cpu: &Cpu, args: &RmsNorm<'_>, out: &mut Tensor) {
     cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
         // SAFETY: each row is one job's; all are of `cols` elements.
         unsafe { (cpu.table.rows.rms_norm)(x.row(r), weight, args.eps, to.part(r, 0..cols)) }
-    });
+    })
 }
 
-pub(super) fn channel_norm(cpu: &Cpu, args: &ChannelNorm<'_>, out: &mut Tensor) {
+pub(super) fn channel_norm(cpu: &Cpu, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
     let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
     let gamma = Matrix::of(args.gamma).row(0);
     let cols = x.cols();
@@ -42,7 +42,7 @@ pub(super) fn channel_norm(cpu: &Cpu, args: &ChannelNorm<'_>, out: &mut Tensor) 
     cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
         // SAFETY: each row is one job's; all are of `cols` elements.
         unsafe { (cpu.table.rows.channel_norm)(x.row(r), gamma, args.activation, to.part(r, 0..cols)) }
-    });
+    })
 }
 
 /// # Safety

@@ -30,9 +30,10 @@ pub(super) fn multiply_registers(cpu: &Cpu, operands: DType, loops: u32) -> Opti
     };
     let threads = cpu.threads.count();
     // SAFETY: tables are chosen by what the processor has; int8 was asked for.
-    cpu.threads.run(threads, usize::MAX, |_| unsafe {
+    let done = cpu.threads.run(threads, usize::MAX, |_| unsafe {
         run(loops);
     });
+    done.ok()?;
     // SAFETY: as above; no loops only tell the multiply-adds of one.
     Some(unsafe { run(0) } * f64::from(loops) * f64::from(u32::try_from(threads).unwrap_or(u32::MAX)))
 }

@@ -5,8 +5,8 @@ use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::norm::{count, sum_of_squares};
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
-use crate::Tensor;
 use crate::ops::{RopeLayout, RopeNorm};
+use crate::{Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
@@ -22,7 +22,7 @@ pub(super) struct Rotation<'a> {
     pub(super) norm: Option<(Row<'a>, f32)>,
 }
 
-pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) {
+pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
     let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
     let (cos, sin) = (Matrix::of(&args.rope.cos), Matrix::of(&args.rope.sin));
     let norm = args.norm.map(|(weight, eps)| (Matrix::of(weight).row(0), eps));
@@ -40,7 +40,7 @@ pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) {
         let rotation = Rotation { cos: cos.row(angle), sin: sin.row(angle), layout: args.rope.layout, norm };
         // SAFETY: each row is one job's; rows are whole heads, and tables and weight fit a head.
         unsafe { (cpu.table.rows.rope_norm)(x.row(r), &rotation, to.part(r, 0..cols)) }
-    });
+    })
 }
 
 /// # Safety

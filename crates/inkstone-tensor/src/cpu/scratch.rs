@@ -1,24 +1,23 @@
 //! Memory for the inside of an operation, kept by each thread from one operation to the next.
 
-use std::alloc::{Layout, handle_alloc_error};
 use std::cell::Cell;
 
 use crate::AlignedBuffer;
 
 thread_local! {
     static KEPT: Cell<Option<AlignedBuffer>> = const { Cell::new(None) };
+    /// Bytes that this thread asked for in vain.
+    static MISSED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Calls `f` with buffers of these sizes in bytes: each starts at a multiple of 64, contents undefined. Within `f`
-/// a further call allocates anew, so kernels make one call at their outermost loop.
-pub(super) fn with<R, const K: usize>(sizes: [usize; K], f: impl FnOnce([&mut [u8]; K]) -> R) -> R {
-    let total = sizes.iter().map(|size| padded(*size)).sum();
-    let mut buffer = match KEPT.take() {
-        Some(kept) if kept.as_slice().len() >= total => kept,
-        kept => {
-            drop(kept);
-            zeroed(total)
-        }
+/// a further call allocates anew, so kernels make one call at their outermost loop. Without memory `f` is not called, and
+/// [`missed`] tells.
+pub(super) fn with<const K: usize>(sizes: [usize; K], f: impl FnOnce([&mut [u8]; K])) {
+    let total = sizes.iter().map(|size| padded(*size)).fold(0, usize::saturating_add);
+    let kept = KEPT.take().filter(|kept| kept.as_slice().len() >= total);
+    let Some(mut buffer) = kept.or_else(|| AlignedBuffer::zeroed(total)) else {
+        return MISSED.set(MISSED.get().max(total));
     };
     let mut rest = buffer.as_mut_slice();
     let parts = sizes.map(|size| {
@@ -26,9 +25,13 @@ pub(super) fn with<R, const K: usize>(sizes: [usize; K], f: impl FnOnce([&mut [u
         rest = behind;
         &mut part[..size]
     });
-    let result = f(parts);
+    f(parts);
     KEPT.set(Some(buffer));
-    result
+}
+
+/// The largest size that this thread asked for in vain since it was asked last; 0 if there was enough.
+pub(super) fn missed() -> usize {
+    MISSED.take()
 }
 
 /// f32 values in scratch bytes.
@@ -41,9 +44,4 @@ pub(super) fn as_f32(bytes: &mut [u8]) -> &mut [f32] {
 
 fn padded(size: usize) -> usize {
     size.next_multiple_of(AlignedBuffer::ALIGN)
-}
-
-fn zeroed(len: usize) -> AlignedBuffer {
-    // A few MiB a thread: as for any small allocation, there is nobody to tell that it failed.
-    AlignedBuffer::zeroed(len).unwrap_or_else(|| handle_alloc_error(Layout::new::<AlignedBuffer>()))
 }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::scratch;
 use crate::{Error, Result};
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub(super) struct Threads {
     turn: Mutex<()>,
 }
 
+/// The device's, for errors.
+const NAME: &str = "cpu";
 /// Work below this is done by the caller alone: waking another thread takes about as long.
 const ALONE_NS: usize = 20_000;
 /// How long a thread looks out for more before it sleeps.
@@ -34,7 +37,7 @@ const LOOK_OUT: Duration = Duration::from_micros(40);
 
 impl Threads {
     pub(super) fn start(count: usize) -> Result<Self> {
-        let failed = |reason: String| Error::Device { device: "cpu".into(), reason };
+        let failed = |reason: String| Error::Device { device: NAME.into(), reason };
         if count == 0 {
             return Err(failed("0 threads; 1 or more are needed".into()));
         }
@@ -53,7 +56,25 @@ impl Threads {
 
     /// Runs jobs `0..jobs`, in any order, on all threads, and returns when the last is done. `work_ns` is about how
     /// long they take one thread together.
-    pub(super) fn run(&self, jobs: usize, work_ns: usize, job: impl Fn(usize) + Sync) {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if a job found no scratch: what it writes is undefined then.
+    pub(super) fn run(&self, jobs: usize, work_ns: usize, job: impl Fn(usize) + Sync) -> Result<()> {
+        let missed = AtomicUsize::new(0);
+        self.run_all(jobs, work_ns, |i| {
+            job(i);
+            let bytes = scratch::missed();
+            if bytes > 0 {
+                missed.fetch_max(bytes, Ordering::Relaxed);
+            }
+        });
+        match missed.into_inner() {
+            0 => Ok(()),
+            wanted_bytes => Err(Error::OutOfMemory { device: NAME.into(), wanted_bytes }),
+        }
+    }
+
+    fn run_all(&self, jobs: usize, work_ns: usize, job: impl Fn(usize) + Sync) {
         let turn = if self.others.is_empty() || jobs < 2 || work_ns < ALONE_NS { None } else { self.turn() };
         if turn.is_none() {
             return (0..jobs).for_each(job);
@@ -80,11 +101,14 @@ impl Threads {
     }
 
     /// Runs a job for each of `rows` rows; rows of one thread follow each other.
-    pub(super) fn rows(&self, rows: usize, row_ns: usize, job: impl Fn(usize) + Sync) {
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) fn rows(&self, rows: usize, row_ns: usize, job: impl Fn(usize) + Sync) -> Result<()> {
         let chunk = rows.div_ceil(4 * self.count()).max(1);
         self.run(rows.div_ceil(chunk), rows * row_ns, |i| {
             (i * chunk..rows.min((i + 1) * chunk)).for_each(&job);
-        });
+        })
     }
 }
 

@@ -63,7 +63,7 @@ pub fn quantize_affine(matrix: &Tensor, bits: AffineBits) -> Result<FittedMatrix
     let mut roots = empty(DType::F32, 2)?;
     let out =
         AffineParts { packed: &mut packed, scales: &mut scales, biases: &mut biases, roots: &mut roots };
-    device.backend().quantize_affine(&QuantizeAffine { matrix, bits }, out);
+    device.backend().quantize_affine(&QuantizeAffine { matrix, bits }, out)?;
     let roots = roots.to_f32()?;
     let total = |i: usize| roots.iter().skip(i).step_by(2).map(|v| f64::from(*v).powi(2)).sum::<f64>();
     let (error, all) = (total(0), total(1));

@@ -111,7 +111,7 @@ pub fn scaled_add(a: Tensor, b: &Tensor, factor: f32) -> Result<Tensor> {
     pair("scaled_add", &a, b)?;
     let mut out = own(a)?;
     let device = out.device().clone();
-    device.backend().elementwise(&Elementwise::AddScaled { b, factor }, &mut out);
+    device.backend().elementwise(&Elementwise::AddScaled { b, factor }, &mut out)?;
     Ok(out)
 }
 
@@ -133,6 +133,6 @@ fn pair(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
 fn run(op: &'static str, like: &Tensor, args: &Elementwise<'_>, out: DType) -> Result<Tensor> {
     check::out_dtype(op, out)?;
     let mut result = Tensor::empty(like.device(), out, *like.shape())?;
-    like.device().backend().elementwise(args, &mut result);
+    like.device().backend().elementwise(args, &mut result)?;
     Ok(result)
 }

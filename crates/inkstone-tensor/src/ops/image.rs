@@ -194,14 +194,12 @@ fn convolve(args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
     let backend = args.x.device().backend();
     let norm = args.norm.filter(|_| !matches!(args.weight.matrix, Weight::Int8(_)));
     let Some(PixelNorm { gamma, activation }) = norm else {
-        backend.conv2d(args, out);
-        return Ok(());
+        return backend.conv2d(args, out);
     };
     let normalized = |x: &Tensor| channel_norm(x, gamma, activation, x.dtype());
     let (x, above) = (normalized(args.x)?, args.window.above.map(normalized).transpose()?);
     let window = Window { above: above.as_ref(), ..args.window };
-    backend.conv2d(&Conv2d { x: &x, norm: None, window, ..*args }, out);
-    Ok(())
+    backend.conv2d(&Conv2d { x: &x, norm: None, window, ..*args }, out)
 }
 
 fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
@@ -282,6 +280,6 @@ pub fn channel_norm(x: &Tensor, gamma: &Tensor, activation: Activation, out: DTy
     check::out_dtype(OP, out)?;
     check::vector(OP, "gamma", gamma, x.cols())?;
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
-    x.device().backend().channel_norm(&ChannelNorm { x, gamma, activation }, &mut result);
+    x.device().backend().channel_norm(&ChannelNorm { x, gamma, activation }, &mut result)?;
     Ok(result)
 }

@@ -75,7 +75,7 @@ pub fn linear_with(
     check_linear(&args)?;
     check::out_dtype("linear", out)?;
     let mut result = Tensor::empty(x.device(), out, Shape::matrix(x.rows(), weight.n_out()))?;
-    x.device().backend().linear(&args, &mut result);
+    x.device().backend().linear(&args, &mut result)?;
     Ok(result)
 }
 
@@ -122,7 +122,7 @@ pub fn linear_add_with(
         check::row_table(OP, "gate", gate, &residual)?;
     }
     let mut out = own(residual)?;
-    x.device().backend().linear(&args, &mut out);
+    x.device().backend().linear(&args, &mut out)?;
     Ok(out)
 }
 
@@ -256,6 +256,6 @@ pub fn attention(args: &Attention<'_>, out: DType) -> Result<Vec<Tensor>> {
     for s in args.streams {
         results.push(Tensor::empty(device, out, Shape::matrix(s.q.rows(), width))?);
     }
-    device.backend().attention(args, &mut results);
+    device.backend().attention(args, &mut results)?;
     Ok(results)
 }

@@ -53,7 +53,7 @@ pub fn quantize_int8(matrix: &Tensor, group: usize) -> Result<RoundedWeight> {
     let mut scales = Tensor::empty(device, DType::F32, Shape::vector(n_out))?;
     let mut squares = Tensor::empty(device, DType::F32, Shape::matrix(n_out, 2))?;
     let out = Int8Rows { values: &mut values, scales: &mut scales, squares: &mut squares };
-    device.backend().quantize_int8(&QuantizeInt8 { matrix, group }, out);
+    device.backend().quantize_int8(&QuantizeInt8 { matrix, group }, out)?;
     let squares = squares.to_f32()?;
     let sum = |i: usize| squares.iter().skip(i).step_by(2).map(|v| f64::from(*v)).sum::<f64>();
     let (error, all) = (sum(0), sum(1));

@@ -27,7 +27,7 @@ pub fn layer_norm(x: &Tensor, eps: f32, scale: &RowTable, shift: &RowTable, out:
     check::row_table(OP, "scale", scale, x)?;
     check::row_table(OP, "shift", shift, x)?;
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
-    x.device().backend().layer_norm(&LayerNorm { x, eps, scale, shift }, &mut result);
+    x.device().backend().layer_norm(&LayerNorm { x, eps, scale, shift }, &mut result)?;
     Ok(result)
 }
 
@@ -52,7 +52,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32, out: DType) -> Result<Ten
     check::out_dtype(OP, out)?;
     check::vector(OP, "weight", weight, x.cols())?;
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
-    x.device().backend().rms_norm(&RmsNorm { x, weight, eps }, &mut result);
+    x.device().backend().rms_norm(&RmsNorm { x, weight, eps }, &mut result)?;
     Ok(result)
 }
 
@@ -115,7 +115,7 @@ pub fn rope_norm(x: &Tensor, norm: Option<(&Tensor, f32)>, rope: &Rope, out: DTy
         check::vector(OP, "norm", weight, head_dim)?;
     }
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
-    x.device().backend().rope_norm(&RopeNorm { x, head_dim, norm, rope }, &mut result);
+    x.device().backend().rope_norm(&RopeNorm { x, head_dim, norm, rope }, &mut result)?;
     Ok(result)
 }
 
@@ -134,7 +134,7 @@ pub fn embedding(table: &Weight, ids: &[u32], out: DType) -> Result<Tensor> {
         return check::range(OP, "ids", format!("below {}", table.n_out()), id);
     }
     let mut result = Tensor::empty(table.device(), out, Shape::matrix(ids.len(), table.n_in()))?;
-    table.device().backend().embedding(table, ids, &mut result);
+    table.device().backend().embedding(table, ids, &mut result)?;
     Ok(result)
 }
 
@@ -159,6 +159,6 @@ pub fn concat_rows(parts: &[&Tensor]) -> Result<Tensor> {
     }
     let rows = parts.iter().map(|p| p.rows()).sum();
     let mut result = Tensor::empty(first.device(), first.dtype(), Shape::matrix(rows, first.cols()))?;
-    first.device().backend().concat_rows(parts, &mut result);
+    first.device().backend().concat_rows(parts, &mut result)?;
     Ok(result)
 }

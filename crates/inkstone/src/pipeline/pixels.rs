@@ -1,6 +1,6 @@
 //! Between pixels and latents: what lies around the VAE.
 
-use inkstone_tensor::{Shape, Tensor};
+use inkstone_tensor::{Shape, Tensor, with_room};
 
 use crate::models::qwen_vae::{Posterior, Vae};
 use crate::nn::strips::Strips;
@@ -65,7 +65,10 @@ pub(super) fn decode(
     let &[_, height_px, width_px, _] = picture.shape().dims() else {
         unreachable!("pictures are [n, h, w, c]")
     };
-    Ok(Pixels { width_px, height_px, rgb: picture.to_f32()?.into_iter().map(to_byte).collect() })
+    let values = picture.to_f32()?;
+    let mut rgb = with_room(values.len())?;
+    rgb.extend(values.into_iter().map(to_byte));
+    Ok(Pixels { width_px, height_px, rgb })
 }
 
 /// -1..1 to 0..255, rounded half to even as numpy does in the reference.

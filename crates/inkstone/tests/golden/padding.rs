@@ -50,40 +50,40 @@ impl Backend for Padded {
     fn wait(&self) {
         self.0.wait();
     }
-    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) {
-        self.0.linear(args, out);
+    fn linear(&self, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.linear(args, out)
     }
-    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) {
-        self.0.quantize_int8(args, out);
+    fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) -> Result<()> {
+        self.0.quantize_int8(args, out)
     }
-    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) {
-        self.0.quantize_affine(args, out);
+    fn quantize_affine(&self, args: &QuantizeAffine<'_>, out: AffineParts<'_>) -> Result<()> {
+        self.0.quantize_affine(args, out)
     }
-    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) {
-        self.0.attention(args, out);
+    fn attention(&self, args: &Attention<'_>, out: &mut [Tensor]) -> Result<()> {
+        self.0.attention(args, out)
     }
-    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) {
-        self.0.conv2d(args, out);
+    fn conv2d(&self, args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.conv2d(args, out)
     }
-    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) {
-        self.0.layer_norm(args, out);
+    fn layer_norm(&self, args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.layer_norm(args, out)
     }
-    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) {
-        self.0.rms_norm(args, out);
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.rms_norm(args, out)
     }
-    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) {
-        self.0.rope_norm(args, out);
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.rope_norm(args, out)
     }
-    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) {
-        self.0.channel_norm(args, out);
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.channel_norm(args, out)
     }
-    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) {
-        self.0.elementwise(args, out);
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.elementwise(args, out)
     }
-    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) {
-        self.0.embedding(table, ids, out);
+    fn embedding(&self, table: &Weight, ids: &[u32], out: &mut Tensor) -> Result<()> {
+        self.0.embedding(table, ids, out)
     }
-    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) {
-        self.0.concat_rows(parts, out);
+    fn concat_rows(&self, parts: &[&Tensor], out: &mut Tensor) -> Result<()> {
+        self.0.concat_rows(parts, out)
     }
 }

@@ -8,19 +8,19 @@ use super::super::table::Table;
 use super::super::tile::{Operand, Panel, Sums, Tile};
 use super::super::{Cpu, scratch};
 use super::{Axis, Block, Output, Picture, block_size};
-use crate::DType;
 use crate::ops::Conv2d;
+use crate::{DType, Result};
 
 /// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
 const BLOCK_PIXELS: usize = 448;
 
-pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) {
+pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) -> Result<()> {
     let dtype = picture.x.dtype();
     let (tile, work) = cpu.table.tile(dtype);
     let weight = Source::of(&output.args.weight.matrix, work, dtype);
     let (down, across) = (Axis::down(output.args), Axis::across(output.args));
     let convolution = Convolution { tile, work, picture, weight, output, down, across };
-    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
+    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block))
 }
 
 /// Bytes of scratch that a block of an output `[h, w]` takes.

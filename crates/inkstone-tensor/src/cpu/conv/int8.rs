@@ -11,18 +11,23 @@ use super::super::tile::{Operand, Sums};
 use super::super::{Cpu, scratch};
 use super::lines::{Layout, Lines};
 use super::{Axis, Block, Output, Picture, block_size};
-use crate::Int8Weight;
 use crate::ops::Conv2d;
+use crate::{Int8Weight, Result};
 
 /// Pixels in a block at least, where the picture has them: their bytes take half the cache of other types, and their
 /// products half the time in which to make a panel.
 const BLOCK_PIXELS: usize = 896;
 
-pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, output: &Output<'_>) {
+pub(super) fn convolve(
+    cpu: &Cpu,
+    picture: &Picture<'_>,
+    weight: &Int8Weight,
+    output: &Output<'_>,
+) -> Result<()> {
     let tile = cpu.table.int8_tile();
     let convolution = Convolution {
         tile,
-        lines: &Lines::of(cpu, picture, output.args, weight.group(), output.w_out),
+        lines: &Lines::of(cpu, picture, output.args, weight.group(), output.w_out)?,
         weight: Matrix::of(weight.values()),
         scales: Matrix::of(weight.scales()),
         channels: picture.x.cols(),
@@ -30,7 +35,7 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, weight: &Int8Weight, ou
         down: Axis::down(output.args),
         across: Axis::across(output.args),
     };
-    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block));
+    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block))
 }
 
 /// Bytes of a picture `[n, h, w]` once rounded, where the output's lines are of `w_out` pixels.

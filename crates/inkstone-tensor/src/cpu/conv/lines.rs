@@ -14,7 +14,7 @@ use super::super::tile::int8::RowScale;
 use super::super::{Cpu, scratch};
 use super::{Axis, Picture};
 use crate::ops::Conv2d;
-use crate::{AlignedBuffer, Int8Weight};
+use crate::{AlignedBuffer, Int8Weight, Result};
 
 /// Lines are this much farther apart than they are long, so that they do not fall into the same L1 sets.
 const PADDING_BYTES: usize = 64;
@@ -78,11 +78,11 @@ impl Lines {
         args: &Conv2d<'_>,
         group: usize,
         w_out: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let layout = Layout::of(args, [picture.h, picture.w], w_out);
         let lines = picture.images * layout.high;
         let values_bytes = lines * layout.line_bytes;
-        let mut buffer = cpu.packing_buffer(layout.bytes(picture.images));
+        let mut buffer = cpu.packing_buffer(layout.bytes(picture.images))?;
         let (values, scales) = buffer.as_mut_slice().split_at_mut(values_bytes);
         let values = Chunks::new(values, layout.line_bytes);
         let scales = Chunks::new(scales, w_out * SCALE_BYTES);
@@ -93,8 +93,8 @@ impl Lines {
             // SAFETY: each line is one job's.
             let (to, scales) = unsafe { (values.take(i), scales.take(i)) };
             round_line(cpu, &layout, args, &line, to, scales);
-        });
-        Self { buffer, layout, values_bytes }
+        })?;
+        Ok(Self { buffer, layout, values_bytes })
     }
 
     /// The number of line `y` of an image; `None` outside of it.

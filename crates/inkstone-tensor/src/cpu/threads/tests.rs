@@ -1,6 +1,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::scratch;
 use super::{ALONE_NS, Threads};
+use crate::Error;
 
 /// Enough work for the threads to be asked.
 const LONG_NS: usize = ALONE_NS + 1;
@@ -11,9 +13,10 @@ fn every_job_runs_once() {
         let threads = Threads::start(count).unwrap();
         for jobs in [0, 1, 2, 3, 7, 64, 1000] {
             let runs: Vec<AtomicUsize> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
-            threads.run(jobs, LONG_NS, |i| {
+            let run = threads.run(jobs, LONG_NS, |i| {
                 runs[i].fetch_add(1, Ordering::Relaxed);
             });
+            run.unwrap();
             assert!(runs.iter().all(|n| n.load(Ordering::Relaxed) == 1), "{count} threads, {jobs} jobs");
         }
     }
@@ -24,9 +27,10 @@ fn every_row_has_a_job() {
     let threads = Threads::start(3).unwrap();
     for rows in [0, 1, 11, 12, 13, 997] {
         let sum = AtomicUsize::new(0);
-        threads.rows(rows, LONG_NS, |r| {
+        let run = threads.rows(rows, LONG_NS, |r| {
             sum.fetch_add(r + 1, Ordering::Relaxed);
         });
+        run.unwrap();
         assert_eq!(sum.into_inner(), rows * (rows + 1) / 2);
     }
 }
@@ -39,9 +43,10 @@ fn callers_share_the_threads() {
         for _ in 0..3 {
             scope.spawn(|| {
                 for _ in 0..200 {
-                    threads.run(5, LONG_NS, |_| {
+                    let run = threads.run(5, LONG_NS, |_| {
                         done.fetch_add(1, Ordering::Relaxed);
                     });
+                    run.unwrap();
                 }
             });
         }
@@ -57,9 +62,10 @@ fn a_panic_of_any_job_reaches_the_caller_and_harms_nobody() {
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
     }
     let sum = AtomicUsize::new(0);
-    threads.run(10, LONG_NS, |i| {
+    let run = threads.run(10, LONG_NS, |i| {
         sum.fetch_add(i, Ordering::Relaxed);
     });
+    run.unwrap();
     assert_eq!(sum.into_inner(), 45);
 }
 
@@ -69,6 +75,28 @@ fn a_panic_of_all_threads_is_thrown_once() {
     for _ in 0..20 {
         let run = || threads.run(40, LONG_NS, |_| panic!("every job"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
-        threads.run(40, LONG_NS, |_| ());
+        threads.run(40, LONG_NS, |_| ()).unwrap();
+    }
+}
+
+#[test]
+fn a_job_without_scratch_fails_the_operation_and_no_other() {
+    // More than any machine has, and more than an address space.
+    for wanted in [1 << 60, usize::MAX - 64] {
+        for count in [1, 3] {
+            let threads = Threads::start(count).unwrap();
+            let ran = AtomicUsize::new(0);
+            let run = |too_much: usize| {
+                threads.run(40, LONG_NS, |i| {
+                    scratch::with([if i == too_much { wanted } else { 64 }, 64], |_| {
+                        ran.fetch_add(1, Ordering::Relaxed);
+                    });
+                })
+            };
+            let Err(Error::OutOfMemory { wanted_bytes, .. }) = run(7) else { panic!("{wanted} bytes") };
+            assert!(wanted_bytes >= wanted, "{wanted_bytes}");
+            assert_eq!(ran.load(Ordering::Relaxed), 39);
+            run(40).unwrap();
+        }
     }
 }
