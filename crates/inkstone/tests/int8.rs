@@ -6,6 +6,8 @@
 mod blocks;
 #[path = "support/drawing.rs"]
 mod drawing;
+#[path = "int8/embedded.rs"]
+mod embedded;
 #[path = "int8/pictures.rs"]
 mod pictures;
 #[path = "int8/similarity.rs"]

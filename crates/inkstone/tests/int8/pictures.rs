@@ -10,8 +10,9 @@ use crate::similarity::ssim;
 pub(crate) const LEAST_PSNR_DB: f64 = 30.0;
 pub(crate) const LEAST_SSIM: f64 = 0.97;
 
-/// What the embedded model was trained on, or near it. A prompt that can be read in two ways turns from one into the other by
-/// small changes: "an orange fish", with oranges and fishes known, falls to 29.7 dB on the scalar table.
+/// What the embedded model was trained on, or near it. A prompt that it can read in two ways turns from one into the other by small
+/// changes: of "an orange fish", with oranges and fishes known, 2 of 12 seeds are below the gate in int8, at 27.2 dB.
+/// `bench/quality.py` looks at 400 prompts that nobody chose.
 const PROMPTS: [&str; 6] = [
     "a red apple",
     "a blue cup on a yellow background",
@@ -21,7 +22,7 @@ const PROMPTS: [&str; 6] = [
     "a house",
 ];
 
-fn open(quantization: Option<Quantization>) -> Pipeline {
+pub(crate) fn open(quantization: Option<Quantization>) -> Pipeline {
     let options =
         OpenOptions { threads: Some(2), precision: Precision::F32, quantization, ..OpenOptions::default() };
     Pipeline::open(&ModelSource::Embedded, &options).unwrap()
