@@ -210,7 +210,7 @@ fn the_path_goes_beside_weights_of_every_format() {
         let files = ModelFiles::open(&source, ReadOptions::default()).unwrap();
         files.loader(Component::Transformer, &device, DType::F32).unwrap()
     };
-    let cases: [(&str, &dyn Fn() -> Loader<'static>); 7] = [
+    let cases: [(&str, &dyn Fn() -> Loader<'static>); 8] = [
         ("int8", &|| quantized(Quantization::Int8)),
         ("q8", &|| quantized(Quantization::Q8)),
         ("q4", &|| quantized(Quantization::Q4)),
@@ -218,6 +218,7 @@ fn the_path_goes_beside_weights_of_every_format() {
         ("GGUF q4_K", &|| file("gguf/qwen_tiny_q4_K.gguf")),
         ("MLX", &|| file("formats/transformer_mflux.safetensors")),
         ("fp8", &|| file("formats/transformer_fp8.safetensors")),
+        ("ConvRot", &|| file("formats/transformer_convrot.safetensors")),
     ];
     for (format, loader) in cases {
         let without = layer(loader(), &[], &x);

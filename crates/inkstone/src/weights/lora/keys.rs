@@ -50,12 +50,10 @@ pub(super) enum Part {
     Alpha,
 }
 
-/// Ends of names. Between `lora_A` and `weight` there may be an adapter's name.
-const ENDS: [(&str, Part); 9] = [
+/// Ends of names.
+const ENDS: [(&str, Part); 7] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
-    (".lora_A.default.weight", Part::Down),
-    (".lora_B.default.weight", Part::Up),
     (".lora_down.weight", Part::Down),
     (".lora_up.weight", Part::Up),
     (".lora.down.weight", Part::Down),
@@ -71,9 +69,18 @@ pub(super) struct Key<'a> {
     pub(super) part: Part,
 }
 
+/// What stands before `.ADAPTER.weight` in files of PEFT: `default`, or the name that somebody gave to the adapter.
+const ADAPTER_ENDS: [(&str, Part); 2] = [(".lora_A", Part::Down), (".lora_B", Part::Up)];
+
+fn of_adapter(name: &str) -> Option<(&str, Part)> {
+    let (rest, _) = name.strip_suffix(".weight")?.rsplit_once('.')?;
+    ADAPTER_ENDS.iter().find_map(|(end, part)| Some((rest.strip_suffix(end)?, *part)))
+}
+
 /// Reads a tensor's name; `None` if it is not one of a LoRA.
 pub(super) fn parse(name: &str) -> Option<Key<'_>> {
-    let (layer, part) = ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)))?;
+    let plain = ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)));
+    let (layer, part) = plain.or_else(|| of_adapter(name))?;
     let prefix = PREFIXES.iter().find_map(|(start, dialect)| Some((layer.strip_prefix(start)?, *dialect)));
     let (layer, dialect) = prefix.unwrap_or((layer, Dialect::Plain));
     (!layer.is_empty()).then_some(Key { dialect, layer, part })

@@ -87,6 +87,7 @@ fn names_of_all_dialects_are_read() {
         ("lora_unet_a_b.alpha", Dialect::Kohya, "a_b", Part::Alpha),
         ("base_model.model.a.b.lora_A.weight", Dialect::Peft, "a.b", Part::Down),
         ("a.b.lora_A.default.weight", Dialect::Plain, "a.b", Part::Down),
+        ("base_model.model.a.b.lora_B.my-style_2.weight", Dialect::Peft, "a.b", Part::Up),
         (
             "transformer_blocks.0.attn.to_out.0.lora_down.weight",
             Dialect::Plain,
