@@ -13,6 +13,7 @@ use inkstone_tensor::{DType, Device, Pages, Tensor, Weight, cpu, free_disk_bytes
 use serde_json::json;
 
 use crate::codec::LoraRecord;
+use crate::error::Found;
 use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
@@ -20,7 +21,7 @@ use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, Applied, LoraSource, Pending};
 use crate::weights::safetensors::{ALIGN_BYTES, SafeTensors, Writer};
 use crate::weights::{
-    Component, ConvShape, LayerFormat, Loader, MODEL_INDEX, ModelFiles, ModelSource, Quantization,
+    Component, ConvShape, LayerFormat, Loader, MODEL_INDEX, ModelFiles, ModelSource, Order, Quantization,
     ReadOptions, Rule, scan, tap_major,
 };
 use crate::{Error, Result};
@@ -198,7 +199,13 @@ impl Part {
             }
             Component::Vae => Vec::new(),
         };
-        let SafeTensors { tensors, quantized, foreign, .. } = files.component(component, device)?;
+        let SafeTensors { tensors, quantized, foreign, order, .. } = files.component(component, device)?;
+        if order != Order::default() {
+            // Its names would be diffusers', the order of its dimensions would not.
+            let (class, want) = ("mflux's, channels last".into(), "AutoencoderKLQwenImage");
+            let found = Found::Part { component: "vae", class, want };
+            return Err(Error::UnsupportedModel { path: files.root().to_owned(), found });
+        }
         let refuse = |layer: &str, format: String| {
             Err(Error::AlreadyQuantized {
                 component: component.name().into(),
@@ -306,7 +313,8 @@ impl Part {
             return Ok(Written { is_merged, ..Written::plain(name, tensor.clone()) });
         };
         // Torch has the taps of a convolution innermost.
-        let matrix = ConvShape::of(tensor).map(|shape| tap_major(tensor, shape)).transpose()?;
+        let matrix =
+            ConvShape::of(tensor).map(|shape| tap_major(tensor, shape, Order::default())).transpose()?;
         let matrix = matrix.as_ref().unwrap_or(tensor);
         let (weight, format) = Rule::from(quantization).apply(component, layer, matrix)?;
         if !format.is_smaller() {

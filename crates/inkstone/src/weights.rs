@@ -25,8 +25,8 @@ mod source;
 mod tokenizer;
 
 pub use files::{MODEL_INDEX, ModelFiles, ReadOptions, SCHEDULER, Scan};
-pub(crate) use loader::tap_major;
 pub use loader::{ConvShape, Kernel, Loader, Strictness};
+pub(crate) use loader::{Order, tap_major};
 pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;

@@ -115,6 +115,37 @@ fn a_folder_without_configs_is_read_by_its_shapes() {
 }
 
 #[test]
+fn a_folder_of_mflux_is_a_model() {
+    let dir = Dir::new("mflux");
+    let want = pixels(&ModelSource::Folder(tiny::folder(&dir)));
+    let folder = tiny::mflux(&dir);
+    assert_eq!(pixels(&ModelSource::Folder(folder.clone())), want);
+    // Its parts replace those of others too.
+    let parts = Parts { vae: Some(folder.join("vae")), ..Parts::default() };
+    assert_eq!(pixels(&ModelSource::Pieces { folder: dir.0.join("model"), parts }), want);
+}
+
+#[test]
+fn tokens_that_only_look_special_are_found_in_texts() {
+    const CONTROL: i32 = 3;
+    let dir = Dir::new("special");
+    let mut tables = tiny::Tables::default();
+    for (id, token) in [(510, "<|fim_prefix|>"), (511, "<|secret|>")] {
+        (tables.tokens[id], tables.types[id]) = (token.into(), CONTROL);
+    }
+    let parts = Parts {
+        transformer: Some(tiny::comfy_transformer(&dir)),
+        text_encoder: Some(tiny::gguf_encoder(&dir, &tables)),
+        vae: Some(tiny::wan_vae(&dir)),
+        tokenizer: None,
+    };
+    let files = ModelFiles::open(&ModelSource::Files(parts), ReadOptions::default()).unwrap();
+    let tokenizer = PromptTokenizer::from_json(&files.tokenizer().unwrap()).unwrap();
+    let ids = tokenizer.encode("a <|fim_prefix|> and a <|secret|>").unwrap().ids;
+    assert_eq!((ids.contains(&510), ids.contains(&511)), (true, false), "{ids:?}");
+}
+
+#[test]
 fn names_of_files_are_part_of_the_models() {
     let dir = Dir::new("names");
     let parts = Parts {

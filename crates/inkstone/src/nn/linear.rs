@@ -2,7 +2,7 @@
 //! output.
 
 use inkstone_tensor::ops::{self, Activation, RowTable, Term};
-use inkstone_tensor::{DType, Shape, Tensor, Weight};
+use inkstone_tensor::{DType, Tensor, Weight};
 
 use crate::Result;
 use crate::weights::Loader;
@@ -36,11 +36,8 @@ impl Linear {
     /// A convolution with a kernel of one pixel, stored as `NAME.weight [n_out, n_in, 1, 1]`, is a linear layer
     /// over pixels.
     pub fn load_pointwise(loader: &mut Loader, name: &str, n_in: usize, n_out: usize) -> Self {
-        let stored = loader.tensor(&format!("{name}.weight"), &[n_out, n_in, 1, 1]);
-        // A tensor that was misshapen stays as it is; the loader reports it when all are taken.
-        let weight = stored.clone().reshape(Shape::matrix(n_out, n_in)).unwrap_or(stored);
+        let weight = Weight::Dense(loader.pixel_weight(name, n_out, n_in));
         let bias = Some(loader.vector(&format!("{name}.bias"), n_out));
-        let weight = Weight::Dense(weight);
         Self { weight, low_rank: Vec::new(), bias, activations: loader.activations() }
     }
 

@@ -1,7 +1,7 @@
 //! Norms with learned weights. The modulated layer norm is in [`crate::nn::modulate`].
 
 use inkstone_tensor::ops::{self, Activation, PixelNorm};
-use inkstone_tensor::{DType, Shape, Tensor};
+use inkstone_tensor::{DType, Tensor};
 
 use crate::Result;
 use crate::weights::Loader;
@@ -54,10 +54,8 @@ pub struct ChannelNorm {
 impl ChannelNorm {
     /// `NAME.gamma [channels, 1, ..]` with `ones` trailing ones.
     pub fn load(loader: &mut Loader, name: &str, channels: usize, ones: usize) -> Self {
-        let dims: Vec<usize> = std::iter::once(channels).chain(std::iter::repeat_n(1, ones)).collect();
-        let stored = loader.tensor(&format!("{name}.gamma"), &dims);
+        let vector = loader.pixel_norm(name, channels, ones);
         // A tensor that was misshapen stays as it is; the loader reports it when all are taken.
-        let vector = stored.clone().reshape(Shape::vector(channels)).unwrap_or(stored);
         let gamma = ops::convert(&vector, DType::F32).unwrap_or(vector);
         Self { gamma, activations: loader.activations() }
     }

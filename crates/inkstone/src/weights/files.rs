@@ -219,6 +219,7 @@ impl ModelFiles {
         Ok(Loader::new(component.name(), device, activations, file.tensors)
             .with_quantized(file.quantized)
             .with_foreign(file.foreign)
+            .with_order(file.order)
             .with_mappings(mappings)
             .with_strictness(self.options.strictness))
     }
@@ -279,6 +280,7 @@ impl ModelFiles {
             Loader::new(component.name(), device, activations, file.tensors)
                 .with_quantized(file.quantized)
                 .with_foreign(file.foreign)
+                .with_order(file.order)
         };
         loader.counted(ledger, self.options.residence)
     }

@@ -18,8 +18,8 @@ use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
 
-pub(crate) use conv::tap_major;
 pub use conv::{ConvShape, Kernel};
+pub(crate) use conv::{Order, tap_major};
 
 /// What becomes of tensors that nothing asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub struct Loader<'a> {
     random: Option<RandomTensors>,
     quantized: BTreeMap<String, Quantized>,
     foreign: BTreeMap<String, &'static str>,
+    /// Of the weights of convolutions.
+    order: Order,
     /// Of the tensors taken since they were last asked for.
     pages: Pages,
     /// Files that tensors lie in; a model may copy its weights and let go of them before the end.
@@ -95,6 +97,7 @@ impl<'a> Loader<'a> {
             random: None,
             quantized: BTreeMap::new(),
             foreign: BTreeMap::new(),
+            order: Order::default(),
             pages: Pages::default(),
             mappings: Vec::new(),
             loras: Vec::new(),
@@ -157,6 +160,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn with_foreign(mut self, foreign: BTreeMap<String, &'static str>) -> Self {
         self.foreign = foreign;
+        self
+    }
+
+    /// Says how convolutions are stored.
+    #[must_use]
+    pub(super) fn with_order(mut self, order: Order) -> Self {
+        self.order = order;
         self
     }
 

@@ -5,13 +5,13 @@
 //!   Wan's own code (`convert_wan_vae_to_diffusers`, diffusers single_file_utils.py).
 //! - llama.cpp: `blk.N.attn_q` and so on for the text encoder (`MODEL_ARCH.QWEN2VL`, gguf-py tensor_mapping.py). Queries
 //!   and keys of this architecture are stored as they are, in no other order.
-//! - mflux: its own names for some layers (qwen_weight_mapping.py).
+//! - mflux: its own names for some layers, and MLX's order of dimensions in the VAE (qwen_weight_mapping.py).
 //! - mlx-vlm: the language model under `language_model.model.`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Component, SafeTensors};
+use super::{Component, Order, SafeTensors};
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +21,13 @@ struct Dialect {
     /// The start of a name that only this dialect has.
     mark: &'static str,
     rename: fn(&str) -> Cow<'_, str>,
+    order: Order,
+}
+
+impl Dialect {
+    const fn new(mark: &'static str, rename: fn(&str) -> Cow<'_, str>) -> Self {
+        Self { mark, rename, order: Order::ChannelsFirst }
+    }
 }
 
 /// What stands before all names of a component in files that hold several, the longest first. The others' tensors are
@@ -36,20 +43,35 @@ pub(super) fn prefixes(component: Component) -> &'static [&'static str] {
 fn dialects(component: Component) -> &'static [Dialect] {
     match component {
         Component::Transformer => {
-            &[Dialect { mark: "transformer_blocks.0.attn.attn_to_out.", rename: mflux_transformer }]
+            const { &[Dialect::new("transformer_blocks.0.attn.attn_to_out.", mflux_transformer)] }
         }
-        Component::TextEncoder => &[
-            Dialect { mark: "token_embd.", rename: llama_cpp },
-            Dialect { mark: "encoder.embed_tokens.", rename: mflux_text_encoder },
-        ],
-        Component::Vae => &[Dialect { mark: "decoder.middle.", rename: wan_vae }],
+        Component::TextEncoder => {
+            const {
+                &[
+                    Dialect::new("token_embd.", llama_cpp),
+                    Dialect::new("encoder.embed_tokens.", mflux_text_encoder),
+                ]
+            }
+        }
+        Component::Vae => {
+            const {
+                &[
+                    Dialect::new("decoder.middle.", wan_vae),
+                    Dialect {
+                        mark: "decoder.conv_in.conv3d.",
+                        rename: mflux_vae,
+                        order: Order::ChannelsLast,
+                    },
+                ]
+            }
+        }
     }
 }
 
 /// How a component's files name its tensors.
 pub(super) struct Naming {
     prefix: &'static str,
-    rename: Option<fn(&str) -> Cow<'_, str>>,
+    dialect: Option<&'static Dialect>,
 }
 
 impl Naming {
@@ -58,14 +80,13 @@ impl Naming {
         let starts = |start: &str| names.clone().any(|name| name.starts_with(start));
         let prefix = prefixes(component).iter().find(|prefix| starts(prefix)).copied().unwrap_or_default();
         let marked = |dialect: &&Dialect| starts(&format!("{prefix}{}", dialect.mark));
-        let rename = dialects(component).iter().find(marked).map(|dialect| dialect.rename);
-        Self { prefix, rename }
+        Self { prefix, dialect: dialects(component).iter().find(marked) }
     }
 
     /// The name that the component's model asks for; `None` for a tensor of another component.
     pub(super) fn canonical<'n>(&self, name: &'n str) -> Option<Cow<'n, str>> {
         let name = name.strip_prefix(self.prefix)?;
-        Some(self.rename.map_or(Cow::Borrowed(name), |rename| rename(name)))
+        Some(self.dialect.map_or(Cow::Borrowed(name), |dialect| (dialect.rename)(name)))
     }
 }
 
@@ -73,6 +94,7 @@ impl Naming {
 pub(super) fn make_canonical(component: Component, tensors: &mut SafeTensors) {
     let names = tensors.tensors.keys().chain(tensors.quantized.keys()).map(String::as_str);
     let naming = Naming::of(component, names);
+    tensors.order = naming.dialect.map_or_else(Order::default, |dialect| dialect.order);
     rename_all(tensors, |name| naming.canonical(name));
 }
 
@@ -115,6 +137,36 @@ fn mflux_text_encoder(name: &str) -> Cow<'_, str> {
         Some(rest) => Cow::Owned(format!("model.{rest}")),
         None => Cow::Borrowed(name),
     }
+}
+
+/// mflux's autoencoder has the encoder's layers stage by stage, two residual blocks and what halves the picture each, and
+/// stores convolutions as MLX wants them.
+fn mflux_vae(name: &str) -> Cow<'_, str> {
+    const LAYERS_A_STAGE: usize = 3;
+    let mut out = name.replacen(".conv3d.", ".", 1);
+    let parts = [
+        ("decoder.up_block", "decoder.up_blocks."),
+        (".skip_conv.", ".conv_shortcut."),
+        (".resample_conv.", ".resample.1."),
+        (".norm.weight", ".norm.gamma"),
+        (".norm1.weight", ".norm1.gamma"),
+        (".norm2.weight", ".norm2.gamma"),
+        (".norm_out.weight", ".norm_out.gamma"),
+    ];
+    for (from, to) in parts {
+        out = out.replacen(from, to, 1);
+    }
+    let Some(rest) = out.strip_prefix("encoder.down_blocks.") else { return out.into() };
+    let placed = rest.split_once('.').and_then(|(stage, rest)| {
+        let stage: usize = stage.parse().ok()?;
+        let (place, rest) = match rest.strip_prefix("resnets.") {
+            Some(rest) => rest.split_once('.').and_then(|(block, rest)| Some((block.parse().ok()?, rest)))?,
+            None => (LAYERS_A_STAGE - 1, rest.strip_prefix("downsamplers.0.")?),
+        };
+        let number = stage.checked_mul(LAYERS_A_STAGE)?.checked_add(place)?;
+        Some(format!("encoder.down_blocks.{number}.{rest}"))
+    });
+    placed.unwrap_or(out).into()
 }
 
 fn llama_cpp(name: &str) -> Cow<'_, str> {

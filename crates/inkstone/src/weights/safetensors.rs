@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor};
 
+use super::Order;
 use super::source::Source;
 use crate::{Error, Result};
 use header::{Header, Stored};
@@ -34,6 +35,8 @@ pub struct SafeTensors {
     pub quantized: BTreeMap<String, Quantized>,
     /// Tensors of a type that the engine does not have, and that type.
     pub foreign: BTreeMap<String, &'static str>,
+    /// In which order the weights of convolutions are: known once the names are.
+    pub(crate) order: Order,
     /// What the file's writer noted.
     pub metadata: BTreeMap<String, String>,
     /// The mapping, if the tensors lie in one.

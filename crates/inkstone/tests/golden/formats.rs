@@ -186,6 +186,21 @@ fn text_encoders_in_every_format_compute_what_the_reference_does() {
     }
 }
 
+/// What a VAE with these weights makes of latents and of a picture.
+fn both_ways(weights: PathBuf) -> [Vec<u8>; 2] {
+    let config = qwen_vae::Config::from_json(&taps::text("qwen_tiny/vae/config.json")).unwrap();
+    let latents = Tensor::from_f32(&device(2), &[0.3; 6 * 16], Shape::nhwc(1, 2, 3, 16)).unwrap();
+    let picture: Vec<f32> =
+        (0..16 * 24 * 3).map(|i| f32::from(u8::try_from(i % 251).unwrap()) / 125.0 - 1.0).collect();
+    let picture = Tensor::from_f32(&device(2), &picture, Shape::nhwc(1, 16, 24, 3)).unwrap();
+    let mut loader = loader(Component::Vae, weights);
+    let vae = qwen_vae::Vae::load(&config, &mut loader).unwrap();
+    loader.finish().unwrap();
+    let decoded = vae.decode(&latents, Strips::Whole, &Context::default()).unwrap();
+    let encoded = vae.encode(&picture, Strips::Whole, &Context::default()).unwrap();
+    [decoded.to_bytes(), encoded.mean.to_bytes()]
+}
+
 #[test]
 fn a_vae_under_wans_names_is_the_same_vae() {
     let vae = "qwen_tiny/vae/diffusion_pytorch_model.safetensors";
@@ -195,15 +210,13 @@ fn a_vae_under_wans_names_is_the_same_vae() {
     let renamed = open(vae).tensors.into_iter().map(|(name, t)| (theirs[&name].clone(), t)).collect();
     let file = std::env::temp_dir().join(format!("inkstone-wan-vae-{}.safetensors", std::process::id()));
     std::fs::write(&file, safetensors::serialize(&renamed, &BTreeMap::new())).unwrap();
-    let config = qwen_vae::Config::from_json(&taps::text("qwen_tiny/vae/config.json")).unwrap();
-    let latents = Tensor::from_f32(&device(2), &[0.3; 6 * 16], Shape::nhwc(1, 2, 3, 16)).unwrap();
-    let decode = |weights: PathBuf| {
-        let mut loader = loader(Component::Vae, weights);
-        let vae = qwen_vae::Vae::load(&config, &mut loader).unwrap();
-        loader.finish().unwrap();
-        vae.decode(&latents, Strips::Whole, &Context::default()).unwrap().to_bytes()
-    };
-    let (want, got) = (decode(path(vae)), decode(file.clone()));
+    let (want, got) = (both_ways(path(vae)), both_ways(file.clone()));
     std::fs::remove_file(file).unwrap();
     assert!(got == want);
+}
+
+#[test]
+fn a_vae_of_mflux_is_the_same_vae() {
+    let want = both_ways(path("qwen_tiny/vae/diffusion_pytorch_model.safetensors"));
+    assert!(both_ways(path("formats/vae_mflux.safetensors")) == want);
 }

@@ -154,6 +154,32 @@ pub(crate) fn whole(dir: &Dir) -> String {
     "whole.safetensors".into()
 }
 
+/// The model as mflux saves it: no configs, shards with an index for every part.
+pub(crate) fn mflux(dir: &Dir) -> PathBuf {
+    let transformer_names = table("mflux_transformer");
+    let vae = std::fs::read(golden("formats/vae_mflux.safetensors")).unwrap();
+    let vae = SafeTensors::from_bytes("vae".as_ref(), &vae, &device()).unwrap().tensors;
+    let parts = [
+        (
+            "transformer",
+            transformer(),
+            &(|name: &str| transformer_names[name].clone()) as &dyn Fn(&str) -> String,
+        ),
+        ("text_encoder", text_encoder(), &|name| name.replacen("model.", "encoder.", 1)),
+        ("vae", vae, &str::to_owned),
+    ];
+    for (part, tensors, name) in parts {
+        let file = dir.write(&format!("mflux/{part}/0.safetensors"), renamed(&tensors, name));
+        let names: BTreeMap<String, &str> =
+            tensors.keys().map(|old| (name(old), file.file_name().unwrap().to_str().unwrap())).collect();
+        let index = serde_json::json!({"metadata": {"quantization_level": "None"}, "weight_map": names});
+        dir.write(&format!("mflux/{part}/model.safetensors.index.json"), index.to_string());
+    }
+    let tokenizer = std::fs::read(golden("qwen_tiny/tokenizer/tokenizer.json")).unwrap();
+    dir.write("mflux/tokenizer/tokenizer.json", tokenizer);
+    dir.0.join("mflux")
+}
+
 /// Other programs' names by ours.
 fn table(name: &str) -> BTreeMap<String, String> {
     let pairs: Vec<(String, String)> = serde_json::from_value(json("names.json")[name].clone()).unwrap();

@@ -30,6 +30,16 @@ impl ConvShape {
     }
 }
 
+/// In which order a file holds the weights of convolutions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// `[c_out, c_in, taps ..]`, as torch has them.
+    #[default]
+    ChannelsFirst,
+    /// `[c_out, taps .., c_in]`, as MLX has them.
+    ChannelsLast,
+}
+
 impl Loader<'_> {
     /// The weight of the convolution `name`: from `NAME.weight [c_out, c_in, kernel, ..]`, its kernel of 2 or 3 dimensions
     /// of which the last two act, or from bytes as `convert` stores them. A rule of products of bytes decides about it as
@@ -43,28 +53,53 @@ impl Loader<'_> {
             let weight = if rule.is_some() { self.by_rule(name, bytes, before) } else { bytes };
             return Kernel::ready(shape, weight);
         }
-        let dims: Vec<usize> = [c_out, c_in].into_iter().chain([kernel].repeat(dims)).collect();
-        let stored = self.tensor(&format!("{name}.weight"), &dims);
+        let taps = vec![kernel; dims];
+        let dims = match self.order {
+            Order::ChannelsFirst => [vec![c_out, c_in], taps].concat(),
+            Order::ChannelsLast => [vec![c_out], taps, vec![c_in]].concat(),
+        };
+        let (stored, order) = (self.tensor(&format!("{name}.weight"), &dims), self.order);
         if rule.is_none() || stored.shape().count() == 0 {
-            return Kernel::new(shape, stored);
+            return Kernel::new(shape, stored, order);
         }
-        match tap_major_once(&stored, shape) {
+        match tap_major_once(&stored, shape, order) {
             Ok(matrix) => Kernel::ready(shape, self.by_rule(name, Weight::Dense(matrix), before)),
             Err(error) => {
                 self.failure.get_or_insert(error.into());
-                Kernel::new(shape, stored)
+                Kernel::new(shape, stored, order)
             }
         }
     }
+
+    /// The weight of a convolution of one pixel, `NAME.weight [n_out, n_in, 1, 1]`, as a matrix.
+    pub fn pixel_weight(&mut self, name: &str, n_out: usize, n_in: usize) -> Tensor {
+        let dims = match self.order {
+            Order::ChannelsFirst => [n_out, n_in, 1, 1],
+            Order::ChannelsLast => [n_out, 1, 1, n_in],
+        };
+        let stored = self.tensor(&format!("{name}.weight"), &dims);
+        // A tensor that was misshapen stays as it is; the loader reports it when all are taken.
+        stored.clone().reshape(Shape::matrix(n_out, n_in)).unwrap_or(stored)
+    }
+
+    /// The factors of a norm over a pixel's channels, `NAME.gamma [channels, 1, ..]` with `ones` trailing ones, as a
+    /// vector.
+    pub fn pixel_norm(&mut self, name: &str, channels: usize, ones: usize) -> Tensor {
+        let ones = if self.order == Order::ChannelsLast { 0 } else { ones };
+        let dims: Vec<usize> = std::iter::once(channels).chain(std::iter::repeat_n(1, ones)).collect();
+        let stored = self.tensor(&format!("{name}.gamma"), &dims);
+        stored.clone().reshape(Shape::vector(channels)).unwrap_or(stored)
+    }
 }
 
-/// A convolution's weight, in torch's order and then in the kernel's.
+/// A convolution's weight, in the file's order and then in the kernel's.
 ///
 /// One in a mapped file waits there for its first use: a picture drawn from text never needs the encoder's, and no step
 /// waits for the decoder's. One in memory is brought into order at once, so that it does not lie there twice.
 #[derive(Debug)]
 pub struct Kernel {
     shape: ConvShape,
+    order: Order,
     ready: OnceLock<ConvWeight>,
     /// Until it is ready.
     stored: Mutex<Option<Tensor>>,
@@ -72,10 +107,10 @@ pub struct Kernel {
 
 impl Kernel {
     /// A tensor that is misshapen stays as it is; the loader reports it when all are taken.
-    fn new(shape: ConvShape, stored: Tensor) -> Self {
+    fn new(shape: ConvShape, stored: Tensor, order: Order) -> Self {
         let mut pages = Pages::default();
         pages.add(&stored);
-        let kernel = Self { shape, ready: OnceLock::new(), stored: Mutex::new(Some(stored)) };
+        let kernel = Self { shape, order, ready: OnceLock::new(), stored: Mutex::new(Some(stored)) };
         if pages.len_bytes() == 0 {
             let _ = kernel.weight(); // fails again where it is used
         }
@@ -84,7 +119,8 @@ impl Kernel {
 
     fn ready(shape: ConvShape, matrix: Weight) -> Self {
         let weight = ConvWeight { matrix, kernel: shape.kernel };
-        Self { shape, ready: OnceLock::from(weight), stored: Mutex::new(None) }
+        let order = Order::default();
+        Self { shape, order, ready: OnceLock::from(weight), stored: Mutex::new(None) }
     }
 
     /// Its sizes.
@@ -103,7 +139,7 @@ impl Kernel {
         }
         let mut waiting = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stored) = waiting.as_ref() {
-            let matrix = Weight::Dense(tap_major_once(stored, self.shape)?);
+            let matrix = Weight::Dense(tap_major_once(stored, self.shape, self.order)?);
             // Nobody else has set it: they wait for the lock.
             let _ = self.ready.set(ConvWeight { matrix, kernel: self.shape.kernel });
             *waiting = None;
@@ -113,17 +149,17 @@ impl Kernel {
 }
 
 /// [`tap_major`] of a tensor whose file is not read again.
-fn tap_major_once(stored: &Tensor, shape: ConvShape) -> Result<Tensor, TensorError> {
+fn tap_major_once(stored: &Tensor, shape: ConvShape, order: Order) -> Result<Tensor, TensorError> {
     let mut pages = Pages::default();
     pages.add(stored);
-    let matrix = tap_major(stored, shape)?;
+    let matrix = tap_major(stored, shape, order)?;
     pages.release();
     Ok(matrix)
 }
 
 /// The last temporal slice (the only one of a 2-D kernel) as `[c_out, kernel * kernel * c_in]`, taps outermost, in
 /// the stored type.
-pub(crate) fn tap_major(stored: &Tensor, shape: ConvShape) -> Result<Tensor, TensorError> {
+pub(crate) fn tap_major(stored: &Tensor, shape: ConvShape, order: Order) -> Result<Tensor, TensorError> {
     let ConvShape { c_in, c_out, kernel } = shape;
     let taps = kernel * kernel;
     let slices = if stored.shape().dims().len() == 5 { kernel } else { 1 };
@@ -144,8 +180,8 @@ pub(crate) fn tap_major(stored: &Tensor, shape: ConvShape) -> Result<Tensor, Ten
     let from = if whole { Cow::Borrowed(stored.bytes()) } else { Cow::Owned(stored.to_bytes()) };
     let (from, to) = (&from[..], buffer.as_mut_slice());
     match dtype.size_bytes() {
-        2 => gather(from.as_chunks::<2>().0, to.as_chunks_mut::<2>().0, shape, slices),
-        4 => gather(from.as_chunks::<4>().0, to.as_chunks_mut::<4>().0, shape, slices),
+        2 => gather(from.as_chunks::<2>().0, to.as_chunks_mut::<2>().0, shape, slices, order),
+        4 => gather(from.as_chunks::<4>().0, to.as_chunks_mut::<4>().0, shape, slices, order),
         _ => {
             return Err(TensorError::DType {
                 op: "conv2d",
@@ -158,11 +194,15 @@ pub(crate) fn tap_major(stored: &Tensor, shape: ConvShape) -> Result<Tensor, Ten
     Tensor::from_storage(stored.device(), Storage::Owned(buffer), dtype, matrix)
 }
 
-/// Elements `[c_out, c_in, slices, taps]` to `[c_out, taps, c_in]` of the last slice.
-fn gather<T: Copy>(from: &[T], to: &mut [T], shape: ConvShape, slices: usize) {
+/// Elements `[c_out, c_in, slices, taps]` or `[c_out, slices, taps, c_in]` to `[c_out, taps, c_in]` of the last slice.
+fn gather<T: Copy>(from: &[T], to: &mut [T], shape: ConvShape, slices: usize, order: Order) {
     let (c_in, taps) = (shape.c_in.max(1), (shape.kernel * shape.kernel).max(1));
     let rows = from.chunks_exact(c_in * slices * taps).zip(to.chunks_exact_mut(c_in * taps));
     for (from, to) in rows {
+        if order == Order::ChannelsLast {
+            to.copy_from_slice(&from[(slices - 1) * to.len()..]);
+            continue;
+        }
         for (c, from) in from.chunks_exact(slices * taps).enumerate() {
             for (tap, value) in from[(slices - 1) * taps..].iter().enumerate() {
                 to[tap * c_in + c] = *value;

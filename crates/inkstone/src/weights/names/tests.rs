@@ -15,7 +15,8 @@ fn named<'a>(names: impl Iterator<Item = &'a str>) -> SafeTensors {
 
 /// Pairs of another program's name and ours.
 fn pairs(table: &str) -> Vec<(String, String)> {
-    serde_json::from_value(golden::json("names.json")[table].clone()).unwrap()
+    let file = if table == "mflux_vae" { "names_mflux.json" } else { "names.json" };
+    serde_json::from_value(golden::json(file)[table].clone()).unwrap()
 }
 
 #[test]
@@ -24,6 +25,7 @@ fn every_name_of_other_programs_becomes_ours() {
         ("llama_cpp", Component::TextEncoder),
         ("wan_vae", Component::Vae),
         ("mflux_transformer", Component::Transformer),
+        ("mflux_vae", Component::Vae),
     ] {
         let pairs = pairs(table);
         assert!(pairs.len() > 20, "{table}");
@@ -32,6 +34,8 @@ fn every_name_of_other_programs_becomes_ours() {
         let mut want: Vec<&String> = pairs.iter().map(|(_, ours)| ours).collect();
         want.sort();
         assert_eq!(tensors.tensors.keys().collect::<Vec<_>>(), want, "{table}");
+        let last = if table == "mflux_vae" { Order::ChannelsLast } else { Order::ChannelsFirst };
+        assert_eq!(tensors.order, last, "{table}");
     }
 }
 

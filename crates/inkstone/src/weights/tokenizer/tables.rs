@@ -22,6 +22,11 @@ const MODEL: (&str, &str) = ("tokenizer.ggml.model", "gpt2");
 /// How text is split into words, and how Qwen2 does it.
 const SPLIT: (&str, &str) = ("tokenizer.ggml.pre", "qwen2");
 
+/// Tokens that llama.cpp calls control tokens by their looks; in Qwen's own files they are not special
+/// (`added_tokens_decoder`, tokenizer_config.json), so a text may hold them.
+const NOT_SPECIAL: [&str; 6] =
+    ["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"];
+
 /// Types of tokens.
 mod kind {
     pub(super) const NORMAL: i32 = 1;
@@ -76,7 +81,9 @@ fn build(
             // What fills the table up to the embeddings' rows.
             kind::UNUSED => {}
             kind::USER_DEFINED if token == format!("[PAD{id}]") => {}
-            kind::CONTROL | kind::USER_DEFINED => added.push(added_token(id, token, kind == kind::CONTROL)),
+            kind::CONTROL | kind::USER_DEFINED => {
+                added.push(added_token(id, token, kind == kind::CONTROL && !NOT_SPECIAL.contains(&token)))
+            }
             _ => push(&mut vocab, &[&Json::from(token).to_string(), ":", &id.to_string()]),
         }
         if added.len() > ADDED_LIMIT {

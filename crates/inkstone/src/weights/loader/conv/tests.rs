@@ -23,7 +23,8 @@ fn last_temporal_slice_is_taken_tap_by_tap() {
         }
     }
     let stored = Tensor::from_f32(&device, &values, Shape::new(&[2, 2, 3, 3, 3]).unwrap()).unwrap();
-    let matrix = tap_major(&stored, ConvShape { c_in: 2, c_out: 2, kernel: 3 }).unwrap();
+    let matrix =
+        tap_major(&stored, ConvShape { c_in: 2, c_out: 2, kernel: 3 }, Order::ChannelsFirst).unwrap();
     let rows = matrix.to_f32().unwrap();
     assert_eq!(matrix.shape(), &Shape::matrix(2, 18));
     assert_eq!(&rows[..6], &[200.0, 1200.0, 201.0, 1201.0, 202.0, 1202.0]);
@@ -31,12 +32,24 @@ fn last_temporal_slice_is_taken_tap_by_tap() {
 }
 
 #[test]
+fn channels_that_are_last_already_stay_there() {
+    let device = Device::cpu(&cpu::Options::default()).unwrap();
+    // Element [o, t, y, x, i] of two outputs and two inputs is its own number.
+    let values: Vec<f32> = (0..2 * 27 * 2).map(|i| f32::from(u8::try_from(i).unwrap())).collect();
+    let stored = Tensor::from_f32(&device, &values, Shape::new(&[2, 3, 3, 3, 2]).unwrap()).unwrap();
+    let shape = ConvShape { c_in: 2, c_out: 2, kernel: 3 };
+    let matrix = tap_major(&stored, shape, Order::ChannelsLast).unwrap();
+    // The last of three slices of 18 values, of each output.
+    assert_eq!(matrix.to_f32().unwrap(), [&values[36..54], &values[90..]].concat());
+}
+
+#[test]
 fn another_size_is_left_to_the_loader() {
     let device = Device::cpu(&cpu::Options::default()).unwrap();
     let nothing = Tensor::from_f32(&device, &[], Shape::matrix(0, 0)).unwrap();
     let shape = ConvShape { c_in: 1, c_out: 1, kernel: 1 };
-    assert!(matches!(tap_major(&nothing, shape), Err(TensorError::Shape { .. })));
-    assert!(Kernel::new(shape, nothing).weight().is_err());
+    assert!(matches!(tap_major(&nothing, shape, Order::ChannelsFirst), Err(TensorError::Shape { .. })));
+    assert!(Kernel::new(shape, nothing, Order::ChannelsLast).weight().is_err());
 }
 
 #[test]
@@ -53,7 +66,8 @@ fn a_kernel_in_a_file_waits_for_its_first_use() {
         Shape::new(&[2, 4, 1, 1]).unwrap(),
     )
     .unwrap();
-    let kernel = Kernel::new(ConvShape { c_in: 4, c_out: 2, kernel: 1 }, stored.clone());
+    let kernel =
+        Kernel::new(ConvShape { c_in: 4, c_out: 2, kernel: 1 }, stored.clone(), Order::ChannelsFirst);
     assert!(kernel.ready.get().is_none());
     let Weight::Dense(matrix) = &kernel.weight().unwrap().matrix else { panic!("not dense") };
     assert_eq!(matrix.to_f32().unwrap(), stored.to_f32().unwrap());
