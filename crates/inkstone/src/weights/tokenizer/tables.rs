@@ -77,15 +77,15 @@ fn build(
             None => kind::NORMAL,
             Some(types) => types.next().ok_or_else(|| refused("it has fewer types than tokens"))?,
         };
-        match kind {
-            // What fills the table up to the embeddings' rows.
-            kind::UNUSED => {}
-            kind::USER_DEFINED if token == format!("[PAD{id}]") => {}
-            kind::CONTROL | kind::USER_DEFINED => {
-                added.push(added_token(id, token, kind == kind::CONTROL && !NOT_SPECIAL.contains(&token)))
-            }
-            _ => push(&mut vocab, &[&Json::from(token).to_string(), ":", &id.to_string()]),
+        // What fills the table up to the embeddings' rows.
+        if kind == kind::UNUSED || kind == kind::USER_DEFINED && token == format!("[PAD{id}]") {
+            continue;
         }
+        if kind == kind::CONTROL || kind == kind::USER_DEFINED {
+            added.push(added_token(id, token, kind == kind::CONTROL && !NOT_SPECIAL.contains(&token)));
+        }
+        // An added token that the vocabulary lacks would get the next free number, whatever it says.
+        push(&mut vocab, &[&Json::from(token).to_string(), ":", &id.to_string()]);
         if added.len() > ADDED_LIMIT {
             return Err(TokenizerProblem::TooMany { what: "added tokens", limit: ADDED_LIMIT });
         }
