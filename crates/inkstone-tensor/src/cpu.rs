@@ -25,6 +25,7 @@ mod softmax;
 mod table;
 mod threads;
 mod tile;
+mod turned;
 
 use std::sync::Arc;
 

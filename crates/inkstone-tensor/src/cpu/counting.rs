@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::table::Table;
-use super::{attention, conv, gemm, int8, row_stride};
+use super::{attention, conv, gemm, int8, row_stride, turned};
 use crate::ops::{
     AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
     QuantizeInt8, RmsNorm, RopeNorm,
@@ -75,6 +75,11 @@ impl Backend for Counting {
         self.ledger.add(Products { linear: product([rows, cols, k]), ..Products::default() });
         if matches!(args.weight, Weight::Int8(_)) {
             drop(self.ledger.take(int8::rounded_bytes(rows, k)));
+        }
+        if let Some(tile) = turned::tile(self.table, args) {
+            drop(self.ledger.take(turned::packed_bytes(tile, args)));
+            self.scratch(turned::scratch_bytes(tile, args));
+            return Ok(());
         }
         let (tile, _) = self.table.tile(args.x.dtype());
         let (high, wide) = (rows.min(gemm::BLOCK_ROWS) + tile.rows(), cols.min(gemm::BLOCK_COLS) + tile.cols);

@@ -42,7 +42,7 @@ impl<'a> Source<'a> {
     /// Bytes that [`Self::decode`] needs beside the panel to decode `words` words of k.
     pub(super) fn scratch_bytes(&self, tile: &Tile, words: usize) -> usize {
         // Whole rows where they cannot be read in place, and one row on its way through bf16.
-        tile.cols * (words * 4 + PADDING_BYTES) + words * 8
+        Self::rows_bytes(tile.cols, words)
     }
 
     /// Writes the panel of the rows `outs` of the matrix (columns of the product) and its columns `ks`.
@@ -55,22 +55,65 @@ impl<'a> Source<'a> {
         scratch: &mut [u8],
         panel: &mut [u8],
     ) {
-        if let Some(words) = self.in_place(tile, &outs, &ks) {
-            return words.transpose(table, panel);
+        let words = self.in_place(tile.cols, &outs, &ks);
+        words.unwrap_or_else(|| self.decoded(table, tile.cols, outs, ks, scratch)).transpose(table, panel);
+    }
+
+    /// Bytes that [`Self::rows`] needs for so many rows of so many words.
+    pub(super) fn rows_bytes(rows: usize, words: usize) -> usize {
+        rows * (words * 4 + PADDING_BYTES) + words * 8
+    }
+
+    /// The rows `outs` of the matrix, their columns `ks`, as words of the tile's type, and the distance in bytes between
+    /// them: where they lie if that can be and there are `count` of them, else in scratch that has room for as many.
+    pub(super) fn rows<'s>(
+        &self,
+        table: &Table,
+        outs: Range<usize>,
+        ks: Range<usize>,
+        count: usize,
+        scratch: &'s mut [u8],
+    ) -> (&'s [u8], usize)
+    where
+        'a: 's,
+    {
+        let words = self.in_place(count, &outs, &ks).filter(|words| words.rows == count);
+        let words = words.unwrap_or_else(|| self.decoded(table, count, outs, ks, scratch));
+        assert!(words.form == Form::Plain, "rows are words of the tile");
+        (words.bytes, words.stride_bytes)
+    }
+
+    /// How much farther on in memory lies element `to`, (row, column), than `from`, modulo the address space; 0 if
+    /// rows are not read where they lie.
+    pub(super) fn distance(&self, from: (usize, usize), to: (usize, usize)) -> usize {
+        let Stored::Dense(matrix) = &self.stored else { return 0 };
+        if matrix.dtype() != self.work {
+            return 0;
         }
+        let at = |(row, col): (usize, usize)| row * matrix.stride_bytes() + col * matrix.dtype().size_bytes();
+        at(to).wrapping_sub(at(from))
+    }
+
+    /// Rows on their way to a panel of so many columns, in scratch.
+    fn decoded<'s>(
+        &self,
+        table: &Table,
+        width: usize,
+        outs: Range<usize>,
+        ks: Range<usize>,
+        scratch: &'s mut [u8],
+    ) -> Words<'s> {
         let (dtype, form) = self.row_form(ks.len());
         let row_bytes = words_of(ks.len(), dtype) * 4;
         let stride_bytes = row_bytes + PADDING_BYTES;
-        let (rows, through) = scratch.split_at_mut(tile.cols * stride_bytes);
-        let count = outs.len();
-        for (row, out) in rows.chunks_exact_mut(stride_bytes).zip(outs) {
+        let (bytes, through) = scratch.split_at_mut(width * stride_bytes);
+        let rows = outs.len();
+        for (row, out) in bytes.chunks_exact_mut(stride_bytes).zip(outs) {
             let (row, behind) = row[..row_bytes].split_at_mut(ks.len() * dtype.size_bytes());
             behind.fill(0);
             self.convert(table, out, ks.clone(), RowMut::new(row, dtype), through);
         }
-        let (words, width) = (row_bytes / 4, tile.cols);
-        Words { bytes: rows, stride_bytes, rows: count, words, width, ahead_bytes: 0, form }
-            .transpose(table, panel);
+        Words { bytes, stride_bytes, rows, words: row_bytes / 4, width, ahead_bytes: 0, form }
     }
 
     /// The memory that [`Self::decode`] reads for this panel.
@@ -84,7 +127,7 @@ impl<'a> Source<'a> {
     }
 
     /// The stored words themselves, if the panel can be made of them.
-    fn in_place(&self, tile: &Tile, outs: &Range<usize>, ks: &Range<usize>) -> Option<Words<'a>> {
+    fn in_place(&self, width: usize, outs: &Range<usize>, ks: &Range<usize>) -> Option<Words<'a>> {
         let Stored::Dense(matrix) = &self.stored else { return None };
         let stored = matrix.dtype();
         let row_bytes = ks.len() * stored.size_bytes();
@@ -99,7 +142,7 @@ impl<'a> Source<'a> {
             stride_bytes,
             rows: outs.len(),
             words: row_bytes / 4,
-            width: tile.cols,
+            width,
             ahead_bytes: 0,
             form: if widen { Form::Widened } else { Form::Plain },
         })
@@ -178,8 +221,12 @@ enum Form {
 impl<'a> Words<'a> {
     /// Rows of scratch that are words of the panel already.
     pub(super) fn plain(bytes: &'a [u8], row_bytes: usize, rows: usize, width: usize) -> Self {
-        let words = row_bytes / 4;
-        Self { bytes, stride_bytes: row_bytes, rows, words, width, ahead_bytes: 0, form: Form::Plain }
+        Self::rows(bytes, row_bytes, [rows, row_bytes / 4, width])
+    }
+
+    /// Rows of scratch that are words of the panel already, some bytes apart.
+    pub(super) fn rows(bytes: &'a [u8], stride_bytes: usize, [rows, words, width]: [usize; 3]) -> Self {
+        Self { bytes, stride_bytes, rows, words, width, ahead_bytes: 0, form: Form::Plain }
     }
 
     /// Stored rows that are words of the panel already, with more such rows behind them.

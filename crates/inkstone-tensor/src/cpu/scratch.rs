@@ -42,6 +42,18 @@ pub(super) fn as_f32(bytes: &mut [u8]) -> &mut [f32] {
     values
 }
 
+/// The bytes of f32 values.
+pub(super) fn as_bytes(values: &[f32]) -> &[u8] {
+    // SAFETY: any f32 is 4 initialised bytes.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// The bytes of f32 values, for writing.
+pub(super) fn as_bytes_mut(values: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as above; any bits are an f32.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
 fn padded(size: usize) -> usize {
     size.next_multiple_of(AlignedBuffer::ALIGN)
 }

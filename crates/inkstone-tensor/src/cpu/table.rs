@@ -15,6 +15,7 @@ use super::rotate::{self, Rounded};
 use super::rows::{Row, RowMut, RowsMut};
 use super::softmax::{Running, Scores};
 use super::tile::int8::Int8Tile;
+use super::tile::turned::TurnedTile;
 use super::tile::{self, Tile};
 use super::{decode, elementwise, epilogue, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
@@ -27,6 +28,8 @@ pub(super) struct Table {
     f32_tile: &'static Tile,
     /// `None` where bf16 operands are widened to f32 first.
     bf16_tile: Option<&'static Tile>,
+    /// For few rows of bf16 operands, where there is such a tile.
+    turned_tile: Option<&'static TurnedTile>,
     int8_tile: &'static Int8Tile,
     /// Takes its place on a processor with AVX512_VNNI, `None` where there is no such tile.
     vnni_tile: Option<&'static Int8Tile>,
@@ -47,6 +50,11 @@ impl Table {
             Some(tile) if operands == DType::Bf16 => (tile, DType::Bf16),
             _ => (self.f32_tile, DType::F32),
         }
+    }
+
+    /// The tile for few rows of bf16 operands.
+    pub(super) fn turned_tile(&self) -> Option<&'static TurnedTile> {
+        self.turned_tile
     }
 
     /// The tile for operands of bytes.
@@ -212,6 +220,7 @@ static SCALAR: Table = Table {
     name: "scalar",
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
+    turned_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
     rows: row_kernels!(Scalar),
@@ -223,6 +232,7 @@ static NEON: Table = Table {
     name: "neon",
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
+    turned_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
     rows: row_kernels!(Scalar),
@@ -234,6 +244,7 @@ static AVX2: Table = Table {
     name: "avx2",
     f32_tile: &tile::avx2::F32,
     bf16_tile: None,
+    turned_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: None,
     rows: row_kernels!(Avx2, "avx2,fma,f16c"),
@@ -246,6 +257,7 @@ static AVX512: Table = Table {
     name: "avx512",
     f32_tile: &tile::avx512::F32,
     bf16_tile: None,
+    turned_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: row_kernels!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"),
@@ -258,6 +270,7 @@ static AVX512_BF16: Table = Table {
     name: "avx512bf16",
     f32_tile: &tile::avx512::F32,
     bf16_tile: Some(&tile::avx512::BF16),
+    turned_tile: Some(&tile::turned::avx512::BF16),
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"),

@@ -267,10 +267,19 @@ impl<'a> Chunks<'a> {
 
     /// # Safety
     /// Each chunk is taken once.
-    #[allow(clippy::mut_from_ref, reason = "the contract makes chunks exclusive")]
     pub(super) unsafe fn take(&self, i: usize) -> &'a mut [u8] {
-        assert!((i + 1) * self.chunk <= self.len);
+        // SAFETY: the caller's promise.
+        unsafe { self.take_some(i, 1) }
+    }
+
+    /// `n` chunks that follow each other.
+    ///
+    /// # Safety
+    /// Each chunk is taken once.
+    #[allow(clippy::mut_from_ref, reason = "the contract makes chunks exclusive")]
+    pub(super) unsafe fn take_some(&self, i: usize, n: usize) -> &'a mut [u8] {
+        assert!((i + n) * self.chunk <= self.len);
         // SAFETY: within the buffer, and the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.chunk), self.chunk) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(i * self.chunk), n * self.chunk) }
     }
 }

@@ -12,6 +12,7 @@ pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod int8;
 pub(super) mod scalar;
+pub(super) mod turned;
 
 use ahead::Ahead;
 pub(super) use ahead::Lines;

@@ -80,6 +80,33 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
     }
 }
 
+/// Up to 192 rows of bf16 may have a kernel of their own, with panels of 16 to 64 rows of activations: the bits are those
+/// of the one for many rows. The weight has more than one block of k, and rows that are no words.
+#[test]
+fn few_rows_of_a_linear_layer_have_the_bits_of_many() {
+    const OUTS: usize = 53;
+    for devices in by_threads() {
+        let device = &devices[1];
+        for k in [6, 1111, 3100, 6400] {
+            let x = Host::random(1, 600, k, DType::Bf16).tensor(device, Layout::Plain);
+            let weight = Weight::Dense(Host::random(2, OUTS, k, DType::Bf16).tensor(device, Layout::Plain));
+            let bias = vector(device, &random(3, OUTS));
+            let run = |x: &Tensor| {
+                ops::linear(x, &weight, Some(&bias), Activation::GeluTanh, DType::F32).unwrap().to_bytes()
+            };
+            let all = run(&x);
+            for rows in
+                [1, 8, 9, 16, 17, 24, 25, 32, 33, 40, 41, 48, 49, 56, 57, 64, 65, 73, 128, 129, 191, 193]
+            {
+                let first = rows % 7;
+                let alone = run(&x.rows_range(first..first + rows).unwrap());
+                let among = &all[first * OUTS * 4..(first + rows) * OUTS * 4];
+                assert!(alone == among, "{} {rows} rows of {k}", device.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_picture_of_a_convolution_does_not_depend_on_the_others() {
     for devices in by_threads() {

@@ -61,6 +61,9 @@ fn linear_matches_its_definition() {
         (14, 32, 16),
         (15, 65, 1021),
         (29, 16, 514),
+        (40, 13, 130),
+        (57, 25, 64),
+        (72, 7, 34),
         (3, 7, 0),
     ];
     for device in devices() {

@@ -76,7 +76,7 @@ tile!(bf16_rows, "avx512f,avx512bf16", multiply_add_pairs);
 /// Adds the products of both bf16 in each word.
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[inline]
-unsafe fn multiply_add_pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
+pub(super) unsafe fn multiply_add_pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
     // SAFETY: all three types are 64 bytes without padding.
     unsafe {
         _mm512_dpbf16_ps(
