@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum as _;
 use inkstone::codec::{LoraRecord, Metadata};
-use inkstone::pipeline::{Forecast, ModelInfo};
+use inkstone::pipeline::{ModelInfo, Planned};
 use inkstone::progress::CancelToken;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
 use inkstone::weights::lora::{Applied, LoraSource};
@@ -91,8 +91,8 @@ impl<'a> Drawing<'a> {
         self.pipeline.model()
     }
 
-    /// What drawing requests will take, batch by batch.
-    pub(crate) fn forecast(&self, requests: &[Request]) -> Result<Vec<Forecast>> {
+    /// What drawing requests will take, batch by batch, and whether it fits.
+    pub(crate) fn forecast(&self, requests: &[Request]) -> Result<Vec<Planned>> {
         Ok(self.pipeline.forecast(requests)?)
     }
 

@@ -13,6 +13,8 @@ use crate::args::peers;
 mod library;
 mod nearest;
 
+pub(crate) use library::alternatives;
+
 /// Why the program ends before it is done.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -7,7 +7,8 @@ mod tests;
 mod walk;
 
 pub use limits::{Limit, LimitOf, Limits, Usage};
-pub use plan::{Alternative, MemoryPlan, Offload, Shortage, StageMemory, gibibytes};
+pub(crate) use plan::THREAD_SPACE_BYTES;
+pub use plan::{Alternative, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
 pub use walk::Walk;
 
 use limits::{System, kibibytes};

@@ -38,6 +38,7 @@ use networks::{Arithmetic, Networks};
 use prediction::Passes;
 use run::Run;
 
+pub use fit::Planned;
 pub use forecast::{Forecast, Setting};
 pub use networks::Form;
 pub use tiling::VaeTiling;

@@ -1,14 +1,10 @@
 //! `generate`: prompts become pictures.
 
-use std::iter;
 use std::path::PathBuf;
 
 use inkstone::codec::{LoraRecord, Metadata};
-use inkstone::memory::{MemoryPlan, StageMemory, gibibytes};
 use inkstone::request::InitImage;
-use inkstone::weights::lora::Applied;
 use inkstone::{Picture, Request};
-use serde_json::json;
 
 use super::Session;
 use crate::args::{Draw, What};
@@ -17,6 +13,8 @@ use crate::failure::{Failure, Result, printable};
 use crate::prompts;
 use crate::record;
 use crate::resolve::{self, Sources};
+
+mod dry_run;
 
 pub(super) fn run(draw: &Draw, session: &Session) -> Result<()> {
     let stored =
@@ -73,50 +71,6 @@ impl<'a> Ready<'a> {
     /// Draws and saves the pictures.
     pub(super) fn draw(&mut self) -> Result<Vec<Picture>> {
         self.drawing.draw(&self.requests, &self.paths)
-    }
-
-    /// Says what would be drawn, and draws nothing.
-    pub(super) fn tell(&self, session: &Session) -> Result<()> {
-        let Self { drawing, requests, paths } = self;
-        let model = &drawing.model().name;
-        // Without their hashes, for which the files would be read.
-        let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
-        let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
-        let forecasts = drawing.forecast(requests)?;
-        // Each picture has the plan of the batch that it is drawn in.
-        let plans =
-            forecasts.iter().flat_map(|forecast| iter::repeat_n(&forecast.memory, forecast.memory.pictures));
-        for ((request, path), plan) in requests.iter().zip(paths).zip(plans) {
-            let strength = request.init.as_ref().map(|init| init.strength);
-            let fields = [
-                ("model", json!(model)),
-                ("prompt", json!(request.prompt)),
-                ("negative-prompt", json!(request.negative_prompt)),
-                ("width", json!(request.width_px)),
-                ("height", json!(request.height_px)),
-                ("steps", json!(request.steps)),
-                ("true-cfg-scale", json!(request.true_cfg_scale)),
-                ("seed", json!(request.seed)),
-                ("strength", json!(strength)),
-                ("loras", json!((!loras.is_empty()).then_some(&loras))),
-                ("output", json!(path.to_string_lossy())),
-                ("together", json!((plan.pictures > 1).then_some(plan.pictures))),
-                ("offload", json!(plan.offload.name())),
-                ("memory", memory(plan, session.terminal.json())),
-            ];
-            if session.terminal.json() {
-                let mut event = serde_json::Map::from_iter([("event".to_owned(), json!("dry-run"))]);
-                event.extend(fields.map(|(name, value)| (name.replace('-', "_"), value)));
-                session.terminal.event(&event)?;
-            } else {
-                let known = fields.iter().filter(|(_, value)| !value.is_null());
-                let lines: String = known
-                    .map(|(name, value)| format!("{name}: {}\n", printable(&value.to_string())))
-                    .collect();
-                session.terminal.print(&lines)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -186,21 +140,4 @@ fn resolve(
     let defaults = &drawing.model().defaults;
     let sources = Sources { flags: what, stored, settings: &session.config.settings, defaults };
     resolve::requests(sources, prompts, init)
-}
-
-/// What a drawing takes: numbers for programs, words for people.
-fn memory(plan: &MemoryPlan, numbers: bool) -> serde_json::Value {
-    let stages = plan.stages.iter();
-    if numbers {
-        let stage = |s: &StageMemory| (s.stage.name().to_owned(), json!(s.peak.total_bytes()));
-        return json!({
-            "resident_bytes": plan.resident_bytes(), "anonymous_bytes": plan.anonymous_bytes(),
-            "address_space_bytes": plan.address_space_bytes(), "two_passes": plan.two_passes,
-            "stages": stages.map(stage).collect::<serde_json::Map<_, _>>(),
-        });
-    }
-    let stage = |s: &StageMemory| format!("{} {}", s.stage.name(), gibibytes(s.peak.total_bytes() as u64));
-    let stages: Vec<String> = stages.map(stage).collect();
-    let (resident, anonymous) = (gibibytes(plan.resident_bytes()), gibibytes(plan.anonymous_bytes()));
-    json!(format!("{resident} at most, {anonymous} of it not in files ({})", stages.join(", ")))
 }

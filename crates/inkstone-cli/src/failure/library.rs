@@ -23,7 +23,7 @@ pub(super) fn what_and_why(error: &Error) -> (String, String) {
 }
 
 /// What fits instead, if anything was found.
-pub(super) fn alternatives(alternatives: &[Alternative]) -> Option<String> {
+pub(crate) fn alternatives(alternatives: &[Alternative]) -> Option<String> {
     let (last, first) = alternatives.split_last()?;
     let first: Vec<String> = first.iter().map(ToString::to_string).collect();
     let or = if first.is_empty() { "" } else { " or " };

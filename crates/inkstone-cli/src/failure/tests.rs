@@ -161,7 +161,7 @@ fn what_does_not_fit_is_told_with_numbers_and_what_does() {
     assert_eq!((told.code, told.exit), ("INK-0401", 4));
     assert_eq!(told.why, "it needs 20.0 GiB, the machine has free 15.0 GiB");
     assert_eq!(told.cure, "--offload stream (4.0 GiB), --dtype bf16 (4.0 GiB) or --size 512x512 (4.0 GiB)");
-    assert!(of_library(too_large(Vec::new())).cure.contains("smaller"));
+    assert!(of_library(too_large(Vec::new())).cure.contains("close other programs"));
 }
 
 fn of_library(error: Error) -> Told {

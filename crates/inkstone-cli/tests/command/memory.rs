@@ -25,6 +25,80 @@ fn row_76_a_drawing_that_does_not_fit_is_refused_with_one_that_does() {
     assert!(peak <= 200 << 20, "{flags}: {peak} bytes");
 }
 
+/// FAULTS row 76: a dry run says the limit, whether it fits, and what would; drawing with each of these works and stays
+/// within the limit.
+#[test]
+fn row_76_every_alternative_draws_within_the_limit() {
+    let dir = Dir::new();
+    let draw = ["a red apple", "--seed", "1", "--steps", "1", "--no-progress", "--json", "-o", "a.png"];
+    for (limit, more) in [
+        (105, &["--size", "512x512", "--dtype", "f32", "--vae-tiling", "off", "--offload", "none"][..]),
+        (100, &["--size", "2048x2048"]),
+        (90, &["--size", "4096x64", "-q", "q4", "--offload", "encoder", "--vae-tiling", "4096"]),
+        (40, &[]),
+    ] {
+        let max = format!("{limit}M");
+        let args = |more: &[&str]| -> Vec<String> {
+            draw.iter().chain(&["--max-memory", &max]).chain(more).map(|s| (*s).to_owned()).collect()
+        };
+        let plan = events(&dir.ok(args(&[more, &["--dry-run"]].concat())), "dry-run").remove(0);
+        assert_eq!((&plan["fits"], &plan["shortage"]["of"]), (&false.into(), &"max-memory".into()), "{plan}");
+        assert!(plan["limits"].as_array().unwrap().contains(&plan_limit(limit)), "{plan}");
+        let refused = dir.run(args(more));
+        assert!(refused.code == Some(4) && refused.stderr.contains("error[INK-0401]"), "{refused:#?}");
+        let alternatives = plan["alternatives"].as_array().unwrap();
+        let wanted = if limit == 40 { 1 } else { 3 };
+        assert_eq!(alternatives.len(), wanted, "{plan}");
+        for alternative in alternatives {
+            let flags = alternative["flags"].as_str().unwrap();
+            let flags: Vec<&str> = flags.split(' ').collect();
+            let run = dir.ok(args(&[more, &flags].concat()));
+            let peak = events(&run, "picture")[0]["peak_bytes"].as_u64().unwrap();
+            let allowed = if flags[0] == "--max-memory" { peak } else { limit << 20 };
+            assert!(peak <= allowed.min(alternative["bytes"].as_u64().unwrap()), "{flags:?}: {peak} bytes");
+        }
+    }
+    let told = dir.ok(["a cat", "--max-memory", "40M", "--dry-run"]);
+    assert!(told.contains("limit: \"--max-memory allows 40 MiB"), "{told}");
+    assert!(told.contains("fits: \"no: it needs ") && told.contains("instead: \"--max-memory "), "{told}");
+    assert!(dir.ok(["a cat", "--dry-run"]).contains("fits: \"yes\"\n"));
+}
+
+fn plan_limit(mebibytes: u64) -> Value {
+    serde_json::json!({"of": "max-memory", "bytes": mebibytes << 20})
+}
+
+/// FAULTS row 77: what `ulimit -v` allows is no question of what is resident, and smaller pictures that are named fit.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_alternatives_within_an_address_space() {
+    let dir = Dir::new();
+    let shell = |kilobytes: u64, flags: &str| {
+        let script = format!(
+            "ulimit -v {kilobytes}; exec \"$0\" 'a red apple' --steps 1 --seed 1 --threads 2 --json --no-progress {flags}"
+        );
+        let mut command = std::process::Command::new("sh");
+        finish(command.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+    };
+    let small = shell(4 << 20, "--dry-run --size 64x64");
+    let needed = |run: &str| events(run, "dry-run")[0]["memory"]["address_space_bytes"].as_u64().unwrap();
+    // Enough for a picture of 64 px and for what the process takes more or less from run to run, and not for 2048 px.
+    let kilobytes = (needed(&small.stdout) >> 10) + (20 << 10);
+    let plan = shell(kilobytes, "--dry-run --size 2048x2048");
+    let plan = events(&plan.stdout, "dry-run").remove(0);
+    assert_eq!(plan["shortage"]["of"], "address-space", "{plan}");
+    let alternatives = plan["alternatives"].as_array().unwrap();
+    assert_eq!(alternatives.len(), 3, "{plan}");
+    for alternative in alternatives {
+        let flags = alternative["flags"].as_str().unwrap();
+        let run = match flags.strip_prefix("ulimit -v ") {
+            Some(raised) => shell(raised.parse().unwrap(), "--dry-run --size 2048x2048"),
+            None => shell(kilobytes, &format!("--size 2048x2048 {flags}")),
+        };
+        assert!(run.code == Some(0) && !run.stdout.contains("\"fits\":false"), "{flags}: {run:#?}");
+    }
+}
+
 /// FAULTS row 76: the estimate is within +15 and -0 % of the peak. bench/memory.py has the whole matrix.
 #[cfg(target_os = "linux")]
 #[test]

@@ -74,11 +74,7 @@ impl Error {
                 code: "INK-0401",
                 exit_code: exit::RESOURCES,
                 http_status: http::BAD_REQUEST,
-                cure: match shortage.limit.of {
-                    // Mapped files count in full, whatever leaves memory.
-                    LimitOf::AddressSpace => "raise ulimit -v, or take smaller weights: inkstone convert",
-                    _ => "draw a smaller picture, or let more leave memory with --offload stream",
-                },
+                cure: no_alternative(shortage.limit.of),
             },
             Self::ModelRead { .. } => {
                 model("INK-0301", "check that the file is there and that you may read it")
@@ -135,6 +131,18 @@ impl Error {
             },
             Self::Tensor(error) => tensor(error),
         }
+    }
+}
+
+/// What to do where no change of the request fits.
+fn no_alternative(limit: LimitOf) -> &'static str {
+    match limit {
+        LimitOf::MaxMemory => "allow more with --max-memory, on a machine that has more free",
+        LimitOf::Free => "close other programs, or take a machine with more memory",
+        LimitOf::ControlGroup => "give the container more memory",
+        // Mapped files count in full, whatever leaves memory.
+        LimitOf::AddressSpace => "raise ulimit -v, or take smaller weights: inkstone convert",
+        LimitOf::Data => "raise ulimit -d",
     }
 }
 

@@ -22,11 +22,6 @@ fn examples() -> Vec<Error> {
     let mut all = vec![
         Error::InvalidParam { param: "steps", got: "0".into(), allowed: "1 to 200".into() },
         Error::Interrupted,
-        Error::InsufficientMemory { shortage: shortage(), alternatives: Vec::new() },
-        Error::InsufficientMemory {
-            shortage: Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of: LimitOf::AddressSpace } },
-            alternatives: Vec::new(),
-        },
         Error::Picture(PictureProblem::NotAPicture { what: "a PDF" }),
         Error::Lora {
             path: path(),
@@ -70,6 +65,9 @@ fn examples() -> Vec<Error> {
             got: Shape::vector(2),
         }),
     ];
+    let limits =
+        [LimitOf::MaxMemory, LimitOf::Free, LimitOf::ControlGroup, LimitOf::AddressSpace, LimitOf::Data];
+    all.extend(limits.map(too_large));
     let formats = [FileFormat::Pickle, FileFormat::LfsPointer, FileFormat::Html];
     all.extend(formats.map(|format| Error::ForeignFormat { path: path(), format }));
     let found = [
@@ -88,8 +86,9 @@ fn examples() -> Vec<Error> {
     all
 }
 
-fn shortage() -> Shortage {
-    Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of: LimitOf::Free } }
+fn too_large(of: LimitOf) -> Error {
+    let shortage = Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of } };
+    Error::InsufficientMemory { shortage, alternatives: Vec::new() }
 }
 
 fn report() -> TensorReport {

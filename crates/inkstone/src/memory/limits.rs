@@ -6,6 +6,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::gibibytes;
+
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitOf {
@@ -19,6 +21,20 @@ pub enum LimitOf {
     AddressSpace,
     /// `RLIMIT_DATA`.
     Data,
+}
+
+impl LimitOf {
+    /// In one word, for programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxMemory => "max-memory",
+            Self::Free => "free",
+            Self::ControlGroup => "control-group",
+            Self::AddressSpace => "address-space",
+            Self::Data => "data",
+        }
+    }
 }
 
 impl fmt::Display for LimitOf {
@@ -42,6 +58,12 @@ pub struct Limit {
     pub of: LimitOf,
 }
 
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.of, gibibytes(self.bytes))
+    }
+}
+
 /// All limits of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -58,6 +80,33 @@ impl Limits {
     #[must_use]
     pub fn now(max_memory_bytes: Option<u64>) -> Self {
         System::default().limits(max_memory_bytes)
+    }
+
+    /// All that are known.
+    pub fn known(&self) -> impl Iterator<Item = Limit> {
+        [self.resident, self.address_space, self.data].into_iter().flatten()
+    }
+
+    /// The same, each lower by so many bytes.
+    #[must_use]
+    pub(crate) fn lowered(self, bytes: u64) -> Self {
+        let lower = |limit: Option<Limit>| limit.map(|l| Limit { bytes: l.bytes.saturating_sub(bytes), ..l });
+        Self {
+            resident: lower(self.resident),
+            address_space: lower(self.address_space),
+            data: lower(self.data),
+        }
+    }
+
+    /// The same without one; what else limits memory takes the place of `--max-memory`.
+    #[must_use]
+    pub(crate) fn without(self, of: LimitOf) -> Self {
+        match of {
+            LimitOf::MaxMemory => Self { resident: Self::now(None).resident, ..self },
+            LimitOf::Free | LimitOf::ControlGroup => self,
+            LimitOf::AddressSpace => Self { address_space: None, ..self },
+            LimitOf::Data => Self { data: None, ..self },
+        }
     }
 }
 

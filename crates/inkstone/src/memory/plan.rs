@@ -4,7 +4,7 @@ use std::fmt;
 
 use inkstone_tensor::{Footprint, Products};
 
-use super::{Limit, Limits, Usage};
+use super::{Limit, LimitOf, Limits, Usage};
 use crate::progress::Stage;
 
 /// What leaves memory while a picture is drawn. The bytes of the picture are the same.
@@ -72,7 +72,7 @@ const UNSEEN_BYTES: u64 = 6 << 20;
 /// Reserve for what the allocator rounds up and the system maps in larger pieces than asked, in parts of the whole.
 const RESERVE: u64 = 25;
 /// Address space that allocators of threads reserve without using it (64 MiB for each glibc arena, and stacks).
-const THREAD_SPACE_BYTES: u64 = 256 << 20;
+pub(crate) const THREAD_SPACE_BYTES: u64 = 256 << 20;
 
 impl MemoryPlan {
     /// The most that will be resident, pages of mapped files included.
@@ -133,14 +133,36 @@ pub struct Shortage {
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { needed_bytes, limit } = self;
-        write!(f, "needs {}, {} {}", gibibytes(*needed_bytes), limit.of, gibibytes(limit.bytes))
+        write!(f, "needs {}, {limit}", gibibytes(*needed_bytes))
     }
 }
 
-/// A change of the request that fits.
+impl Shortage {
+    /// The flag or command that raises the limit, so that it allows so many bytes; `None` for a limit that neither sets.
+    #[must_use]
+    pub(crate) fn raised(&self, bytes: u64) -> Option<String> {
+        match self.limit.of {
+            LimitOf::MaxMemory => Some(format!("--max-memory {}M", bytes.div_ceil(1 << 20))),
+            LimitOf::AddressSpace => Some(format!("ulimit -v {}", bytes.div_ceil(1 << 10))),
+            LimitOf::Data => Some(format!("ulimit -d {}", bytes.div_ceil(1 << 10))),
+            LimitOf::Free | LimitOf::ControlGroup => None,
+        }
+    }
+}
+
+/// A drawing that does not fit, and what would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it needs, and what there is.
+    pub shortage: Shortage,
+    /// Changes that fit, the least painful first; up to three.
+    pub alternatives: Vec<Alternative>,
+}
+
+/// A change that fits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternative {
-    /// Flags to add or change.
+    /// Flags to add or change, or a command for the shell that comes before.
     pub flags: String,
     /// What the drawing takes then.
     pub bytes: u64,
