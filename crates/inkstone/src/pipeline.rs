@@ -295,11 +295,13 @@ impl Pipeline {
                 observer.batch(batch);
                 let mut run = Run::new(context, observer);
                 let mut pictures = Vec::with_capacity(batch.len());
-                let mut drawn = self.draw_batch(batch, way, &mut run, &mut pictures);
-                if matches!(drawn, Err(Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. }))) {
-                    let rest = &batch[pictures.len()..];
-                    drawn = self.draw_with_least(rest, way, &mut run, &mut pictures);
-                }
+                let drawn = match self.draw_batch(batch, way, &mut run, &mut pictures) {
+                    Err(error @ Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. })) => {
+                        let rest = &batch[pictures.len()..];
+                        self.draw_with_least(error, rest, way, &mut run, &mut pictures)
+                    }
+                    drawn => drawn,
+                };
                 self.device.trim();
                 if matches!(drawn, Err(Error::ModelChanged { .. })) {
                     self.forget();
@@ -312,9 +314,10 @@ impl Pipeline {
     }
 
     /// Draws again what memory did not suffice for, as another program took it in the meantime: with the least memory
-    /// that there is a way for.
+    /// that there is a way for. What was drawn so already fails with the error that it had.
     fn draw_with_least(
         &mut self,
+        error: Error,
         batch: &[Request],
         way: Way,
         run: &mut Run<'_>,
@@ -324,9 +327,7 @@ impl Pipeline {
         self.device.trim();
         let least = Way::LEAST;
         if way == least && batch.len() == 1 {
-            return Err(
-                inkstone_tensor::Error::OutOfMemory { device: self.device.name(), wanted_bytes: 0 }.into()
-            );
+            return Err(error);
         }
         run.observer.warn("memory ran out: drawing again, a picture at a time with --offload stream");
         for request in batch {

@@ -10,8 +10,8 @@ use std::process::Command;
 use inkstone::memory::Usage;
 use inkstone::pipeline::{OpenOptions, Pipeline};
 use inkstone::progress::{CancelToken, Observer, Silent, Stage};
-use inkstone::weights::ModelSource;
 use inkstone::weights::lora::LoraSource;
+use inkstone::weights::{ModelSource, Quantization};
 use inkstone::{Error, Pixels, Request, Result};
 
 const CHILD: &str = "INKSTONE_TEST_CHILD";
@@ -62,17 +62,46 @@ fn limit_address_space(bytes: &str) {
     assert!(set.success());
 }
 
-/// Leaves the process a little more address space than it has, when the first step is done.
-struct Thief;
+/// Takes memory away at one moment of a drawing: leaves the process so much more address space than it has.
+struct Thief {
+    at: (Stage, usize),
+    left_bytes: u64,
+    /// Whether the memory comes back with the first warning.
+    returns: bool,
+    warnings: Vec<String>,
+}
 
-impl Observer for Thief {
-    fn advance(&mut self, stage: Stage, done: usize) {
-        if stage == Stage::Denoise && done == 1 {
-            // Errors and lists need some; the decoder needs more, even after the steps' buffers are given back for it.
-            limit_address_space(&(Usage::now().address_space_bytes + (8 << 20)).to_string());
+impl Thief {
+    fn new(at: (Stage, usize), left_bytes: u64) -> Self {
+        Self { at, left_bytes, returns: false, warnings: Vec::new() }
+    }
+
+    fn steal(&self, stage: Stage, done: usize) {
+        if self.at == (stage, done) && self.warnings.is_empty() {
+            limit_address_space(&(Usage::now().address_space_bytes + self.left_bytes).to_string());
         }
     }
 }
+
+impl Observer for Thief {
+    fn begin(&mut self, stage: Stage, _: usize) {
+        self.steal(stage, 0);
+    }
+
+    fn advance(&mut self, stage: Stage, done: usize) {
+        self.steal(stage, done);
+    }
+
+    fn warn(&mut self, warning: &str) {
+        self.warnings.push(warning.to_owned());
+        if self.returns {
+            limit_address_space("unlimited");
+        }
+    }
+}
+
+/// What is said where memory is short.
+const SECOND_TRY: &str = "memory ran out: drawing again, a picture at a time with --offload stream";
 
 #[test]
 fn row_78_memory_that_is_gone_in_the_middle_fails_one_drawing() {
@@ -82,14 +111,63 @@ fn row_78_memory_that_is_gone_in_the_middle_fails_one_drawing() {
     let (mut pipeline, large) = (open(Vec::new()), Request { height_px: 768, ..request(768, 1, 1) });
     let small = request(64, 2, 1);
     let want = draw(&mut pipeline, &small, &mut Silent).unwrap();
-    let error = draw(&mut pipeline, &large, &mut Thief).map(drop).unwrap_err();
-    assert!(matches!(error, Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. })), "{error:?}");
+    // Errors and lists need some; the decoder needs more, even after the steps' buffers are given back for it.
+    let mut thief = Thief::new((Stage::Denoise, 1), 8 << 20);
+    let error = draw(&mut pipeline, &large, &mut thief).map(drop).unwrap_err();
+    let Error::Tensor(inkstone_tensor::Error::OutOfMemory { wanted_bytes, .. }) = error else {
+        panic!("{error:?}")
+    };
+    // A buffer of the decoder: more than was left, less than all lines of its widest layer in f32.
+    assert!((100_000..200_000_000).contains(&wanted_bytes), "{wanted_bytes}");
     assert_eq!((error.code(), error.exit_code()), ("INK-0402", 4));
+    assert_eq!(thief.warnings, [SECOND_TRY]);
     // What is left is known before the next one begins.
     let refused = draw(&mut pipeline, &large, &mut Silent).map(drop).unwrap_err();
     assert_eq!(refused.code(), "INK-0401", "{refused}");
     limit_address_space("unlimited");
     assert!(draw(&mut pipeline, &small, &mut Silent).unwrap() == want, "as if nothing had been");
+}
+
+#[test]
+fn row_78_the_second_try_draws_the_same_picture() {
+    if !is_child("row_78_the_second_try_draws_the_same_picture") {
+        return;
+    }
+    let large = Request { height_px: 512, ..request(512, 2, 1) };
+    let want = draw(&mut open(Vec::new()), &large, &mut Silent).unwrap();
+    let mut pipeline = open(Vec::new());
+    let mut thief = Thief { returns: true, ..Thief::new((Stage::Denoise, 1), 1 << 20) };
+    assert!(draw(&mut pipeline, &large, &mut thief).unwrap() == want, "another picture");
+    assert_eq!(thief.warnings, [SECOND_TRY]);
+}
+
+/// Wherever memory ends, a drawing fails or is drawn with less, and the process lives.
+#[test]
+fn row_78_whatever_is_left_nothing_is_killed() {
+    if !is_child("row_78_whatever_is_left_nothing_is_killed") {
+        return;
+    }
+    let wanted = Request { height_px: 512, ..request(512, 1, 1) };
+    for quantization in [None, Some(Quantization::Int8)] {
+        let options = OpenOptions { threads: Some(1), quantization, ..OpenOptions::default() };
+        let model = ModelSource::Folder(golden("qwen_tiny"));
+        let mut pipeline = Pipeline::open(&model, &options).unwrap();
+        let want = draw(&mut pipeline, &wanted, &mut Silent).unwrap();
+        let mut failed = 0;
+        let moments = [(Stage::Denoise, 4), (Stage::Denoise, 8), (Stage::Decode, 3), (Stage::Decode, 16)];
+        for (stage, left_mib) in moments {
+            match draw(&mut pipeline, &wanted, &mut Thief::new((stage, 0), left_mib << 20)) {
+                Ok(drawn) => assert!(drawn == want, "{stage:?} with {left_mib} MiB"),
+                Err(error) => {
+                    assert_eq!(error.code(), "INK-0402", "{stage:?} with {left_mib} MiB: {error}");
+                    println!("{quantization:?}, {stage:?} with {left_mib} MiB: {error}");
+                    failed += 1;
+                }
+            }
+            limit_address_space("unlimited");
+        }
+        assert!((1..4).contains(&failed), "{quantization:?}: {failed} of 4 failed");
+    }
 }
 
 /// Stops a drawing behind its first step.
