@@ -101,9 +101,9 @@ impl<'a> Drawing<'a> {
         self.pipeline.loras()
     }
 
-    /// What a picture records of them. Their files are read for it.
-    pub(crate) fn lora_records(&self) -> Result<Vec<LoraRecord>> {
-        Ok(self.loras().iter().map(LoraRecord::of).collect::<inkstone::Result<_>>()?)
+    /// What a picture records of them.
+    pub(crate) fn lora_records(&self) -> Vec<LoraRecord> {
+        self.loras().iter().map(LoraRecord::of).collect()
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.
@@ -159,7 +159,7 @@ impl<'a> Drawing<'a> {
             common: Metadata {
                 dtype: Some(self.dtype.to_owned()),
                 quantize: self.quantization.map(|q| q.name().to_owned()),
-                loras: self.lora_records()?,
+                loras: self.lora_records(),
                 // Without the folders of this machine.
                 image: self
                     .how

@@ -120,7 +120,7 @@ pub fn convert(
         return Err(Error::DiskFull { path: place.parent().to_owned(), needed_bytes, free_bytes });
     }
 
-    let records = loras.iter().map(LoraRecord::of).collect::<Result<Vec<_>>>()?;
+    let records: Vec<LoraRecord> = loras.iter().map(LoraRecord::of).collect();
     let folder = place.begin()?;
     observer.begin(Stage::Convert, parts.iter().map(Part::steps).sum());
     let mut run = Run { quantization: options.quantization, loras: &records, cancel, observer, done: 0 };

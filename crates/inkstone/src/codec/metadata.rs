@@ -71,12 +71,10 @@ pub struct LoraRecord {
 
 impl LoraRecord {
     /// What a picture records of a LoRA.
-    ///
-    /// # Errors
-    /// As [`Lora::sha256`](crate::weights::lora::Lora::sha256), which reads the file.
-    pub fn of(applied: &Applied) -> Result<Self> {
+    #[must_use]
+    pub fn of(applied: &Applied) -> Self {
         let lora = &applied.lora;
-        Ok(Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256()?.to_owned() })
+        Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256().to_owned() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads safetensors files without copying, and writes them.
 
 mod header;
+pub(super) mod whole;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -60,14 +61,9 @@ impl SafeTensors {
             Residence::Owned => {
                 let file = File::open(path).map_err(failed)?;
                 let file_bytes = file.metadata().map_err(failed)?.len();
-                Self::from_file(&file, file_bytes, path, device)
+                read(&Source::File(&file, file_bytes), path, device)
             }
         }
-    }
-
-    /// Reads an open file of this size into memory.
-    pub(super) fn from_file(file: &File, file_bytes: u64, path: &Path, device: &Device) -> Result<Self> {
-        read(&Source::File(file, file_bytes), path, device)
     }
 
     /// Reads bytes that are compiled into the program; they are used in place.
@@ -99,17 +95,12 @@ pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
-    let header = read_header(&Source::File(&file, file_bytes), path)?;
+    let (_, header) = read_head(&Source::File(&file, file_bytes), path)?;
     Ok(header.entries.into_iter().map(|entry| (entry.name, entry.shape)).collect())
 }
 
-/// The names of the tensors of an open file of this size.
-pub(super) fn names_of(file: &File, file_bytes: u64, path: &Path) -> Result<Vec<String>> {
-    let header = read_header(&Source::File(file, file_bytes), path)?;
-    Ok(header.entries.into_iter().map(|entry| entry.name).collect())
-}
-
-fn read_header(source: &Source<'_>, path: &Path) -> Result<Header> {
+/// The bytes in front of the tensors, and what they say.
+fn read_head(source: &Source<'_>, path: &Path) -> Result<(Vec<u8>, Header)> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
     let unsound = |problem| Error::Safetensors { path: path.to_owned(), problem };
     let file_bytes = source.size_bytes();
@@ -120,13 +111,14 @@ fn read_header(source: &Source<'_>, path: &Path) -> Result<Header> {
         source.copy(0, &mut start).map_err(failed)?;
         &start
     };
-    let mut header = vec![0; header::header_bytes(start, file_bytes).map_err(unsound)?];
-    source.copy(header::LENGTH_BYTES, &mut header).map_err(failed)?;
-    header::parse(&header, file_bytes).map_err(unsound)
+    let mut head = vec![0; header::LENGTH_BYTES + header::header_bytes(start, file_bytes).map_err(unsound)?];
+    source.copy(0, &mut head).map_err(failed)?;
+    let header = header::parse(&head[header::LENGTH_BYTES..], file_bytes).map_err(unsound)?;
+    Ok((head, header))
 }
 
 fn read(source: &Source<'_>, path: &Path, device: &Device) -> Result<SafeTensors> {
-    let header = read_header(source, path)?;
+    let (_, header) = read_head(source, path)?;
     let (mut tensors, mut foreign) = (BTreeMap::new(), BTreeMap::new());
     for entry in header.entries {
         match entry.stored {

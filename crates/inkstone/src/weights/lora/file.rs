@@ -1,6 +1,7 @@
 //! Reads a LoRA file and checks everything in it that can be checked without a model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use inkstone_tensor::{Device, Tensor};
@@ -9,9 +10,8 @@ use super::adapter::Adapter;
 use super::keys::{self, Dialect, Part};
 use super::{family, name_of};
 use crate::error::LoraProblem;
-use crate::weights::hash::HashedFile;
 use crate::weights::identify;
-use crate::weights::safetensors::{self, SafeTensors};
+use crate::weights::safetensors::whole::{Contents, Head};
 use crate::{Error, Result};
 
 /// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
@@ -50,7 +50,7 @@ impl Factors {
 #[derive(Debug)]
 pub struct Lora {
     pub(super) path: PathBuf,
-    pub(super) file: HashedFile,
+    pub(super) contents: Contents,
     pub(super) dialect: Dialect,
     pub(super) metadata: BTreeMap<String, String>,
     /// By [`keys::flat`] name.
@@ -67,19 +67,20 @@ impl Lora {
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
         identify::check_format(path)?;
-        let file = HashedFile::open(path)?;
-        let bytes = file.bytes();
+        let failed = |source| Error::ModelRead { path: path.to_owned(), source };
+        let file = File::open(path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
         // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
-        let names = file.with(|file| safetensors::names_of(file, bytes, path))?;
-        check_names(&names, bytes).map_err(refuse)?;
-        let stored = file.with(|file| SafeTensors::from_file(file, bytes, path, device))?;
+        let head = Head::read(&file, bytes, path)?;
+        check_names(&head.names(), bytes).map_err(refuse)?;
+        let (stored, contents) = head.tensors(path, device)?;
         if let Some((name, stored)) = stored.foreign.first_key_value() {
             return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
         }
         let adapter = Adapter::of(path, &stored.metadata)?.map_err(refuse)?;
         let (layers, dialect, has_alphas) = layers(stored.tensors, &adapter).map_err(refuse)?;
         let metadata = stored.metadata;
-        Ok(Self { path: path.to_owned(), file, dialect, metadata, layers, has_alphas })
+        Ok(Self { path: path.to_owned(), contents, dialect, metadata, layers, has_alphas })
     }
 
     /// The file's name without its folders.
@@ -94,13 +95,11 @@ impl Lora {
         &self.path
     }
 
-    /// The SHA-256 of the file, 64 hexadecimal digits. The first call reads it through, the file that was opened, even
-    /// if it was removed since.
-    ///
-    /// # Errors
-    /// [`Error::ModelChanged`] if somebody wrote to the file after it was opened; [`Error::ModelRead`].
-    pub fn sha256(&self) -> Result<&str> {
-        self.file.sha256()
+    /// The SHA-256 of the file as it was read, 64 hexadecimal digits. The first call computes it; the file is not read
+    /// again.
+    #[must_use]
+    pub fn sha256(&self) -> &str {
+        self.contents.sha256()
     }
 
     /// Steps of the drawing that a Lightning LoRA was distilled for; `None` for any other LoRA.

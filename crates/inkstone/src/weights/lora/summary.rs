@@ -51,18 +51,16 @@ impl Lora {
     /// As [`Lora::open`].
     pub fn inspect(path: &Path) -> Result<Summary> {
         let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None })?;
-        Self::open(path, &device)?.summary()
+        Ok(Self::open(path, &device)?.summary())
     }
 
     /// What is in the file.
-    ///
-    /// # Errors
-    /// As [`Lora::sha256`].
-    pub fn summary(&self) -> Result<Summary> {
+    #[must_use]
+    pub fn summary(&self) -> Summary {
         let mut summary = Summary {
             name: self.name(),
-            bytes: self.file.bytes(),
-            sha256: self.sha256()?.to_owned(),
+            bytes: self.contents.bytes(),
+            sha256: self.sha256().to_owned(),
             dialect: self.dialect.to_string(),
             family: family::of(self.layers.values().map(|factors| factors.layer.as_str())),
             layers: self.layers.len(),
@@ -86,7 +84,7 @@ impl Lora {
                 summary.triggers.insert(key.to_owned(), value.chars().take(SHOWN_CHARS).collect());
             }
         }
-        Ok(summary)
+        summary
     }
 }
 
