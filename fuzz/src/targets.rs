@@ -34,7 +34,6 @@ const REPORT_BYTES: usize = 200 * 32 * 3 * 64;
 /// What a product takes that is not the file's: panels of weights, padded rows.
 const PRODUCT_BYTES: usize = 256 << 10;
 
-
 /// All of them.
 pub const TARGETS: [Target; 6] = [
     Target { name: "safetensors", read: safetensors, seeds: seeds::safetensors, slack_bytes: 0 },
