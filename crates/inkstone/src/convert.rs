@@ -6,7 +6,7 @@
 mod place;
 mod sources;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use inkstone_tensor::{DType, Device, Pages, Tensor, Weight, cpu, free_disk_bytes};
@@ -22,7 +22,7 @@ use crate::weights::lora::{self, Applied, LoraSource, Pending};
 use crate::weights::safetensors::{ALIGN_BYTES, SafeTensors, Writer};
 use crate::weights::{
     Component, ConvShape, LayerFormat, Loader, MODEL_INDEX, ModelFiles, ModelSource, Order, Quantization,
-    ReadOptions, Rule, scan, tap_major,
+    ReadOptions, Rule, Stored, scan, tap_major,
 };
 use crate::{Error, Result};
 
@@ -162,6 +162,8 @@ struct Part {
     tensors: BTreeMap<String, Tensor>,
     /// The linear layers, or the VAE's convolutions, as the network's own loading asks for them.
     layers: Vec<String>,
+    /// Sizes of those that are convolutions.
+    convolutions: HashMap<String, ConvShape>,
     /// What goes into them.
     loras: Vec<Pending>,
     files: Vec<PathBuf>,
@@ -181,10 +183,12 @@ impl Part {
         let check = |load: &dyn Fn(&mut Loader<'_>) -> Result<()>| {
             let mut loader = files.loader(component, device, DType::F32)?.with_loras(loras);
             load(&mut loader)?;
-            let layers = [loader.layers(), loader.convolutions()].concat();
-            loader.finish().map(|()| layers)
+            let convolutions = loader.convolutions().to_vec();
+            let names = convolutions.iter().map(|(name, _)| name);
+            let layers: Vec<String> = loader.layers().iter().chain(names).cloned().collect();
+            loader.finish().map(|()| (layers, convolutions.into_iter().collect()))
         };
-        let layers = match component {
+        let (layers, convolutions) = match component {
             Component::TextEncoder => {
                 let config = qwen25_vl::Config::from_json(config)?;
                 check(&|loader| TextEncoder::load(&config, loader).map(drop))?
@@ -197,7 +201,7 @@ impl Part {
                 let config = qwen_vae::Config::from_json(config)?;
                 check(&|loader| Vae::load(&config, loader).map(drop))?
             }
-            Component::Vae => Vec::new(),
+            Component::Vae => (Vec::new(), HashMap::new()),
         };
         let SafeTensors { tensors, quantized, foreign, order, .. } = files.component(component, device)?;
         if order != Order::default() {
@@ -223,7 +227,7 @@ impl Part {
             return refuse(name, stored.dtype().to_string());
         }
         let loras = loras.iter().cloned().map(Pending::from).collect();
-        Ok(Self { component, tensors, layers, loras, files: files.weight_files(component)? })
+        Ok(Self { component, tensors, layers, convolutions, loras, files: files.weight_files(component)? })
     }
 
     /// Files to hash and tensors to write.
@@ -233,7 +237,7 @@ impl Part {
 
     /// Bytes that it will take at most.
     fn needed_bytes(&self, rule: Option<Rule>) -> u64 {
-        let layers: std::collections::HashSet<&str> = self.layers.iter().map(String::as_str).collect();
+        let layers: HashSet<&str> = self.layers.iter().map(String::as_str).collect();
         let bytes = |(name, tensor): (&String, &Tensor)| {
             let plain = tensor.shape().count() * tensor.dtype().size_bytes();
             let layer = name.strip_suffix(".weight").filter(|layer| layers.contains(layer));
@@ -313,10 +317,15 @@ impl Part {
             return Ok(Written { is_merged, ..Written::plain(name, tensor.clone()) });
         };
         // Torch has the taps of a convolution innermost.
-        let matrix =
-            ConvShape::of(tensor).map(|shape| tap_major(tensor, shape, Order::default())).transpose()?;
+        let convolution = self.convolutions.get(layer).copied();
+        let in_order = |shape| {
+            let (tensor, order, sums) = (tensor.clone(), Order::default(), DType::F32);
+            tap_major(&Stored { tensor, order, sums }, shape)
+        };
+        let matrix = convolution.map(in_order).transpose()?;
+        let span = convolution.map_or(n_in, |shape| shape.c_in);
         let matrix = matrix.as_ref().unwrap_or(tensor);
-        let (weight, format) = Rule::from(quantization).apply(component, layer, matrix)?;
+        let (weight, format) = Rule::from(quantization).apply(component, layer, matrix, span)?;
         if !format.is_smaller() {
             scan::check_one(component, name, tensor)?;
         }

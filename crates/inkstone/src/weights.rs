@@ -26,7 +26,7 @@ mod tokenizer;
 
 pub use files::{MODEL_INDEX, ModelFiles, ReadOptions, SCHEDULER, Scan};
 pub use loader::{ConvShape, Kernel, Loader, Strictness};
-pub(crate) use loader::{Order, tap_major};
+pub(crate) use loader::{Order, Stored, tap_major};
 pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;

@@ -18,8 +18,8 @@ use axis::Axis;
 pub(super) use dense::scratch_bytes;
 pub(super) use int8::{rounded_bytes, scratch_bytes as int8_scratch_bytes};
 
-/// Pixels of a line in a block at most: the padded copy stays in the L2 cache. A multiple of every zoom, so that a block
-/// begins with the first output of the first run.
+/// Pixels of a line in a block at most: the padded copy stays in the L2 cache. Even, so that a
+/// block begins with an output of the first run.
 const BLOCK_WIDTH: usize = 112;
 /// Jobs for each thread at least, where the picture is large enough.
 const JOBS_PER_THREAD: usize = 4;
@@ -48,8 +48,8 @@ pub(super) fn conv2d(cpu: &Cpu, args: &Conv2d<'_>, out: &mut Tensor) -> Result<(
 
 /// Whether it is a linear layer over all pixels.
 pub(super) fn is_pointwise(args: &Conv2d<'_>) -> bool {
-    let Window { zoom, stride, padding, .. } = args.window;
-    let all = (zoom, stride, padding) == (1, 1, Padding::all(0)) && args.window.lines_above() == 0;
+    let Window { stride, padding, .. } = args.window;
+    let all = stride == 1 && padding == Padding::all(0) && args.window.lines_above() == 0;
     args.weight.kernel == 1 && all && args.norm.is_none()
 }
 
@@ -95,6 +95,13 @@ struct Block {
     channels: Range<usize>,
 }
 
+/// Channels of a block, and which lines' weights they have.
+struct Turn {
+    channels: Range<usize>,
+    /// The lines' place in their pair.
+    place: usize,
+}
+
 /// The output, and what happens on the way to it.
 struct Output<'a> {
     table: &'static Table,
@@ -128,6 +135,28 @@ impl Output<'_> {
                 channels: c..c_out.min(c + deep),
             });
         })
+    }
+
+    /// What a block computes with the same panels, of `cols` channels.
+    fn turns<'b>(&self, block: &'b Block, cols: usize, down: &Axis) -> impl Iterator<Item = Turn> + use<'b> {
+        let zoom = down.zoom;
+        block.channels.clone().step_by(cols).flat_map(move |c| {
+            let channels = c..block.channels.end.min(c + cols);
+            (0..zoom).map(move |place| Turn { channels: channels.clone(), place })
+        })
+    }
+
+    /// The lines of a block that have this place in their pair.
+    fn lines(&self, block: &Block, place: usize, down: &Axis) -> impl Iterator<Item = usize> + Clone {
+        let down = *down;
+        block.lines.clone().filter(move |line| down.place(*line) == place)
+    }
+
+    /// Rows of the weight: the channels of a turn for outputs that have this place in their pair across.
+    fn rows(&self, turn: &Turn, place: usize) -> Range<usize> {
+        let weight = self.args.weight;
+        let first = (turn.place * weight.zoom() + place) * weight.c_out();
+        first + turn.channels.start..first + turn.channels.end
     }
 
     /// Takes the sums of a line, `stride` apart, through the epilogue.

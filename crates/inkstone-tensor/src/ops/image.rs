@@ -5,19 +5,46 @@ use super::{Activation, check};
 use crate::{DType, Int8Weight, Result, Shape, Tensor, Weight};
 
 /// The weight of a convolution, as a matrix: one row an output channel, columns by tap (row by row), then channel.
+///
+/// # Doubling
+/// A kernel of 3 over a picture with every pixel twice in both directions, which is never made: of three taps side by side
+/// two see the same pixel, so their weights are one, their sum. Of the two outputs of a pair the first one's are the
+/// first two taps, the second one's the last two. So there is a kernel of 2 for each place of an output in a square of two by
+/// two, each with all output channels, one below the other, line by line. That is 4 products of 9.
 #[derive(Clone, Debug)]
 pub struct ConvWeight {
-    /// `[c_out, kernel * kernel * c_in]`
+    /// `[c_out, kernel * kernel * c_in]`; if it doubles `[4 * c_out, 4 * c_in]`.
     pub matrix: Weight,
-    /// Side of the square kernel: 1 or 3.
+    /// Side of the square kernel: 1 or 3, or [`ConvWeight::DOUBLING`].
     pub kernel: usize,
 }
 
 impl ConvWeight {
+    /// The side of kernels that double.
+    pub const DOUBLING: usize = 2;
+
     /// Input channels.
     #[must_use]
     pub fn c_in(&self) -> usize {
         self.matrix.n_in() / (self.kernel * self.kernel).max(1)
+    }
+
+    /// Output channels.
+    #[must_use]
+    pub fn c_out(&self) -> usize {
+        self.matrix.n_out() / (self.zoom() * self.zoom())
+    }
+
+    /// How often a pixel is seen in each direction: once, or twice if it doubles.
+    #[must_use]
+    pub fn zoom(&self) -> usize {
+        if self.kernel == Self::DOUBLING { 2 } else { 1 }
+    }
+
+    /// Side of the kernel in pixels as they are seen.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        if self.kernel == Self::DOUBLING { 3 } else { self.kernel }
     }
 }
 
@@ -53,12 +80,9 @@ impl Padding {
 pub struct Window<'a> {
     /// Lines `[n, h', w, c_in]` that lie above `x` in the same pictures: what is left of a strip that came before.
     pub above: Option<&'a Tensor>,
-    /// How often each pixel is seen in both directions: 1, or 2 with a stride of 1. Padding and stride count pixels of
-    /// the enlarged picture, which is never made.
-    pub zoom: usize,
-    /// Pixels from one output to the next: 1 or 2.
+    /// Pixels from one output to the next: 1 or 2, 1 if the kernel doubles.
     pub stride: usize,
-    /// Zeros around `above` and `x` together.
+    /// Zeros around `above` and `x` together, around the doubled picture if the kernel doubles.
     pub padding: Padding,
 }
 
@@ -66,7 +90,7 @@ impl Window<'_> {
     /// Every pixel of whole pictures, with this padding.
     #[must_use]
     pub const fn whole(padding: Padding) -> Self {
-        Self { above: None, zoom: 1, stride: 1, padding }
+        Self { above: None, stride: 1, padding }
     }
 
     /// Lines above `x`.
@@ -113,10 +137,11 @@ pub enum Into {
 /// A 2-D convolution with zero padding.
 ///
 /// # Shapes
-/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = ((h + above) zoom + padding - kernel) / stride + 1`.
+/// `x [n, h, w, c_in]`, result `[n, h', w', c_out]` with `h' = (h + above + padding - kernel) / stride + 1`;
+/// of a kernel that doubles `h' = 2 (h + above) + padding - 2`.
 ///
 /// # Errors
-/// Shapes that do not fit, a stride or zoom that is not 1 or 2, both 2, no memory.
+/// Shapes that do not fit, a stride that is not 1 or 2 or is 2 where the kernel doubles, no memory.
 pub fn conv2d(
     x: &Tensor,
     weight: &ConvWeight,
@@ -208,27 +233,33 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     let &[n, h, w, c] = args.x.shape().dims() else {
         return check::shape(OP, "x", args.x, "[n, h, w, c]".into());
     };
-    let (kernel, Window { zoom, stride, .. }) = (args.weight.kernel, args.window);
-    if !matches!(kernel, 1 | 3) {
-        return check::range(OP, "kernel", "1 or 3".into(), kernel);
+    let (kernel, stride) = (args.weight.kernel, args.window.stride);
+    if !matches!(kernel, 1..=3) {
+        return check::range(OP, "kernel", "1, 3, or 2 where it doubles".into(), kernel);
     }
-    if !matches!(stride, 1 | 2) {
-        return check::range(OP, "stride", "1 or 2".into(), stride);
-    }
-    if zoom != 1 && (zoom, stride) != (2, 1) {
-        return check::range(OP, "zoom", "1, or 2 with a stride of 1".into(), zoom);
+    let (zoom, c_out) = (args.weight.zoom(), args.weight.c_out());
+    if stride != 1 && (stride, zoom) != (2, 1) {
+        return check::range(OP, "stride", "1, or 2 where the kernel does not double".into(), stride);
     }
     if kernel * kernel * c != args.weight.matrix.n_in() {
         return check::shape(OP, "x", args.x, format!("{} channels", args.weight.c_in()));
     }
+    if c_out * zoom * zoom != args.weight.matrix.n_out() {
+        return check::range(
+            OP,
+            "rows",
+            "a multiple of 4 where the kernel doubles".into(),
+            args.weight.matrix.n_out(),
+        );
+    }
     match &args.weight.matrix {
-        Weight::Int8(_) => check_int8(kernel, c)?,
+        Weight::Int8(weight) => check_int8(kernel, c, weight.group())?,
         plain => check::weight(OP, plain)?,
     }
     if let Some(norm) = args.norm {
         check::vector(OP, "gamma", norm.gamma, c)?;
     }
-    check::vector(OP, "bias", args.bias, args.weight.matrix.n_out())?;
+    check::vector(OP, "bias", args.bias, c_out)?;
     if let Some(above) = args.window.above {
         let lines = args.window.lines_above();
         if *above.shape() != Shape::nhwc(n, lines, w, c) || above.dtype() != args.x.dtype() {
@@ -238,22 +269,26 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
     let Padding { above, below, left, right } = args.window.padding;
     let high = (args.window.lines_above() + h) * zoom + above + below;
     let wide = w * zoom + left + right;
-    if high < kernel || wide < kernel {
-        return check::shape(OP, "x", args.x, format!("at least {kernel}x{kernel} with its padding"));
+    let side = args.weight.side();
+    if high < side || wide < side {
+        return check::shape(OP, "x", args.x, format!("at least {side}x{side} with its padding"));
     }
-    let out = |side: usize| (side - kernel) / stride + 1;
-    Ok(Shape::nhwc(n, out(high), out(wide), args.weight.matrix.n_out()))
+    let out = |pixels: usize| (pixels - side) / stride + 1;
+    Ok(Shape::nhwc(n, out(high), out(wide), c_out))
 }
 
-/// Whether sums of a kernel's line stay within 32 bits. Groups of rotated weights never reach across pixels: kernels have
-/// an odd number of taps, so what is a power of two and divides all inputs divides the channels.
-fn check_int8(kernel: usize, channels: usize) -> Result<()> {
+/// Whether sums of a kernel's line stay within 32 bits, and no group of rotated weights reaches across pixels.
+fn check_int8(kernel: usize, channels: usize, group: usize) -> Result<()> {
+    const OP: &str = "conv2d";
     // Pixels are whole words.
     let allowed = 1..=Int8Weight::MAX_PRODUCTS / kernel / 4 * 4;
-    if allowed.contains(&channels) {
-        return Ok(());
+    if !allowed.contains(&channels) {
+        return check::range(OP, "channels", format!("{allowed:?} in 8 bits"), channels);
     }
-    check::range("conv2d", "channels", format!("{allowed:?} in 8 bits"), channels)
+    if !channels.is_multiple_of(group) {
+        return check::range(OP, "group", format!("a divisor of {channels} channels"), group);
+    }
+    Ok(())
 }
 
 /// The channel norm of the Qwen-Image VAE; see [`channel_norm`].

@@ -19,9 +19,10 @@ fn same_for_all(devices: &[Device], run: impl Fn(&Device) -> Vec<u8>) {
 }
 
 /// A random weight of 8 bits.
-fn int8(device: &Device, n_out: usize, n_in: usize) -> Weight {
+/// Bytes whose rotation stays within each `span` inputs.
+fn int8(device: &Device, [n_out, n_in]: [usize; 2], span: usize) -> Weight {
     let matrix = Host::random(2, n_out, n_in, DType::Bf16).tensor(device, Layout::Plain);
-    Weight::Int8(ops::quantize_int8(&matrix, Int8Weight::group_of(n_in)).unwrap().weight)
+    Weight::Int8(ops::quantize_int8(&matrix, Int8Weight::group_of(span)).unwrap().weight)
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn threads_change_no_byte() {
             });
             same_for_all(&devices, |device| {
                 let x = Host::random(1, 97, 1400, dtype).tensor(device, Layout::Plain);
-                let weight = int8(device, 333, 1400);
+                let weight = int8(device, [333, 1400], 1400);
                 ops::linear(&x, &weight, None, Activation::GeluTanh, dtype).unwrap().to_bytes()
             });
             same_for_all(&devices, |device| attention(device, dtype, &[300, 45]).to_bytes());
@@ -48,7 +49,7 @@ fn threads_change_no_byte() {
                 let weight = ConvWeight { matrix, kernel: 3 };
                 let window = Window::whole(Padding::all(1));
                 let plain = ops::conv2d(&x, &weight, &bias, window, dtype).unwrap().to_bytes();
-                let weight = ConvWeight { matrix: int8(device, 40, 9 * 24), kernel: 3 };
+                let weight = ConvWeight { matrix: int8(device, [40, 9 * 24], 24), kernel: 3 };
                 let gamma = vector(device, &random(4, 24));
                 let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
                 let bytes = ops::conv2d_of(&x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes();
@@ -65,7 +66,7 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
         for dtype in ACTIVATIONS {
             let x = Host::random(1, 600, 1111, dtype).tensor(device, Layout::Plain);
             let dense = Weight::Dense(Host::random(2, 70, 1111, DType::Bf16).tensor(device, Layout::Plain));
-            for weight in [dense, int8(device, 70, 1111)] {
+            for weight in [dense, int8(device, [70, 1111], 1111)] {
                 let run = |x: &Tensor| {
                     ops::linear(x, &weight, None, Activation::Silu, DType::F32).unwrap().to_bytes()
                 };
@@ -115,7 +116,7 @@ fn a_picture_of_a_convolution_does_not_depend_on_the_others() {
             let x = Host::random(1, 3 * 9 * 17, 8, dtype).values;
             let bias = vector(device, &random(3, 33));
             let plain = Weight::Dense(Host::random(2, 33, 72, dtype).tensor(device, Layout::Plain));
-            for matrix in [plain, int8(device, 33, 72)] {
+            for matrix in [plain, int8(device, [33, 72], 8)] {
                 let weight = ConvWeight { matrix, kernel: 3 };
                 let run = |values: &[f32], n: usize| {
                     let x = make(device, values, dtype, Shape::nhwc(n, 9, 17, 8));
@@ -142,21 +143,24 @@ fn a_convolution_of_a_strip_is_a_part_of_the_whole_one() {
     let [_, h, w, c] = SIZE;
     for devices in by_threads() {
         let device = &devices[1];
-        let all = Window::whole(Padding::all(1));
-        let windows =
-            [all, Window { zoom: 2, ..all }, Window { stride: 2, ..Window::whole(Padding::behind(1)) }];
-        for (dtype, window) in ACTIVATIONS.into_iter().flat_map(|dtype| windows.map(|window| (dtype, window)))
+        let whole = Window::whole(Padding::all(1));
+        let halving = Window { stride: 2, ..Window::whole(Padding::behind(1)) };
+        let windows = [(whole, 3), (whole, ConvWeight::DOUBLING), (halving, 3)];
+        for (dtype, (window, kernel)) in
+            ACTIVATIONS.into_iter().flat_map(|dtype| windows.map(|window| (dtype, window)))
         {
+            let zoom = if kernel == ConvWeight::DOUBLING { 2 } else { 1 };
+            let [rows, cols] = [zoom * zoom * 35, kernel * kernel * c];
             let values = Host::random(1, h * w * c, c, dtype).values;
             let lines = |lines: std::ops::Range<usize>| {
                 let shape = Shape::nhwc(1, lines.len(), w, c);
                 make(device, &values[lines.start * w * c..lines.end * w * c], dtype, shape)
             };
-            let plain = Weight::Dense(Host::random(2, 35, 9 * c, dtype).tensor(device, Layout::Plain));
+            let plain = Weight::Dense(Host::random(2, rows, cols, dtype).tensor(device, Layout::Plain));
             let (bias, gamma) = (vector(device, &random(3, 35)), vector(device, &random(4, c)));
             let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
-            for matrix in [plain, int8(device, 35, 9 * c)] {
-                let weight = ConvWeight { matrix, kernel: 3 };
+            for matrix in [plain, int8(device, [rows, cols], c)] {
+                let weight = ConvWeight { matrix, kernel };
                 let run = |above: Option<&Tensor>, x: &Tensor, padding: Padding| {
                     let window = Window { above, padding, ..window };
                     ops::conv2d_of(x, Some(norm), &weight, &bias, window, dtype).unwrap().to_bytes()
@@ -164,17 +168,17 @@ fn a_convolution_of_a_strip_is_a_part_of_the_whole_one() {
                 let whole = run(None, &lines(0..h), window.padding);
                 for cut in 2..h {
                     // The first line of the input that the second part's first output sees, and that output's line.
-                    let (first, begun) = match (window.zoom, window.stride) {
+                    let (first, begun) = match (zoom, window.stride) {
                         (1, 1) => (cut - 2, cut - 1),
                         (1, _) => ((cut - 1) / 2 * 2, (cut - 1) / 2),
                         _ => (cut - 1, 2 * cut - 1),
                     };
                     let padding = Padding { above: 0, ..window.padding };
                     let strip = run(Some(&lines(first..cut)), &lines(cut..h), padding);
-                    let line_bytes = whole.len() / (h * window.zoom / window.stride);
+                    let line_bytes = whole.len() / (h * zoom / window.stride);
                     assert!(
                         strip == whole[begun * line_bytes..],
-                        "{} {dtype} {window:?} {cut}",
+                        "{} {dtype} {kernel} {window:?} {cut}",
                         device.name()
                     );
                 }

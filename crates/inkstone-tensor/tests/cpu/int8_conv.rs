@@ -5,7 +5,7 @@ use inkstone_tensor::{DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
 use crate::int8::{FACTOR, STEPS_OFF, dequantized, quantized, rotated, rounded};
-use crate::taps::Sizes;
+use crate::taps::{Seen, Sizes};
 use crate::tolerance::{U, check, store};
 
 #[derive(Clone, Copy)]
@@ -50,11 +50,11 @@ fn convolved(case: &Case, x: &Host, gamma: &[f32], weight: &Int8Weight) -> [Vec<
     let [n, h, w, c_in] = case.sizes.x;
     let lines: Vec<Line> = (0..n * h).map(|i| line(case, x, gamma, i, weight.group())).collect();
     let rows = dequantized(weight);
-    case.sizes.sums(|pixel, tap, c| {
+    case.sizes.sums(|Seen { pixel, row, col }| {
         let (step, numbers, edges) = &lines[pixel / w];
         let mut at = [0.0; 3];
         for k in 0..c_in {
-            let (weight, number) = (rows[c][tap * c_in + k], numbers[pixel % w * c_in + k]);
+            let (weight, number) = (rows[row][col + k], numbers[pixel % w * c_in + k]);
             let term = step * number * weight;
             at[0] += term;
             at[1] += term.abs();
@@ -69,7 +69,8 @@ fn conv_case(device: &Device, case: &Case, dtype: DType) -> Vec<u8> {
     let (c_in, c_out) = (sizes.x[3], sizes.c_out);
     let x = Host::random(1, sizes.picture().rows(), c_in, dtype);
     let (bias, gamma) = (random(3, c_out), random(5, c_in));
-    let values = Host::random(2, c_out, sizes.k(), DType::Bf16);
+    let [rows, k] = sizes.weight();
+    let values = Host::random(2, rows, k, DType::Bf16);
     let weight = quantized(device, &values, Int8Weight::group_of(c_in)).weight;
     let [sums, magnitudes, edges] = convolved(case, &x, &gamma, &weight);
     let xt = make(device, &x.values, dtype, sizes.picture());
@@ -111,10 +112,10 @@ const CASES: [Sizes; 16] = {
         Sizes::new([1, 1, 3, 2], 2, 3, Padding { above: 4, below: 4, left: 1, right: 1 }),
         Sizes::new([1, 3, 4, 384], 65, 3, NONE),
         Sizes::new([1, 4, 4, 96], 40, 3, ONE),
-        Sizes::new([1, 1, 1, 1], 1, 3, ONE).doubling(),
-        Sizes::new([2, 3, 5, 6], 33, 3, ONE).doubling(),
-        Sizes::new([1, 3, 57, 4], 17, 3, Padding { above: 2, below: 0, left: 1, right: 3 }).doubling(),
-        Sizes::new([1, 2, 3, 5], 4, 1, NONE).doubling(),
+        Sizes::doubling([1, 1, 1, 1], 1, ONE),
+        Sizes::doubling([2, 3, 5, 6], 33, ONE),
+        Sizes::doubling([1, 3, 57, 4], 17, Padding { above: 2, below: 0, left: 1, right: 3 }),
+        Sizes::doubling([1, 2, 3, 96], 40, NONE),
     ]
 };
 
@@ -218,6 +219,14 @@ fn weights_that_do_not_fit_the_pixels_are_refused() {
         ops::conv2d(&x, &weight, &vector(&device, &[0.0]), Window::whole(Padding::all(1)), DType::F32)
     };
     assert!(run(24, 8).is_ok());
+    // Four taps of 24 channels are three groups of 32, but no pixel is.
+    let values = Tensor::empty(&device, DType::U8, Shape::matrix(4, 96)).unwrap();
+    let weight = Int8Weight::new(values, vector(&device, &[1.0; 4]), 32).unwrap();
+    let weight = ConvWeight { matrix: Weight::Int8(weight), kernel: ConvWeight::DOUBLING };
+    let x = Tensor::empty(&device, DType::F32, Shape::nhwc(1, 1, 1, 24)).unwrap();
+    let bias = vector(&device, &[0.0]);
+    let error = ops::conv2d(&x, &weight, &bias, Window::whole(Padding::all(1)), DType::F32).unwrap_err();
+    assert!(matches!(error, Error::Range { what: "group", .. }), "{error}");
     assert!(matches!(run(0, 1).unwrap_err(), Error::Range { what: "channels", .. }));
     assert!(matches!(run(21_848, 8).unwrap_err(), Error::Range { what: "channels", .. }));
     let x = Tensor::empty(&device, DType::F32, Shape::nhwc(1, 3, 3, 8)).unwrap();

@@ -36,15 +36,26 @@ fn lines_of_another_picture_are_refused_above_a_strip() {
 }
 
 #[test]
-fn pictures_are_enlarged_twice_at_most_and_never_with_a_stride() {
+fn a_kernel_that_doubles_has_four_rows_a_channel_and_no_stride() {
     let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
     let ones = |shape: Shape| Tensor::from_f32(&device, &vec![1.0; shape.count()], shape).unwrap();
-    let weight = ops::ConvWeight { matrix: Weight::Dense(ones(Shape::matrix(2, 27))), kernel: 3 };
-    let (x, bias) = (ones(Shape::nhwc(1, 4, 5, 3)), ones(Shape::vector(2)));
-    for (zoom, stride) in [(0, 1), (2, 2), (3, 1), (usize::MAX, 1)] {
-        let window = ops::Window { zoom, stride, ..ops::Window::whole(ops::Padding::all(1)) };
-        let error = ops::conv2d(&x, &weight, &bias, window, DType::F32).unwrap_err();
-        assert!(matches!(error, Error::Range { what: "zoom", .. }), "{error}");
+    let run = |rows: usize, kernel: usize, stride: usize| {
+        let matrix = Weight::Dense(ones(Shape::matrix(rows, kernel * kernel * 3)));
+        let weight = ops::ConvWeight { matrix, kernel };
+        let window = ops::Window { stride, ..ops::Window::whole(ops::Padding::all(1)) };
+        let (x, bias) = (ones(Shape::nhwc(1, 4, 5, 3)), ones(Shape::vector(2)));
+        ops::conv2d(&x, &weight, &bias, window, DType::F32)
+    };
+    assert_eq!(run(8, 2, 1).unwrap().shape(), &Shape::nhwc(1, 8, 10, 2));
+    for (rows, kernel, stride, wrong) in [
+        (8, 2, 2, "stride"),
+        (9, 2, 1, "rows"),
+        (2, 3, 3, "stride"),
+        (2, 0, 1, "kernel"),
+        (2, 4, 1, "kernel"),
+    ] {
+        let error = run(rows, kernel, stride).unwrap_err();
+        assert!(matches!(error, Error::Range { what, .. } if what == wrong), "{error}");
     }
 }
 

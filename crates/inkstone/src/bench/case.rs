@@ -176,7 +176,8 @@ fn decode_products(mut side: usize) -> Option<f64> {
         if i + 1 < dims.len() {
             side *= 2;
             c_in = dim / 2;
-            sum += conv(side, 3, dim, c_in);
+            // A kernel of 3 over a doubled picture is one of 2.
+            sum += conv(side, 2, dim, c_in);
         }
     }
     Some(sum + conv(side, 3, *dims.last()?, config.input_channels))

@@ -17,7 +17,6 @@ pub struct Conv {
     /// Clones share it: it is brought into order once.
     kernel: Arc<Kernel>,
     bias: Tensor,
-    zoom: usize,
     stride: usize,
     padding: Padding,
     activations: DType,
@@ -32,7 +31,8 @@ impl Conv {
         Self::of_dims(loader, name, shape, 3)
     }
 
-    /// A 2-D convolution: `NAME.weight [c_out, c_in, kernel, kernel]`. Output size equals input size.
+    /// A 2-D convolution: `NAME.weight [c_out, c_in, kernel, kernel]`. Output size equals input size, or is twice that if the
+    /// kernel doubles.
     pub fn load(loader: &mut Loader, name: &str, shape: ConvShape) -> Self {
         Self::of_dims(loader, name, shape, 2)
     }
@@ -41,9 +41,8 @@ impl Conv {
         Self {
             kernel: Arc::new(loader.kernel(name, shape, dims)),
             bias: loader.vector(&format!("{name}.bias"), shape.c_out),
-            zoom: 1,
             stride: 1,
-            padding: Padding::all(shape.kernel / 2),
+            padding: Padding::all(shape.side() / 2),
             activations: loader.activations(),
         }
     }
@@ -53,13 +52,6 @@ impl Conv {
     pub fn halving(mut self) -> Self {
         self.stride = 2;
         self.padding = Padding::behind(1);
-        self
-    }
-
-    /// The same convolution of the picture with every pixel twice in both directions, which is never made.
-    #[must_use]
-    pub fn doubling(mut self) -> Self {
-        self.zoom = 2;
         self
     }
 
@@ -102,7 +94,7 @@ impl Conv {
         norm: PixelNorm<'_>,
         walk: &mut Walk,
     ) -> Result<Tensor> {
-        let mut turn = walk.turn(x, self.kernel.shape().kernel, &self.window())?;
+        let mut turn = walk.turn(x, self.kernel.shape(), &self.window())?;
         let residual = turn.residual(residual)?;
         if turn.lines == 0 {
             return Ok(residual);
@@ -112,12 +104,12 @@ impl Conv {
     }
 
     fn run(&self, x: &Tensor, norm: Option<PixelNorm<'_>>, walk: &mut Walk, out: DType) -> Result<Tensor> {
-        let ConvShape { c_out, kernel, .. } = self.kernel.shape();
-        let turn = walk.turn(x, kernel, &self.window())?;
+        let shape = self.kernel.shape();
+        let turn = walk.turn(x, shape, &self.window())?;
         if turn.lines == 0 {
             let ([n, _, w, _], pad) = (size(x), self.padding.left + self.padding.right);
-            let columns = (w * self.zoom + pad).saturating_sub(kernel) / self.stride + 1;
-            let nothing = Shape::nhwc(n, 0, columns, c_out);
+            let columns = (w * shape.zoom() + pad).saturating_sub(shape.side()) / self.stride + 1;
+            let nothing = Shape::nhwc(n, 0, columns, shape.c_out);
             return Ok(Tensor::empty(x.device(), out, nothing)?);
         }
         Ok(ops::conv2d_of(x, norm, self.kernel.weight()?, &self.bias, turn.window(), out)?)
@@ -125,6 +117,6 @@ impl Conv {
 
     /// What it sees of a whole picture.
     fn window(&self) -> Window<'static> {
-        Window { above: None, zoom: self.zoom, stride: self.stride, padding: self.padding }
+        Window { above: None, stride: self.stride, padding: self.padding }
     }
 }

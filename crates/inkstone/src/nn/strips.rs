@@ -13,6 +13,7 @@ use inkstone_tensor::{Shape, Tensor};
 
 use crate::Result;
 use crate::progress::Context;
+use crate::weights::ConvShape;
 
 /// How a picture passes through layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +122,6 @@ struct Kept {
 pub(super) struct Turn<'w> {
     kept: &'w mut Kept,
     above: Option<Tensor>,
-    zoom: usize,
     stride: usize,
     padding: Padding,
     /// Lines of the output.
@@ -151,7 +151,7 @@ impl Walk {
     }
 
     /// The next convolution's turn with a strip: `window` is what it would see of the whole picture.
-    pub(super) fn turn(&mut self, x: &Tensor, kernel: usize, window: &Window<'_>) -> Result<Turn<'_>> {
+    pub(super) fn turn(&mut self, x: &Tensor, shape: ConvShape, window: &Window<'_>) -> Result<Turn<'_>> {
         if self.sizes == Sizes::New {
             x.device().trim();
         }
@@ -166,25 +166,24 @@ impl Walk {
             below: if self.is_last { window.padding.below } else { 0 },
             ..window.padding
         };
-        let (zoom, stride) = (window.zoom, window.stride);
+        let (zoom, stride) = (shape.zoom(), window.stride);
         let old = above.as_ref().map_or(0, |above| size(above)[1]);
         let high = (old + size(x)[1]) * zoom + padding.above + padding.below;
-        let lines = high.checked_sub(kernel).map_or(0, |room| room / stride + 1);
+        let lines = high.checked_sub(shape.side()).map_or(0, |room| room / stride + 1);
         if !self.is_last {
             self.is_late |= !kept.has_begun;
             kept.has_begun |= lines > 0;
-            // Of an enlarged picture the next output sees whole lines: what it saw before, kernel and padding, is even.
+            // A doubled picture's lines come in pairs, and with padding of one so do those that are behind the outputs.
             let first = (lines * stride).saturating_sub(padding.above) / zoom;
             kept.seen = Some(lines_of(above.as_ref(), x, first..old + size(x)[1])?);
         }
-        Ok(Turn { kept, above, zoom, stride, padding, lines })
+        Ok(Turn { kept, above, stride, padding, lines })
     }
 }
 
 impl Turn<'_> {
     pub(super) fn window(&self) -> Window<'_> {
-        let Self { zoom, stride, padding, .. } = *self;
-        Window { above: self.above.as_ref(), zoom, stride, padding }
+        Window { above: self.above.as_ref(), stride: self.stride, padding: self.padding }
     }
 
     /// The lines of a residual that belong to this turn's output; the others are kept.

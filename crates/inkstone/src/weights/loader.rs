@@ -19,7 +19,7 @@ use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
 
 pub use conv::{ConvShape, Kernel};
-pub(crate) use conv::{Order, tap_major};
+pub(crate) use conv::{Order, Stored, tap_major};
 
 /// What becomes of tensors that nothing asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub struct Loader<'a> {
     /// The linear layers that were taken.
     layers: Vec<String>,
     /// The convolutions that were taken.
-    convolutions: Vec<String>,
+    convolutions: Vec<(String, ConvShape)>,
     on_layer: Option<OnLayer<'a>>,
     /// Where tensors are only counted: what is wrong with them is told when they are used.
     stand_ins: Option<StandIns>,
@@ -233,15 +233,15 @@ impl<'a> Loader<'a> {
     pub fn layer_weight(&mut self, name: &str, n_out: usize, n_in: usize) -> Weight {
         self.layers.push(name.to_owned());
         let before = self.pages.clone();
-        let weight = match self.int8(name, n_out, n_in) {
+        let weight = match self.int8(name, [n_out, n_in], n_in) {
             Some(weight) => weight,
             None => self.weight(&format!("{name}.weight"), n_out, n_in),
         };
-        self.by_rule(name, weight, before)
+        self.by_rule(name, weight, n_in, before)
     }
 
     /// The weight of a layer in the format that the rule chooses; `before` are the pages without it.
-    fn by_rule(&mut self, name: &str, weight: Weight, before: Pages) -> Weight {
+    fn by_rule(&mut self, name: &str, weight: Weight, span: usize, before: Pages) -> Weight {
         let Some(rule) = self.rule.filter(|_| self.failure.is_none()) else { return weight };
         let stored = match &weight {
             Weight::Dense(stored) if stored.shape().count() == 0 => return weight,
@@ -255,7 +255,7 @@ impl<'a> Loader<'a> {
                 return weight;
             }
         };
-        match rule.apply(&self.component, name, stored) {
+        match rule.apply(&self.component, name, stored, span) {
             Ok((smaller, format)) => {
                 self.formats.push(LayerFormat { name: name.to_owned(), format });
                 if format.is_smaller() {
@@ -323,9 +323,9 @@ impl<'a> Loader<'a> {
         &self.layers
     }
 
-    /// The names of the convolutions that were taken, in the order of their loading.
+    /// The names and sizes of the convolutions that were taken, in the order of their loading.
     #[must_use]
-    pub fn convolutions(&self) -> &[String] {
+    pub fn convolutions(&self) -> &[(String, ConvShape)] {
         &self.convolutions
     }
 

@@ -57,13 +57,20 @@ impl From<Quantization> for Rule {
 }
 
 impl Rule {
-    /// The weight of a layer in the format that is right for it.
+    /// The weight of a layer in the format that is right for it. Inputs are rotated within each `span` that follow each
+    /// other: all of a linear layer's, the channels of a pixel.
     ///
     /// # Errors
     /// [`Error::WeightsNotFinite`], no memory.
-    pub(crate) fn apply(&self, component: &str, layer: &str, stored: &Tensor) -> Result<(Weight, Format)> {
+    pub(crate) fn apply(
+        &self,
+        component: &str,
+        layer: &str,
+        stored: &Tensor,
+        span: usize,
+    ) -> Result<(Weight, Format)> {
         let (weight, format) = match self {
-            Self::Int8(rule) => rule.apply(layer, stored)?,
+            Self::Int8(rule) => rule.apply(layer, stored, span)?,
             Self::Affine(rule) => rule.apply(layer, stored)?,
         };
         if format.lost().is_some_and(|lost| !lost.is_finite()) {

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::ops::{Conv2d, Padding, Window};
+use crate::ops::{Conv2d, Padding};
 
 /// Outputs and the input's pixels along one direction.
 ///
-/// A picture that is seen enlarged is never made: of two outputs side by side each sees other pixels, so every
-/// `zoom`-th output makes a run whose pixels lie `stride` apart.
+/// A kernel that doubles the picture has other weights for each place of an output in its pair: every `zoom`-th output
+/// makes a run that has the same ones, and whose pixels lie `stride` apart.
 #[derive(Clone, Copy)]
 pub(super) struct Axis {
     /// Runs of outputs.
@@ -18,7 +18,7 @@ pub(super) struct Axis {
     /// Pixels of zeros in front of the input, and behind it.
     pub(super) before: usize,
     pub(super) behind: usize,
-    /// Pixels of the enlarged picture that those in front are more than the padding is.
+    /// Pixels of the doubled picture that those in front are more than the padding is.
     shift: usize,
 }
 
@@ -36,14 +36,19 @@ impl Axis {
     }
 
     fn of(args: &Conv2d<'_>, front: usize, end: usize) -> Self {
-        let Window { zoom, stride, .. } = args.window;
+        let (zoom, stride) = (args.weight.zoom(), args.window.stride);
         let (before, behind) = (front.div_ceil(zoom), end.div_ceil(zoom));
         Self { zoom, stride, kernel: args.weight.kernel, before, behind, shift: before * zoom - front }
     }
 
     /// The pixel that a tap of an output sees, counted from the first of the zeros.
     pub(super) fn seen(&self, out: usize, tap: usize) -> usize {
-        (out * self.stride + tap + self.shift) / self.zoom
+        (out * self.stride + self.shift) / self.zoom + tap
+    }
+
+    /// The place of an output in its pair, which tells the weights of its run.
+    pub(super) fn place(&self, out: usize) -> usize {
+        (out * self.stride + self.shift) % self.zoom
     }
 
     /// All pixels that some outputs see, at least one.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::panel::{Source, words_of};
 use super::super::rows::{Matrix, RowMut};
 use super::super::table::Table;
-use super::super::tile::{Operand, Panel, Sums, Tile};
+use super::super::tile::{Lines, Operand, Panel, Sums, Tile};
 use super::super::{Cpu, scratch};
 use super::{Axis, Block, Output, Picture, block_size};
 use crate::ops::Conv2d;
@@ -30,7 +30,8 @@ pub(in crate::cpu) fn scratch_bytes(table: &Table, args: &Conv2d<'_>, [h, w]: [u
     let kernel = args.weight.kernel;
     let copied = Axis::down(args).reach_len(high) * Axis::across(args).reach_len(wide);
     let words = words_of(args.x.cols(), work);
-    4 * (copied * words + (kernel * kernel + 2) * tile.cols * words + wide * tile.cols)
+    let taps = args.weight.zoom() * kernel * kernel;
+    4 * (copied * words + (taps + 2) * tile.cols * words + wide * tile.cols)
 }
 
 struct Convolution<'a> {
@@ -52,40 +53,48 @@ impl Convolution<'_> {
         let pixel_bytes = words * 4;
         let seen = [self.down.reach(&block.lines), self.across.reach(&block.columns)];
         let line_bytes = seen[1].len() * pixel_bytes;
-        let n_taps = kernel * kernel;
+        let (n_taps, places) = (kernel * kernel, self.across.zoom);
         let tap_bytes = self.tile.panel_bytes(words);
         let sizes = [
             seen[0].len() * line_bytes,
-            n_taps * tap_bytes,
+            places * n_taps * tap_bytes,
             self.weight.scratch_bytes(self.tile, words),
             block.columns.len() * self.tile.cols * 4,
         ];
-        scratch::with(sizes, |[copy, panel, decoding, sums]| {
+        scratch::with(sizes, |[copy, panels, decoding, sums]| {
             self.copy(block, &seen, copy);
             let sums = scratch::as_f32(sums);
-            for c in block.channels.clone().step_by(self.tile.cols) {
-                let channels = c..block.channels.end.min(c + self.tile.cols);
-                for tap in 0..n_taps {
+            let mut turns = self.output.turns(block, self.tile.cols, &self.down).peekable();
+            while let Some(turn) = turns.next() {
+                for (i, panel) in panels.chunks_exact_mut(tap_bytes).enumerate() {
+                    let (rows, tap) = (self.output.rows(&turn, i / n_taps), i % n_taps);
                     let ks = tap * c_in..(tap + 1) * c_in;
-                    let panel = &mut panel[tap * tap_bytes..(tap + 1) * tap_bytes];
-                    self.weight.decode(table, self.tile, channels.clone(), ks, decoding, panel);
+                    self.weight.decode(table, self.tile, rows, ks, decoding, panel);
                 }
-                let after = channels.end..block.channels.end.min(channels.end + self.tile.cols);
-                let next = self.weight.lines(&after, &(0..n_taps * c_in));
-                for (i, line) in block.lines.clone().enumerate() {
-                    let b = Panel { bytes: panel, next: next.part(i, block.lines.len()) };
-                    self.line(block, line, (copy, line_bytes), b, sums);
-                    self.output.finish(block, line, &channels, sums, self.tile.cols);
+                let lines = self.output.lines(block, turn.place, &self.down);
+                let n_lines = lines.clone().count();
+                for (i, line) in lines.enumerate() {
+                    for run in 0..places.min(block.columns.len()) {
+                        let place = self.across.place(block.columns.start + run);
+                        let next = turns.peek().map_or(Lines::NONE, |next| {
+                            self.weight.lines(&self.output.rows(next, place), &(0..n_taps * c_in))
+                        });
+                        let bytes = &panels[place * n_taps * tap_bytes..][..n_taps * tap_bytes];
+                        let b = Panel { bytes, next: next.part(i, n_lines) };
+                        self.run(block, line, run, (copy, line_bytes), b, sums);
+                    }
+                    self.output.finish(block, line, &turn.channels, sums, self.tile.cols);
                 }
             }
         });
     }
 
-    /// The sums of a line of the output, from the copy of the lines that the block sees.
-    fn line(
+    /// The sums of a run of a line of the output, from the copy of the lines that the block sees.
+    fn run(
         &self,
         block: &Block,
         line: usize,
+        run: usize,
         (copy, line_bytes): (&[u8], usize),
         panel: Panel<'_>,
         sums: &mut [f32],
@@ -93,21 +102,17 @@ impl Convolution<'_> {
         let (down, across) = (&self.down, &self.across);
         let (kernel, words) = (self.output.args.weight.kernel, words_of(self.picture.x.cols(), self.work));
         let pixel_bytes = words * 4;
-        let first = [down.seen(block.lines.start, 0), across.seen(block.columns.start, 0)];
-        for run in 0..across.zoom.min(block.columns.len()) {
-            let mut taps = [0; 9];
-            for (i, tap) in taps[..kernel * kernel].iter_mut().enumerate() {
-                let y = down.seen(line, i / kernel) - first[0];
-                let x = across.seen(block.columns.start + run, i % kernel) - first[1];
-                *tap = y * line_bytes + x * pixel_bytes;
-            }
-            let taps = &taps[..kernel * kernel];
-            let a = Operand { bytes: copy, stride_bytes: across.stride * pixel_bytes, taps, words };
-            let b = Panel { next: panel.next.part(run, across.zoom), ..panel };
-            let outs = across.run_len(block.columns.len(), run);
-            let sums = &mut sums[run * self.tile.cols..];
-            self.tile.run(outs, a, b, sums, across.zoom * self.tile.cols, Sums::Start);
+        let y = down.seen(line, 0) - down.seen(block.lines.start, 0);
+        let x = across.seen(block.columns.start + run, 0) - across.seen(block.columns.start, 0);
+        let mut taps = [0; 9];
+        for (i, tap) in taps.iter_mut().enumerate() {
+            *tap = (y + i / kernel) * line_bytes + (x + i % kernel) * pixel_bytes;
         }
+        let taps = &taps[..kernel * kernel];
+        let a = Operand { bytes: copy, stride_bytes: across.stride * pixel_bytes, taps, words };
+        let outs = across.run_len(block.columns.len(), run);
+        let sums = &mut sums[run * self.tile.cols..];
+        self.tile.run(outs, a, panel, sums, across.zoom * self.tile.cols, Sums::Start);
     }
 
     /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.

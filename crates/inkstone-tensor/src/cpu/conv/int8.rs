@@ -11,7 +11,7 @@ use super::super::tile::{Operand, Sums};
 use super::super::{Cpu, scratch};
 use super::lines::{Layout, Lines};
 use super::{Axis, Block, Output, Picture, block_size};
-use crate::ops::Conv2d;
+use crate::ops::{Conv2d, ConvWeight};
 use crate::{Int8Weight, Result};
 
 /// Pixels in a block at least, where the picture has them: their bytes take half the cache of other types, and their
@@ -51,15 +51,15 @@ pub(in crate::cpu) fn scratch_bytes(
     [h_out, w_out]: [usize; 2],
 ) -> usize {
     let [wide, _] = block_size(w_out, h_out, BLOCK_PIXELS);
-    let block: usize = sizes(table.int8_tile(), args.weight.kernel, args.x.cols(), wide).iter().sum();
+    let block: usize = sizes(table.int8_tile(), args.weight, wide).iter().sum();
     block.max(Layout::of(args, picture, w_out).scratch_bytes())
 }
 
 /// All taps' panels, a word for each of one tap's, sums of a line, factors.
-fn sizes(tile: &Int8Tile, kernel: usize, channels: usize, wide: usize) -> [usize; 4] {
-    let words = channels.div_ceil(4);
-    let tap_bytes = tile.panel_bytes(words);
-    [kernel * kernel * tap_bytes, tap_bytes, wide * tile.cols * 4, tile.cols * 4]
+fn sizes(tile: &Int8Tile, weight: &ConvWeight, wide: usize) -> [usize; 4] {
+    let (kernel, places) = (weight.kernel, weight.zoom());
+    let tap_bytes = tile.panel_bytes(weight.c_in().div_ceil(4));
+    [places * kernel * kernel * tap_bytes, tap_bytes, wide * tile.cols * 4, places * tile.cols * 4]
 }
 
 struct Convolution<'a> {
@@ -76,26 +76,26 @@ struct Convolution<'a> {
 
 impl Convolution<'_> {
     fn block(&self, block: &Block) {
-        let (tile, kernel) = (self.tile, self.output.args.weight.kernel);
-        let tap_bytes = tile.panel_bytes(self.channels.div_ceil(4));
-        scratch::with(
-            sizes(tile, kernel, self.channels, block.columns.len()),
-            |[panels, decoding, sums, columns]| {
-                let (sums, columns) = (scratch::as_f32(sums), scratch::as_f32(columns));
-                for c in block.channels.clone().step_by(tile.cols) {
-                    let outs = c..block.channels.end.min(c + tile.cols);
-                    factors(&self.scales, outs.clone(), columns);
-                    for (tap, to) in panels.chunks_exact_mut(tap_bytes).enumerate() {
-                        let ks = tap * self.channels..(tap + 1) * self.channels;
-                        panel(self.output.table, tile, &self.weight, [outs.clone(), ks], decoding, to);
-                    }
-                    for line in block.lines.clone() {
-                        self.line(block, line, panels, columns, sums);
-                        self.output.finish(block, line, &outs, sums, tile.cols);
-                    }
+        let (tile, weight) = (self.tile, self.output.args.weight);
+        let (n_taps, tap_bytes) =
+            (weight.kernel * weight.kernel, tile.panel_bytes(self.channels.div_ceil(4)));
+        scratch::with(sizes(tile, weight, block.columns.len()), |[panels, decoding, sums, columns]| {
+            let (sums, columns) = (scratch::as_f32(sums), scratch::as_f32(columns));
+            for turn in self.output.turns(block, tile.cols, &self.down) {
+                for (place, columns) in columns.chunks_exact_mut(tile.cols).enumerate() {
+                    factors(&self.scales, self.output.rows(&turn, place), columns);
                 }
-            },
-        );
+                for (i, to) in panels.chunks_exact_mut(tap_bytes).enumerate() {
+                    let (rows, tap) = (self.output.rows(&turn, i / n_taps), i % n_taps);
+                    let ks = tap * self.channels..(tap + 1) * self.channels;
+                    panel(self.output.table, tile, &self.weight, [rows, ks], decoding, to);
+                }
+                for line in self.output.lines(block, turn.place, &self.down) {
+                    self.line(block, line, panels, columns, sums);
+                    self.output.finish(block, line, &turn.channels, sums, tile.cols);
+                }
+            }
+        });
     }
 
     /// The sums of a line of the output.
@@ -103,24 +103,26 @@ impl Convolution<'_> {
         let (tile, kernel, pixel_bytes) =
             (self.tile, self.output.args.weight.kernel, self.lines.pixel_bytes());
         let (down, across) = (&self.down, &self.across);
+        let panel_bytes = panels.len() / kernel / across.zoom;
         let mut mode = Sums::Start;
-        for (i, panel) in panels.chunks_exact(panels.len() / kernel).enumerate() {
+        for i in 0..kernel {
             // A line of the padding adds nothing.
             let y = down.seen(line, i).checked_sub(down.before);
             let Some(from) = y.and_then(|y| self.lines.number(block.image, y)) else { continue };
             for run in 0..across.zoom.min(block.columns.len()) {
                 let first = block.columns.start + run;
-                let taps = [0, 1, 2].map(|tap| across.seen(first, tap) * pixel_bytes);
+                let place = across.place(first);
+                let taps = [0, 1, 2].map(|tap| tap * pixel_bytes);
                 let a = Operand {
-                    bytes: self.lines.bytes(from),
+                    bytes: &self.lines.bytes(from)[across.seen(first, 0) * pixel_bytes..],
                     stride_bytes: across.stride * pixel_bytes,
                     taps: &taps[..kernel],
                     words: pixel_bytes / 4,
                 };
                 let rows = self.lines.scales(from, &block.columns, run);
-                let sums = &mut sums[run * tile.cols..];
-                let to = Target { sums, stride: across.zoom * tile.cols, mode };
-                tile.run(a, panel, Factors { rows, cols: columns }, to);
+                let factors = Factors { rows, cols: &columns[place * tile.cols..] };
+                let to = Target { sums: &mut sums[run * tile.cols..], stride: across.zoom * tile.cols, mode };
+                tile.run(a, &panels[(place * kernel + i) * panel_bytes..][..panel_bytes], factors, to);
             }
             mode = Sums::GoOn;
         }

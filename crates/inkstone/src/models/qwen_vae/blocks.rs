@@ -1,6 +1,6 @@
 //! What encoder and decoder are made of.
 
-use inkstone_tensor::ops::{self, Activation, Attention, Mask, Qkv};
+use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Qkv};
 use inkstone_tensor::{DType, Tensor};
 
 use crate::Result;
@@ -24,10 +24,22 @@ pub(super) fn conv3(loader: &mut Loader, name: &str, c_in: usize, c_out: usize) 
     Conv::load_causal(loader, name, ConvShape { c_in, c_out, kernel: KERNEL })
 }
 
-/// The 3x3 convolution behind a resampling, and no temporal convolution: a single frame never reaches it.
-pub(super) fn resample_conv(loader: &mut Loader, name: &str, c_in: usize, c_out: usize) -> Conv {
+/// The 3x3 convolution that halves a picture.
+pub(super) fn halving_conv(loader: &mut Loader, name: &str, channels: usize) -> Conv {
+    let shape = ConvShape { c_in: channels, c_out: channels, kernel: KERNEL };
+    resample_conv(loader, name, shape).halving()
+}
+
+/// The 3x3 convolution of a doubled picture, and the doubling; it halves the channels.
+pub(super) fn doubling_conv(loader: &mut Loader, name: &str, channels: usize) -> Conv {
+    let shape = ConvShape { c_in: channels, c_out: channels / 2, kernel: ConvWeight::DOUBLING };
+    resample_conv(loader, name, shape)
+}
+
+/// The convolution of a resampling, and no temporal convolution: a single frame never reaches it.
+fn resample_conv(loader: &mut Loader, name: &str, shape: ConvShape) -> Conv {
     loader.ignore(&format!("{name}.time_conv."));
-    Conv::load(loader, &format!("{name}.resample.1"), ConvShape { c_in, c_out, kernel: KERNEL })
+    Conv::load(loader, &format!("{name}.resample.1"), shape)
 }
 
 /// A 1x1 convolution.

@@ -3,7 +3,7 @@
 use inkstone_tensor::Tensor;
 
 use super::Config;
-use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, resample_conv};
+use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, doubling_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
 use crate::nn::strips::{Strips, Walk};
@@ -43,7 +43,7 @@ impl Decoder {
             };
             let blocks = (0..=config.num_res_blocks).map(|j| block(loader, j)).collect();
             let upsampler = format!("{name}.upsamplers.0");
-            let upsample = (i < last).then(|| resample_conv(loader, &upsampler, dim, dim / 2).doubling());
+            let upsample = (i < last).then(|| doubling_conv(loader, &upsampler, dim));
             up.push(UpBlock { blocks, upsample });
         }
         Self {

@@ -3,7 +3,7 @@
 use inkstone_tensor::Tensor;
 
 use super::Config;
-use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, resample_conv};
+use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, halving_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
 use crate::nn::strips::{Strips, Walk};
@@ -41,7 +41,7 @@ impl Encoder {
             }
             if i < last {
                 let name = format!("encoder.down_blocks.{}", down.len());
-                down.push(Down::Halve(Box::new(resample_conv(loader, &name, dim, dim).halving())));
+                down.push(Down::Halve(Box::new(halving_conv(loader, &name, dim))));
             }
         }
         Self {

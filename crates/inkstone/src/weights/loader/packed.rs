@@ -59,14 +59,14 @@ impl Loader<'_> {
     }
 
     /// The weight of this layer if it is stored for products of bytes, as `convert` stores it: `NAME.weight` u8, rotated
-    /// in the largest groups, with `NAME.scales` f32.
-    pub(super) fn int8(&mut self, layer: &str, n_out: usize, n_in: usize) -> Option<Weight> {
+    /// in the largest groups of each `span` inputs, with `NAME.scales` f32.
+    pub(super) fn int8(&mut self, layer: &str, [n_out, n_in]: [usize; 2], span: usize) -> Option<Weight> {
         let (name, scales) = (format!("{layer}.weight"), format!("{layer}.scales"));
         let is_ours =
             |values: &&Tensor| values.dtype() == DType::U8 && values.shape().dims() == [n_out, n_in];
         let values = self.tensors.get(&name).filter(is_ours)?.clone();
         let scales = self.tensors.get(&scales)?.clone();
-        let weight = Int8Weight::new(values, scales, Int8Weight::group_of(n_in)).ok()?;
+        let weight = Int8Weight::new(values, scales, Int8Weight::group_of(span)).ok()?;
         self.tensors.remove(&name);
         self.tensors.remove(&format!("{layer}.scales"));
         let weight = Weight::Int8(weight);

@@ -25,7 +25,7 @@ impl Default for Int8Rule {
 }
 
 impl Int8Rule {
-    pub(super) fn apply(&self, layer: &str, stored: &Tensor) -> Result<(Weight, Format)> {
+    pub(super) fn apply(&self, layer: &str, stored: &Tensor, span: usize) -> Result<(Weight, Format)> {
         let kept = match Place::of(layer) {
             Place::Edge(reason) => Some(reason),
             // They have a row for each step only: too few to gain by products of bytes.
@@ -35,7 +35,7 @@ impl Int8Rule {
         if let Some(reason) = kept {
             return Ok((Weight::Dense(stored.clone()), Format::KeptFor(reason)));
         }
-        let group = Int8Weight::group_of(stored.cols()).min(self.max_group);
+        let group = Int8Weight::group_of(span).min(self.max_group);
         let rounded = ops::quantize_int8(stored, group)?;
         let error = rounded.relative_error;
         if error <= self.max_relative_error {

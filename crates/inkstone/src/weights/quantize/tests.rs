@@ -11,7 +11,7 @@ fn by(quantization: Quantization, layer: &str, values: &[f32], cols: usize) -> R
     let shape = Shape::matrix(values.len() / cols, cols);
     let stored = Tensor::from_f32(&device, values, shape).unwrap();
     let rule = Rule::from(quantization);
-    let applied = rule.apply("transformer", layer, &stored)?;
+    let applied = rule.apply("transformer", layer, &stored, stored.cols())?;
     let bytes: usize = applied.0.tensors().iter().map(|t| t.shape().count() * t.dtype().size_bytes()).sum();
     assert!(bytes <= rule.most_bytes(layer, &stored));
     Ok(applied)
