@@ -183,7 +183,7 @@ impl Dry<'_> {
         };
         let texts = Texts { prompts, negatives };
         let tokens = batch.len() * self.plan.grid.tokens();
-        // Noise and tokens on the host; later the latents that are looked at, as bytes and as numbers.
+        // Noise and tokens on the host; behind the last step the latents, as bytes and as numbers.
         let _host = self.ledger.hold(2 * 4 * tokens * channels);
         let mut latents = Tensor::empty(&device, DType::F32, Shape::matrix(tokens, channels))?;
         let transformer = self.networks.transformer(&self.pipeline.files)?;

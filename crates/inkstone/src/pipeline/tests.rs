@@ -315,6 +315,36 @@ fn counted_steps(request: &Request) -> (usize, usize) {
     (after_first - weights, ledger.peak().total_bytes() - after_first)
 }
 
+/// Memory that a VAE of the full size takes for a square picture beside weights, counted: to decode it and to encode it.
+fn counted_vae(side_px: usize, strips: Strips) -> [usize; 2] {
+    let model = RandomModel { blocks: 1, layers: 1 };
+    let options = OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() };
+    let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
+    let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
+    let vae = networks.vae(&pipeline.files).unwrap();
+    let picture = |side, channels| {
+        Tensor::empty(vae.device(), DType::F32, Shape::nhwc(1, side, side, channels)).unwrap()
+    };
+    let context = Context::default();
+    // Encoding first: it takes less, and peaks only grow.
+    let begun = ledger.now().total_bytes();
+    drop(vae.encode(&picture(side_px, 3), strips, &context).unwrap());
+    let encoded = ledger.peak().total_bytes() - begun;
+    drop(vae.decode(&picture(side_px / 8, vae.config().z_dim), strips, &context).unwrap());
+    [ledger.peak().total_bytes() - begun, encoded]
+}
+
+#[test]
+fn large_pictures_pass_the_vae_in_little_memory() {
+    const MOST_BYTES: usize = 3 << 29; // 1.5 GiB
+    let whole = counted_vae(2048, Strips::Whole);
+    assert!(whole.iter().all(|bytes| *bytes > MOST_BYTES), "{whole:?} bytes would do without strips");
+    for strips in [Strips::Lines(8), Strips::Lines(4)] {
+        let taken = counted_vae(2048, strips);
+        assert!(taken.iter().all(|bytes| *bytes <= MOST_BYTES), "{strips:?}: {taken:?} bytes");
+    }
+}
+
 /// What the program promises of the full width. Blocks follow each other in the same memory, so one stands for all but
 /// for its modulations.
 #[test]
