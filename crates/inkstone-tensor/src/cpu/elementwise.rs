@@ -57,6 +57,40 @@ macro_rules! for_lanes {
 }
 pub(super) use for_lanes;
 
+/// The sum of all lanes over a row of `$len` elements: `$next` is what is behind the elements from `$i` on in the sum `$sum`.
+/// There are four sums, since each addition waits for the one before.
+macro_rules! sum_lanes {
+    ($lanes:ty, $len:expr, |$i:ident, $n:ident, $sum:ident| $next:expr) => {{
+        let (len, mut first, mut sums) = ($len, 0, [<$lanes>::splat(0.0); 4]);
+        while first < len {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                let $i = first + k * <$lanes>::N;
+                if $i < len {
+                    let ($n, $sum) = (<$lanes>::N.min(len - $i), *sum);
+                    *sum = $next;
+                }
+            }
+            first += 4 * <$lanes>::N;
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
+    }};
+}
+pub(super) use sum_lanes;
+
+/// Calls `$kernel` with `$x` and `$to` of types that are constants to the compiler, where both are common ones.
+macro_rules! known_types {
+    ($x:ident, $to:ident, $kernel:expr) => {{
+        use crate::DType::{Bf16, F32};
+        match ($x.dtype(), $to.dtype()) {
+            (F32, F32) => $kernel($x.known_as(F32), $to.known_as(F32)),
+            (F32, Bf16) => $kernel($x.known_as(F32), $to.known_as(Bf16)),
+            (Bf16, Bf16) => $kernel($x.known_as(Bf16), $to.known_as(Bf16)),
+            _ => $kernel($x, $to),
+        }
+    }};
+}
+pub(super) use known_types;
+
 /// # Safety
 /// For all kernels: the processor has what `L` needs, and the rows are equally long.
 #[inline(always)]

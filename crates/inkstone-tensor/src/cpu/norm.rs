@@ -2,11 +2,11 @@
 
 use super::Cpu;
 use super::activation;
-use super::elementwise::for_lanes;
+use super::elementwise::{for_lanes, known_types, sum_lanes};
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::ops::{Activation, ChannelNorm, LayerNorm, RmsNorm};
-use crate::{Result, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
@@ -53,22 +53,27 @@ pub(super) unsafe fn layer_norm_row<L: Lanes>(
     eps: f32,
     scale: Row<'_>,
     shift: Row<'_>,
-    mut to: RowMut<'_>,
+    to: RowMut<'_>,
 ) {
+    let (scale, shift) = (scale.known_as(DType::F32), shift.known_as(DType::F32));
+    // SAFETY: the caller's promise.
+    unsafe { known_types!(x, to, |x, to| layer_norm_of::<L>(x, eps, scale, shift, to)) }
+}
+
+#[inline(always)]
+unsafe fn layer_norm_of<L: Lanes>(x: Row<'_>, eps: f32, scale: Row<'_>, shift: Row<'_>, mut to: RowMut<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         // Mean first, then squares of what is left: residuals of 5e7 leave nothing of E[x^2] - E[x]^2.
         let count = count(to.len());
-        let mut sum = L::splat(0.0);
-        for_lanes!(L, to.len(), |i, n| { sum = sum.add(x.load(i, n)) });
-        let mean = L::splat(sum.sum() / count);
-        let mut squares = L::splat(0.0);
-        for_lanes!(L, to.len(), |i, n| {
+        let mean = L::splat(sum_lanes!(L, to.len(), |i, n, sum| sum.add(x.load(i, n))) / count);
+        let squares = sum_lanes!(L, to.len(), |i, n, sum| {
             let d = x.load::<L>(i, n).sub(mean).first(n);
-            squares = d.mul_add(d, squares);
+            d.mul_add(d, sum)
         });
-        let factor = L::splat(1.0 / (squares.sum() / count + eps).sqrt());
+        let factor = L::splat(1.0 / (squares / count + eps).sqrt());
         for_lanes!(L, to.len(), |i, n| {
+            x.fetch_next::<L>(i);
             let normal = x.load::<L>(i, n).sub(mean).mul(factor);
             let scale = scale.load::<L>(i, n).add(L::splat(1.0));
             to.store(i, n, normal.mul_add(scale, shift.load(i, n)));
@@ -79,11 +84,18 @@ pub(super) unsafe fn layer_norm_row<L: Lanes>(
 /// # Safety
 /// As [`layer_norm_row`].
 #[inline(always)]
-pub(super) unsafe fn rms_norm_row<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, mut to: RowMut<'_>) {
+pub(super) unsafe fn rms_norm_row<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe { known_types!(x, to, |x, to| rms_norm_of::<L>(x, weight, eps, to)) }
+}
+
+#[inline(always)]
+unsafe fn rms_norm_of<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, mut to: RowMut<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         let factor = L::splat(1.0 / (sum_of_squares::<L>(x) / count(to.len()) + eps).sqrt());
         for_lanes!(L, to.len(), |i, n| {
+            x.fetch_next::<L>(i);
             to.store(i, n, x.load::<L>(i, n).mul(factor).mul(weight.load(i, n)));
         });
     }
@@ -127,12 +139,10 @@ pub(super) unsafe fn channel_factor<L: Lanes>(x: Row<'_>) -> f32 {
 pub(super) unsafe fn sum_of_squares<L: Lanes>(x: Row<'_>) -> f32 {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut squares = L::splat(0.0);
-        for_lanes!(L, x.len(), |i, n| {
+        sum_lanes!(L, x.len(), |i, n, sum| {
             let v = x.load::<L>(i, n);
-            squares = v.mul_add(v, squares);
-        });
-        squares.sum()
+            v.mul_add(v, sum)
+        })
     }
 }
 

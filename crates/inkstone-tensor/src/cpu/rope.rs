@@ -1,12 +1,12 @@
 //! RMS norm of heads and rotation of their pairs.
 
 use super::Cpu;
-use super::elementwise::for_lanes;
+use super::elementwise::{for_lanes, known_types};
 use super::lanes::Lanes;
 use super::norm::{count, sum_of_squares};
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::ops::{RopeLayout, RopeNorm};
-use crate::{Result, Tensor};
+use crate::{DType, Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
@@ -46,7 +46,15 @@ pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) -> Res
 /// # Safety
 /// The processor has what `L` needs; rows are equally long and whole heads of twice the rotation's length.
 #[inline(always)]
-pub(super) unsafe fn rope_norm_row<L: Lanes>(x: Row<'_>, rotation: &Rotation<'_>, mut to: RowMut<'_>) {
+pub(super) unsafe fn rope_norm_row<L: Lanes>(x: Row<'_>, rotation: &Rotation<'_>, to: RowMut<'_>) {
+    let (cos, sin) = (rotation.cos.known_as(DType::F32), rotation.sin.known_as(DType::F32));
+    let rotation = Rotation { cos, sin, ..*rotation };
+    // SAFETY: the caller's promise.
+    unsafe { known_types!(x, to, |x, to| rope_norm_of::<L>(x, rotation, to)) }
+}
+
+#[inline(always)]
+unsafe fn rope_norm_of<L: Lanes>(x: Row<'_>, rotation: Rotation<'_>, mut to: RowMut<'_>) {
     let half = rotation.cos.len();
     let mut head = 0;
     // SAFETY: the caller's promise; a pair's elements are `first` and `second` below, both within the head.

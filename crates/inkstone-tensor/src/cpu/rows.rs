@@ -68,6 +68,14 @@ impl<'a> Row<'a> {
         Self { start, len: range.len(), ..self }
     }
 
+    /// Asks for the element behind the row's end that lies as far in the next row as `i` does in this one, where rows
+    /// follow each other: so that memory works while the last pass over this row computes.
+    #[inline(always)]
+    pub(super) unsafe fn fetch_next<L: Lanes>(self, i: usize) {
+        // SAFETY: any address may be asked for.
+        unsafe { L::fetch(self.start.wrapping_add((self.len + i) * self.dtype.size_bytes())) }
+    }
+
     /// Lanes with the elements from `i` on: `n` of them, zeros behind.
     ///
     /// # Safety
