@@ -16,7 +16,8 @@ fn with_length(header: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 /// The files of an input: `@NAME`, a line feed, the content up to the next line that begins with `@`. Behind the name
-/// of a safetensors file there is a number: its content is a header, and so many bytes follow it.
+/// of a safetensors file there is a number: its content is a header, and so many bytes follow it, the first of them those
+/// behind a NUL in the content.
 pub(super) fn sections<'a>(input: &'a [u8], names: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {
     /// The largest number of bytes behind a header.
     const DATA_LIMIT: usize = 16 << 10;
@@ -30,9 +31,12 @@ pub(super) fn sections<'a>(input: &'a [u8], names: &[&'static str]) -> Vec<(&'st
             return Some((*name, content.to_vec()));
         }
         let bytes = bytes.parse::<usize>().unwrap_or(0).min(DATA_LIMIT);
+        let end = content.iter().position(|byte| *byte == 0).unwrap_or(content.len());
+        let own = content.get(end + 1..).unwrap_or_default();
         // All kinds of bits; multiples of a number that shares no divisor with 256.
-        let data: Vec<u8> = (0..bytes).map(|i| (i * 37 + 11).to_le_bytes()[0]).collect();
-        Some((*name, with_length(content, &data)))
+        let any = |i: usize| (i * 37 + 11).to_le_bytes()[0];
+        let data: Vec<u8> = (0..bytes).map(|i| own.get(i).copied().unwrap_or_else(|| any(i))).collect();
+        Some((*name, with_length(&content[..end], &data)))
     };
     let mut starts: Vec<usize> = vec![0];
     starts.extend(input.windows(2).enumerate().filter(|(_, pair)| *pair == b"\n@").map(|(i, _)| i + 1));

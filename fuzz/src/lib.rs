@@ -14,6 +14,7 @@ mod targets;
 use std::time::{Duration, Instant};
 
 use inkstone::Error;
+use inkstone_tensor::AlignedBuffer;
 use peak_alloc::PeakAlloc;
 
 pub use place::Place;
@@ -69,9 +70,11 @@ impl Session {
     /// The peak of what an input takes beyond what was there before.
     fn peak_bytes(&mut self, input: &[u8]) -> (usize, Result<(), Error>) {
         ALLOCATOR.reset_peak_usage();
-        let before = ALLOCATOR.current_usage();
+        AlignedBuffer::reset_mapped_peak();
+        let before = ALLOCATOR.current_usage() + AlignedBuffer::mapped_bytes();
         let result = (self.target.read)(&mut self.place, input);
-        (ALLOCATOR.peak_usage() - before, result)
+        // The sum of both peaks is at least the peak of both.
+        (ALLOCATOR.peak_usage() + AlignedBuffer::mapped_peak_bytes() - before, result)
     }
 
     /// Inputs for the target of this name to begin with.

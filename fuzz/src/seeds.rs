@@ -224,7 +224,20 @@ pub(super) fn packed() -> Vec<Vec<u8>> {
         let header = header.replacen('{', &format!(r#"{{"__metadata__":{metadata},"#), 1);
         section(&name(bytes), header.as_bytes())
     };
+    // A note of the layer's own, in front of what it tells of.
+    let own_note = |note: serde_json::Value, scale: &[usize]| {
+        let note = note.to_string();
+        let (header, bytes) = header(&[
+            ("x256.comfy_quant", "U8", &[note.len()], 1),
+            ("x256.weight", "I8", &[4, 256], 1),
+            ("x256.weight_scale", "F32", scale, 4),
+        ]);
+        section(&name(bytes), &[header.as_bytes(), b"\0", note.as_bytes()].concat())
+    };
     vec![
+        own_note(json!({"format": "int8_tensorwise", "convrot": true}), &[4, 1]),
+        own_note(json!({"format": "int8_tensorwise"}), &[]),
+        own_note(json!({"format": "float8_e4m3fn"}), &[4]),
         convrot(json!({"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 64})),
         convrot(json!({"format": "int8_tensorwise", "params": {"convrot": true}})),
         affine(16, 2),

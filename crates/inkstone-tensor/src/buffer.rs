@@ -26,6 +26,24 @@ impl AlignedBuffer {
         Some(Self { memory: Memory::zeroed(capacity_for(len)?)?, len, home: Weak::new() })
     }
 
+    /// Bytes of all large buffers of this process at the moment, in use or kept by a pool: mappings of their own, which an
+    /// allocator that counts does not see.
+    #[must_use]
+    pub fn mapped_bytes() -> usize {
+        MAPPED.now.load(Ordering::Relaxed)
+    }
+
+    /// The most that [`Self::mapped_bytes`] was since [`Self::reset_mapped_peak`].
+    #[must_use]
+    pub fn mapped_peak_bytes() -> usize {
+        MAPPED.peak.load(Ordering::Relaxed)
+    }
+
+    /// Begins to look for the peak anew.
+    pub fn reset_mapped_peak() {
+        MAPPED.peak.store(Self::mapped_bytes(), Ordering::Relaxed);
+    }
+
     /// The bytes, for reading.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
@@ -130,6 +148,14 @@ pub(crate) fn capacity_for(len: usize) -> Option<usize> {
 /// the allocator may keep it and then has holes of the wrong sizes.
 const MAPPED_BYTES: usize = 256 << 10;
 
+/// Bytes of all mappings.
+struct Mapped {
+    now: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+static MAPPED: Mapped = Mapped { now: AtomicUsize::new(0), peak: AtomicUsize::new(0) };
+
 /// An allocation: aligned, initialised, owned.
 #[derive(Debug)]
 struct Memory {
@@ -151,6 +177,8 @@ impl Memory {
         if capacity >= MAPPED_BYTES {
             let mut mapping = memmap2::MmapMut::map_anon(capacity).ok()?;
             let start = NonNull::new(mapping.as_mut_ptr())?; // the start of a page
+            let now = MAPPED.now.fetch_add(capacity, Ordering::Relaxed) + capacity;
+            MAPPED.peak.fetch_max(now, Ordering::Relaxed);
             return Some(Self { start, capacity, mapping: Some(mapping) });
         }
         let layout = Layout::from_size_align(capacity, AlignedBuffer::ALIGN).ok()?;
@@ -162,7 +190,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.capacity > 0 && self.mapping.is_none() {
+        if self.mapping.is_some() {
+            MAPPED.now.fetch_sub(self.capacity, Ordering::Relaxed);
+        } else if self.capacity > 0 {
             // SAFETY: allocated with this size and alignment in `zeroed`.
             unsafe {
                 let layout = Layout::from_size_align_unchecked(self.capacity, AlignedBuffer::ALIGN);
