@@ -295,10 +295,10 @@ impl Pipeline {
                 observer.batch(batch);
                 let mut run = Run::new(context, observer);
                 let mut pictures = Vec::with_capacity(batch.len());
-                let drawn = match self.draw_batch(batch, way, &mut run, &mut pictures) {
+                let drawn = match self.draw_batch(batch, rest, way, &mut run, &mut pictures) {
                     Err(error @ Error::Tensor(inkstone_tensor::Error::OutOfMemory { .. })) => {
-                        let rest = &batch[pictures.len()..];
-                        self.draw_with_least(error, rest, way, &mut run, &mut pictures)
+                        let missing = &batch[pictures.len()..];
+                        self.draw_with_least(error, missing, way, &mut run, &mut pictures)
                     }
                     drawn => drawn,
                 };
@@ -330,17 +330,19 @@ impl Pipeline {
             return Err(error);
         }
         run.observer.warn("memory ran out: drawing again, a picture at a time with --offload stream");
-        for request in batch {
+        for (i, request) in batch.iter().enumerate() {
             run.stages.clear();
-            self.draw_batch(std::slice::from_ref(request), least, run, pictures)?;
+            self.draw_batch(std::slice::from_ref(request), &batch[i + 1..], least, run, pictures)?;
         }
         Ok(())
     }
 
-    /// The story: text, noise, steps, pixels. Each picture is shown and kept as soon as it is finished.
+    /// The story: text, noise, steps, pixels. Each picture is shown and kept as soon as it is finished. `next` are the
+    /// requests that follow.
     fn draw_batch(
         &mut self,
         batch: &[Request],
+        next: &[Request],
         way: Way,
         run: &mut Run<'_>,
         pictures: &mut Vec<Picture>,
@@ -348,7 +350,7 @@ impl Pipeline {
         let plan = self.plan(&batch[0])?;
         self.networks.stream(way.offload == Offload::Stream);
         self.open_networks(batch, &plan, run)?;
-        let texts = self.embed(batch, &plan, run)?;
+        let texts = self.embed(batch, next, &plan, way, run)?;
         self.device.trim();
         if way.offload != Offload::None {
             self.networks.close_encoder();

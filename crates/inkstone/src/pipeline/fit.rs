@@ -40,8 +40,9 @@ impl Pipeline {
         for group in requests.chunk_by(super::can_share) {
             let (way, shortage) = self.choose(group, &limits)?;
             let refusal = shortage.map(|shortage| self.refusal(&group[0], shortage, &limits));
-            for batch in group.chunks(way.pictures) {
-                let forecast = self.count(batch, way, arithmetic)?;
+            for start in (0..group.len()).step_by(way.pictures) {
+                let (batch, next) = group[start..].split_at(way.pictures.min(group.len() - start));
+                let forecast = self.count(batch, next, way, arithmetic)?;
                 plans.push(Planned { forecast, limits, refusal: refusal.clone() });
             }
         }
@@ -57,7 +58,7 @@ impl Pipeline {
         let Setting { precision, form, offload } = setting;
         let way = Way { offload, passes: Passes::One, strips: self.vae_tiling.ways()[0], pictures: 1 };
         let arithmetic = Arithmetic { activations: precision.activations(&self.device), form };
-        self.count(std::slice::from_ref(request), way, arithmetic)
+        self.count(std::slice::from_ref(request), &[], way, arithmetic)
     }
 
     /// The way to draw a group of requests that may share a forward.
@@ -79,25 +80,32 @@ impl Pipeline {
     /// The first way that fits, with as many pictures at a time as fit and gain by it; else the one that takes least, and
     /// what it lacks.
     fn choose(&self, group: &[Request], limits: &Limits) -> Result<(Way, Option<Shortage>)> {
-        let group = &group[..gaining(&group[0]).min(group.len())];
+        let most = gaining(&group[0]).min(group.len());
         let chosen = if self.offload == Offload::Auto { Offload::None } else { self.offload };
         let strips = self.vae_tiling.ways()[0];
-        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: group.len() };
+        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: most };
         if *limits == Limits::default() || self.device.counting().is_none() {
             return Ok((unlimited, None));
         }
         let mut least = (unlimited, None);
         for way in ways(self.offload, self.vae_tiling) {
-            match self.count(&group[..1], way, self.networks.arithmetic)?.memory.shortage(limits) {
-                None => return Ok((self.most_together(group, way, limits)?, None)),
+            let forecast = self.count(&group[..1], &group[1..], way, self.networks.arithmetic)?;
+            match forecast.memory.shortage(limits) {
+                None => return Ok((self.most_together(group, Way { pictures: most, ..way }, limits)?, None)),
                 shortage => least = (way, shortage),
             }
         }
         Ok(least)
     }
 
-    fn count(&self, batch: &[Request], way: Way, arithmetic: Arithmetic) -> Result<Forecast> {
-        self.forecast_of(batch, way, arithmetic)?.ok_or_else(|| uncounted(self))
+    fn count(
+        &self,
+        batch: &[Request],
+        next: &[Request],
+        way: Way,
+        arithmetic: Arithmetic,
+    ) -> Result<Forecast> {
+        self.forecast_of(batch, next, way, arithmetic)?.ok_or_else(|| uncounted(self))
     }
 
     /// Mapping the files takes address space before anything can be counted: every plan has this much.
@@ -113,13 +121,14 @@ impl Pipeline {
         }
     }
 
-    /// The way with as many pictures at a time as fit.
+    /// The way with as many pictures at a time as fit, and no more than it has.
     fn most_together(&self, group: &[Request], way: Way, limits: &Limits) -> Result<Way> {
         let arithmetic = self.networks.arithmetic;
-        let mut pictures = group.len();
+        let mut pictures = way.pictures;
         while pictures > 1 {
             let together = Way { pictures, ..way };
-            if self.count(&group[..pictures], together, arithmetic)?.memory.shortage(limits).is_none() {
+            let (batch, next) = group.split_at(pictures);
+            if self.count(batch, next, together, arithmetic)?.memory.shortage(limits).is_none() {
                 break;
             }
             pictures = pictures.div_ceil(2);

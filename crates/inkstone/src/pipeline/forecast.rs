@@ -47,17 +47,18 @@ const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
 const TOKENIZER_FACTOR: usize = 12;
 
 impl Pipeline {
-    /// What drawing requests will take, in some way.
+    /// What drawing a batch will take, in some way, with `next` behind it.
     pub(super) fn forecast_of(
         &self,
         batch: &[Request],
+        next: &[Request],
         way: Way,
         arithmetic: Arithmetic,
     ) -> Result<Option<Forecast>> {
         let plan = self.plan(&batch[0])?;
         let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
-        dry.run(batch)?;
+        dry.run(batch, next)?;
         let step_weights_bytes = dry.networks.transformer(&self.files)?.walk().len_bytes();
         let memory = MemoryPlan {
             offload: way.offload,
@@ -83,8 +84,8 @@ struct Dry<'a> {
 
 impl Dry<'_> {
     /// All stages, as [`Pipeline::draw`] has them.
-    fn run(&mut self, batch: &[Request]) -> Result<()> {
-        let unseen = self.pipeline.unseen(batch, self.plan);
+    fn run(&mut self, batch: &[Request], next: &[Request]) -> Result<()> {
+        let unseen = self.pipeline.unseen_with_next(batch, next, self.plan, self.way);
         let files = &self.pipeline.files;
         let _tokenizer = self.ledger.hold(self.pipeline.tokenizer_bytes());
         self.networks.stream(self.way.offload == Offload::Stream);
@@ -120,10 +121,18 @@ impl Dry<'_> {
     }
 
     /// The embeddings, which are kept.
-    fn text(&mut self, unseen: &[&str]) -> Result<Vec<Tensor>> {
-        if unseen.is_empty() {
-            return Ok(Vec::new());
+    fn text(&mut self, unseen: &[Vec<&str>]) -> Result<Vec<Tensor>> {
+        let mut kept = Vec::new();
+        for texts in unseen {
+            kept.extend(self.forward(texts)?);
         }
+        if !unseen.is_empty() {
+            self.end(Stage::Text, None);
+        }
+        Ok(kept)
+    }
+
+    fn forward(&mut self, unseen: &[&str]) -> Result<Vec<Tensor>> {
         let encoder = self.networks.encoder(&self.pipeline.files)?;
         let vocabulary = encoder.config().vocab_size;
         let mut first = 0;
@@ -142,8 +151,6 @@ impl Dry<'_> {
             kept.push(ops::convert(&hidden.rows_range(end..end + ids.len())?, DType::F32)?);
             end += ids.len();
         }
-        drop(hidden);
-        self.end(Stage::Text, None);
         Ok(kept)
     }
 
@@ -217,7 +224,7 @@ impl Dry<'_> {
 
 impl Pipeline {
     /// The most tokens that a prompt can have, template included: one for each byte, or what the model reads.
-    fn tokens_of(&self, text: &str) -> usize {
+    pub(super) fn tokens_of(&self, text: &str) -> usize {
         match self.embeddings.get(text) {
             Some(known) => known.rows() + TEXT_TO_IMAGE_DROP,
             None => (text.len() + TEMPLATE_TOKENS).min(MAX_TOKENS + TEXT_TO_IMAGE_DROP),

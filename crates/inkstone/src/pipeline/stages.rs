@@ -5,7 +5,8 @@ use inkstone_tensor::{DType, Shape, Tensor, ops};
 use super::pixels;
 use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
-use super::{Pipeline, Plan};
+use super::{Pipeline, Plan, Way};
+use crate::memory::Offload;
 use crate::nn::strips::Strips;
 use crate::progress::Stage;
 use crate::request::InitImage;
@@ -16,18 +17,27 @@ use crate::{Error, Pixels, Request, Result};
 
 /// Embeddings that are kept for later drawings: some MB each with a long prompt.
 const KEPT_EMBEDDINGS: usize = 32;
+/// Tokens that are embedded for later batches: 30 MB in Qwen-Image's width.
+const AHEAD_TOKENS: usize = 2048;
 
 impl Pipeline {
     /// Prompts to embeddings; those seen before are not computed again.
-    pub(super) fn embed(&mut self, batch: &[Request], plan: &Plan, run: &mut Run<'_>) -> Result<Texts> {
+    pub(super) fn embed(
+        &mut self,
+        batch: &[Request],
+        next: &[Request],
+        plan: &Plan,
+        way: Way,
+        run: &mut Run<'_>,
+    ) -> Result<Texts> {
         let (prompts, negatives) = texts_of(batch, plan);
-        let unseen = self.unseen(batch, plan);
-        if !unseen.is_empty() {
-            if self.embeddings.len() + unseen.len() > KEPT_EMBEDDINGS {
-                self.embeddings
-                    .retain(|text, _| prompts.contains(&text.as_str()) || negatives.contains(&text.as_str()));
-            }
-            self.embed_unseen(&unseen, run)?;
+        let unseen = self.unseen_with_next(batch, next, plan, way);
+        if self.embeddings.len() + unseen.iter().map(Vec::len).sum::<usize>() > KEPT_EMBEDDINGS {
+            self.embeddings
+                .retain(|text, _| prompts.contains(&text.as_str()) || negatives.contains(&text.as_str()));
+        }
+        for texts in &unseen {
+            self.embed_unseen(texts, run)?;
         }
         let known = |texts: &[&str]| texts.iter().map(|text| self.embeddings[*text].clone()).collect();
         Ok(Texts { prompts: known(&prompts), negatives: known(&negatives) })
@@ -41,6 +51,38 @@ impl Pipeline {
         texts.sort_unstable();
         texts.dedup();
         texts
+    }
+
+    /// What the encoder computes for a batch, a list a forward: its texts that have no embedding yet. Where the encoder
+    /// then leaves memory, also those of the batches that follow, so that it does not have to come again for each.
+    pub(super) fn unseen_with_next<'b>(
+        &self,
+        batch: &'b [Request],
+        next: &'b [Request],
+        plan: &Plan,
+        way: Way,
+    ) -> Vec<Vec<&'b str>> {
+        let mut all = vec![self.unseen(batch, plan)];
+        if all[0].is_empty() {
+            return Vec::new();
+        }
+        if way.offload == Offload::None {
+            return all;
+        }
+        let mut room = AHEAD_TOKENS;
+        for requests in next.chunks(way.pictures) {
+            let mut texts = self.unseen(requests, plan);
+            texts.retain(|text| !all.iter().flatten().any(|other| other == text));
+            let count = all.iter().map(Vec::len).sum::<usize>() + texts.len();
+            let tokens: usize = texts.iter().map(|text| self.tokens_of(text)).sum();
+            if tokens > room || count > KEPT_EMBEDDINGS {
+                break;
+            }
+            room -= tokens;
+            all.push(texts);
+        }
+        all.retain(|texts| !texts.is_empty());
+        all
     }
 
     fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {

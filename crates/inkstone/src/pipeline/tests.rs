@@ -6,7 +6,8 @@ use inkstone_tensor::{DType, Device, Shape, Tensor, cpu};
 
 use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
-use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, native_side_px, pixels};
+use super::{OpenOptions, Pipeline, Plan, Precision, VaeTiling, Way, native_side_px, pixels};
+use crate::memory::Offload;
 use crate::nn::strips::Strips;
 use crate::progress::{CancelToken, Context, Observer, Silent, Stage};
 use crate::request::{InitImage, Request};
@@ -87,7 +88,8 @@ fn finish(
     let (height, width) = plan.latent_size();
     let tokens = latents::pack(&noised, 16, height, width);
     let start = Tensor::from_f32(&pipeline.device, &tokens, Shape::matrix(tokens.len() / 64, 64))?;
-    let texts = pipeline.embed(&[request(0)], plan, &mut run)?;
+    let way = Way { offload: Offload::None, ..Way::LEAST };
+    let texts = pipeline.embed(&[request(0)], &[], plan, way, &mut run)?;
     let last = pipeline.denoise(start, &texts, plan, Passes::One, &mut run)?;
     assert_eq!(plan.schedule.timesteps.len(), 3, "0.6 of five steps");
     fixture.assert_close("latents.2", &last.to_f32()?);
@@ -363,5 +365,45 @@ fn a_step_of_the_full_width_takes_little_and_only_once() {
         let most = first + OTHER_MODULATIONS_BYTES;
         assert!(most < 1200 << 20, "{side_px} px: {most} bytes"); // 1.2 GiB are 1228 MiB
         assert!(later <= 1 << 20, "{side_px} px: {later} bytes behind the first step");
+    }
+}
+
+/// Where the encoder leaves memory, it comes once for the prompts of all batches.
+#[test]
+fn prompts_of_later_batches_are_encoded_with_the_first() {
+    /// Stages as they begin.
+    #[derive(Default)]
+    struct Begun(Vec<Stage>);
+    impl Observer for Begun {
+        fn begin(&mut self, stage: Stage, _: usize) {
+            self.0.push(stage);
+        }
+    }
+    let requests: Vec<Request> = ["a cat", "a dog on a blue background", "two roses", "x", "a cat"]
+        .map(|prompt| Request {
+            prompt: prompt.into(),
+            width_px: 512,
+            height_px: 512,
+            steps: 1,
+            init: None,
+            ..request(3)
+        })
+        .into();
+    let draw = |offload| {
+        let options = OpenOptions { offload, ..OpenOptions::default() };
+        let mut pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
+        let mut begun = Begun::default();
+        let pictures = pipeline.draw(&requests, &CancelToken::default(), &mut begun).unwrap();
+        let of = |stage| begun.0.iter().filter(|other| **other == stage).count();
+        assert_eq!((of(Stage::Denoise), of(Stage::Decode)), (3, 5), "two at a time: {:?}", begun.0);
+        let first = begun.0.iter().position(|stage| *stage == Stage::Denoise).unwrap();
+        let later = begun.0[first..].iter().filter(|stage| **stage == Stage::Text).count();
+        (later, pictures.into_iter().map(|picture| picture.pixels).collect::<Vec<_>>())
+    };
+    let (later, kept) = draw(Offload::None);
+    assert_eq!(later, 1, "the last batch has no new prompt");
+    for offload in [Offload::Encoder, Offload::Stream] {
+        let (later, pictures) = draw(offload);
+        assert!(later == 0 && pictures == kept, "{offload:?}: {later}");
     }
 }

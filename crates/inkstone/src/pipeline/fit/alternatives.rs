@@ -103,7 +103,7 @@ impl Pipeline {
     /// `None` if it cannot be counted.
     fn plan_of(&self, candidate: &Candidate, way: Way) -> Option<MemoryPlan> {
         let Candidate { request, arithmetic, .. } = candidate;
-        Some(self.count(std::slice::from_ref(request), way, *arithmetic).ok()?.memory)
+        Some(self.count(std::slice::from_ref(request), &[], way, *arithmetic).ok()?.memory)
     }
 
     /// A higher limit, if nothing else forbids the drawing then.
