@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{DType, Device, Tensor, cpu};
 
-use crate::memory::{Offload, Usage};
+use crate::memory::Offload;
 use crate::models::fields::{self, Fields};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
@@ -34,6 +34,7 @@ use crate::weights::{
 };
 use crate::{Error, Pixels, Request, Result};
 
+use forecast::Base;
 use networks::{Arithmetic, Networks};
 use prediction::Passes;
 use run::Run;
@@ -157,9 +158,9 @@ pub struct Pipeline {
     vae_tiling: VaeTiling,
     offload: Offload,
     /// What the process takes with this model open and nothing of it used; found by the first forecast.
-    base: OnceLock<Usage>,
-    /// Built for the first prompt: a full vocabulary takes a quarter of a second.
-    tokenizer: Option<PromptTokenizer>,
+    base: OnceLock<Base>,
+    /// Built for the first prompt, or the first plan of long ones: a full vocabulary takes a quarter of a second.
+    tokenizer: OnceLock<PromptTokenizer>,
     scheduler: SchedulerConfig,
     networks: Networks,
     /// Embeddings of prompts seen before: f32 `[n_tokens, d]`, template dropped.
@@ -192,7 +193,7 @@ impl Pipeline {
         }
         Ok(Self {
             info: ModelInfo { name: files.name().to_owned(), defaults },
-            tokenizer: None,
+            tokenizer: OnceLock::new(),
             scheduler,
             networks: Networks::new(configs, device.clone(), Arithmetic { activations, form })
                 .with_loras(loras),

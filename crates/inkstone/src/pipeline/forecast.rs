@@ -9,7 +9,7 @@ use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
 
 use super::networks::{Arithmetic, Form, Networks};
 use super::prediction::{Passes, Prediction, Texts};
-use super::{Pipeline, Plan, Precision, Way};
+use super::{Pipeline, Plan, Precision, Way, stages};
 use crate::memory::{MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
@@ -40,6 +40,9 @@ pub struct Setting {
 
 /// Pixels' colours as f32: bytes of a pixel on the host.
 const PIXEL_BYTES: usize = 12;
+/// Longer texts than this together are not taken for a token a byte, which would be four times too many for English:
+/// they are encoded.
+const LONG_BYTES: usize = 256;
 /// Tokens of the template, before and behind the prompt.
 const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
 /// What building the tokenizer takes for each byte of its file. Measured on a full vocabulary (151,665 tokens, 5.2 MB): 11.7 at
@@ -56,6 +59,10 @@ impl Pipeline {
         arithmetic: Arithmetic,
     ) -> Result<Option<Forecast>> {
         let plan = self.plan(&batch[0])?;
+        if self.unseen(batch, &plan).iter().map(|text| text.len()).sum::<usize>() > LONG_BYTES {
+            stages::built(&self.tokenizer, &self.files)?;
+        }
+        let tokenizer = self.tokenizer.get().is_some();
         let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
         dry.run(batch, next)?;
@@ -65,11 +72,19 @@ impl Pipeline {
             pictures: batch.len(),
             two_passes: way.passes == Passes::Two && plan.guidance.is_some(),
             stages: dry.stages,
-            base: *self.base.get_or_init(Usage::now),
+            base: self.base.get_or_init(|| Base { usage: Usage::now(), tokenizer }).usage,
             files_bytes: self.weight_bytes,
         };
         Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
     }
+}
+
+/// What the process takes with a model open and nothing of it used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Base {
+    usage: Usage,
+    /// Whether the tokenizer is part of it.
+    tokenizer: bool,
 }
 
 /// A drawing without its work.
@@ -223,16 +238,20 @@ impl Dry<'_> {
 }
 
 impl Pipeline {
-    /// The most tokens that a prompt can have, template included: one for each byte, or what the model reads.
+    /// The tokens of a prompt, template included; without a tokenizer the most that it can have, which is one for each byte,
+    /// or what the model reads.
     pub(super) fn tokens_of(&self, text: &str) -> usize {
-        match self.embeddings.get(text) {
-            Some(known) => known.rows() + TEXT_TO_IMAGE_DROP,
-            None => (text.len() + TEMPLATE_TOKENS).min(MAX_TOKENS + TEXT_TO_IMAGE_DROP),
+        if let Some(known) = self.embeddings.get(text) {
+            return known.rows() + TEXT_TO_IMAGE_DROP;
         }
+        let tokens = self.tokenizer.get().and_then(|tokenizer| tokenizer.encode(text).ok());
+        let most = (text.len() + TEMPLATE_TOKENS).min(MAX_TOKENS + TEXT_TO_IMAGE_DROP);
+        tokens.map_or(most, |tokens| tokens.ids.len())
     }
 
-    /// What building the tokenizer will take; nothing once it is there.
+    /// What building the tokenizer takes beyond what was there when the base was measured.
     fn tokenizer_bytes(&self) -> usize {
-        if self.tokenizer.is_some() { 0 } else { TOKENIZER_FACTOR * self.files.tokenizer_file_bytes() }
+        let is_in_base = self.base.get().map_or(self.tokenizer.get().is_some(), |base| base.tokenizer);
+        if is_in_base { 0 } else { TOKENIZER_FACTOR * self.files.tokenizer_file_bytes() }
     }
 }

@@ -1,5 +1,7 @@
 //! The stages of a run, in the order of the way.
 
+use std::sync::OnceLock;
+
 use inkstone_tensor::{DType, Shape, Tensor, ops};
 
 use super::pixels;
@@ -13,6 +15,7 @@ use crate::request::InitImage;
 use crate::sample::noise::Generator;
 use crate::sample::{euler, latents};
 use crate::text::PromptTokenizer;
+use crate::weights::ModelFiles;
 use crate::{Error, Pixels, Request, Result};
 
 /// Embeddings that are kept for later drawings: some MB each with a long prompt.
@@ -86,11 +89,7 @@ impl Pipeline {
     }
 
     fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {
-        let tokenizer = match self.tokenizer.take() {
-            Some(built) => built,
-            None => PromptTokenizer::from_json(&self.files.tokenizer()?)?,
-        };
-        let tokenizer = self.tokenizer.insert(tokenizer);
+        let tokenizer = built(&self.tokenizer, &self.files)?;
         let encoder = self.networks.encoder(&self.files)?;
         run.stage(Stage::Text, 1, |run| {
             let mut all = Vec::with_capacity(texts.len());
@@ -215,6 +214,18 @@ impl Pipeline {
         self.files.check_intact()?;
         Ok(picture)
     }
+}
+
+/// The tokenizer, which the first call builds.
+pub(super) fn built<'a>(
+    tokenizer: &'a OnceLock<PromptTokenizer>,
+    files: &ModelFiles,
+) -> Result<&'a PromptTokenizer> {
+    if let Some(built) = tokenizer.get() {
+        return Ok(built);
+    }
+    let new = PromptTokenizer::from_json(&files.tokenizer()?)?;
+    Ok(tokenizer.get_or_init(|| new))
 }
 
 /// That all latents are numbers.

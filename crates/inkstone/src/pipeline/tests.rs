@@ -407,3 +407,23 @@ fn prompts_of_later_batches_are_encoded_with_the_first() {
         assert!(later == 0 && pictures == kept, "{offload:?}: {later}");
     }
 }
+
+#[test]
+fn long_prompts_are_planned_in_tokens_and_short_ones_in_bytes() {
+    let pipeline = Pipeline::open(&ModelSource::Embedded, &OpenOptions::default()).unwrap();
+    let with = |prompt: &str| Request { prompt: prompt.into(), init: None, ..request(3) };
+    let (short, long) = ("two dogs", "two dogs beside a cat ".repeat(20));
+    pipeline.forecast(&[with(short)]).unwrap();
+    assert!(pipeline.tokenizer.get().is_none(), "a plan takes milliseconds");
+    assert!(pipeline.tokens_of(&long) > long.len(), "a token for each byte, and the template's");
+    let bytes = |prompts: &[&str]| {
+        let requests: Vec<Request> = prompts.iter().map(|prompt| with(prompt)).collect();
+        pipeline.forecast(&requests).unwrap()[0].forecast.memory.resident_bytes()
+    };
+    bytes(&[&long]);
+    let tokens = pipeline.tokenizer.get().unwrap().encode(&long).unwrap().ids.len();
+    assert_eq!(pipeline.tokens_of(&long), tokens);
+    // As many bytes that are no words: a token each.
+    let odd = "\u{1}".repeat(long.len());
+    assert!(pipeline.tokens_of(&odd) > 2 * tokens && bytes(&[&odd]) > bytes(&[&long]));
+}
