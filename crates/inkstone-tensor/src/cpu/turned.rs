@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{BLOCK_COLS, Finished, blocks};
+use super::gemm::{Finished, blocks};
 use super::panel::{Source, Words, words_of};
 use super::rows::{Matrix, MatrixMut, RowMut};
 use super::table::Table;
@@ -18,13 +18,15 @@ use super::{Cpu, scratch};
 use crate::ops::Linear;
 use crate::{AlignedBuffer, DType, Result, Tensor, Weight};
 
-/// With more rows panels of the weight are as fast.
-const MOST_ROWS: usize = 192;
+/// With more rows panels of the weight are as fast, and those of the activations leave the caches.
+const MOST_ROWS: usize = 288;
 /// With fewer rows, decoded weights are faster as panels: this tile reads each word of a weight by itself, that one 16 at a
 /// time. What is not decoded comes from memory, which takes longer than either.
 const LEAST_DECODED: usize = 9;
+/// Columns in a job at most: their sums fit the L2 cache beside a block's panels.
+const BLOCK_COLS: usize = 128;
 /// Bytes of panels in a block of k: they stay in the L2 cache.
-const BLOCK_BYTES: usize = 512 << 10;
+const BLOCK_BYTES: usize = 640 << 10;
 /// 32-bit words of k in a block.
 const BLOCK_WORDS: Range<usize> = 256..1536;
 /// Words of k of which a block is a multiple: blocks of codes are not cut.
