@@ -67,6 +67,11 @@ impl Terminal {
         self.json
     }
 
+    /// Whether a person watches standard error while answers go somewhere else.
+    pub(crate) fn is_watched(&self) -> bool {
+        io::stderr().is_terminal() && !io::stdout().is_terminal()
+    }
+
     /// The path of a picture, as its bytes are.
     pub(crate) fn path(&self, path: &Path) -> Result<()> {
         #[cfg(unix)]

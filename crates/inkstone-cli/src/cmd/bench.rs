@@ -151,16 +151,20 @@ fn heading(bench: &bench::Bench, session: &Session) -> Result<()> {
 }
 
 fn report(measured: &Measurement, earlier: Option<&Earlier>, session: &Session) -> Result<()> {
-    let ratio = earlier.and_then(|earlier| earlier.ratio(measured));
-    if session.terminal.json() {
-        let event = json!({ "event": "measurement", "measurement": measured, "ratio": ratio });
-        return session.terminal.event(&event);
+    let change = earlier.map(|earlier| earlier.change(measured));
+    let row = row(measured, change.map(compare::verdict).as_deref());
+    if !session.terminal.json() {
+        return session.terminal.print(&row);
     }
-    session.terminal.print(&row(measured, ratio))
+    if session.terminal.is_watched() {
+        session.terminal.note(&row);
+    }
+    let ratio = change.flatten().map(|change| change.ratio);
+    session.terminal.event(&json!({ "event": "measurement", "measurement": measured, "ratio": ratio }))
 }
 
-/// A line of the table.
-fn row(measured: &Measurement, ratio: Option<f64>) -> String {
+/// A line of the table; the verdict is on the time against an earlier one.
+fn row(measured: &Measurement, verdict: Option<&str>) -> String {
     let range = format!("{}..{}", time(measured.seconds_min), time(measured.seconds_max));
     let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
     let share = measured.peak_percent.map_or(String::new(), |share| format!("{share:.1} %"));
@@ -174,8 +178,8 @@ fn row(measured: &Measurement, ratio: Option<f64>) -> String {
     if measured.busy_rounds > 0 {
         row += &format!("  {} of {} runs busy", measured.busy_rounds, measured.rounds.len());
     }
-    if let Some(ratio) = ratio {
-        row += &format!("  {}", compare::verdict(ratio));
+    if let Some(verdict) = verdict {
+        row += &format!("  {verdict}");
     }
     row.trim_end().to_owned() + "\n"
 }

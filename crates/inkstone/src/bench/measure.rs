@@ -15,12 +15,14 @@ const PEAK_LOOPS: u32 = 8_000_000;
 const QUIET: f64 = 0.9;
 
 /// Which time counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Clock {
     /// That on the wall, for a machine with nothing else to do.
     #[default]
+    #[serde(rename = "wall")]
     Wall,
     /// That of the processor, summed over threads: with one thread it hardly depends on what else runs.
+    #[serde(rename = "cpu")]
     Processor,
 }
 
@@ -78,6 +80,9 @@ pub struct Measurement {
     pub dtype: String,
     /// Instruction set and threads.
     pub device: String,
+    /// Which time counted; on the wall, where a file does not say.
+    #[serde(default)]
+    pub clock: Clock,
     /// Median of the quiet rounds.
     pub seconds: f64,
     /// Fastest quiet round.
@@ -127,6 +132,7 @@ impl Prepared {
             case: self.case.to_string(),
             dtype: self.dtype.clone(),
             device: self.device.name(),
+            clock: self.clock,
             seconds: median_s,
             seconds_min: seconds.first().copied().unwrap_or(f64::NAN),
             seconds_max: seconds.last().copied().unwrap_or(f64::NAN),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use inkstone::bench::Measurement;
+use inkstone::bench::{Clock, Measurement};
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result};
@@ -12,9 +12,24 @@ use crate::failure::{Failure, Result};
 /// Differences below this are noise.
 const NOISE: f64 = 0.03;
 
-/// What an earlier `bench --json` wrote, by case, type and device.
+/// What an earlier `bench --json` wrote, by case, type, device and clock.
 #[derive(Debug)]
-pub(super) struct Earlier(HashMap<(String, String, String), f64>);
+pub(super) struct Earlier(HashMap<Key, Measurement>);
+
+type Key = (String, String, String, Clock);
+
+fn key(m: &Measurement) -> Key {
+    (m.case.clone(), m.dtype.clone(), m.device.clone(), m.clock)
+}
+
+/// A time against an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Change {
+    /// How many times as fast as then.
+    pub(super) ratio: f64,
+    /// Whether the machine was busy then, in most of the runs.
+    was_busy: bool,
+}
 
 #[derive(Deserialize)]
 struct Event {
@@ -35,29 +50,33 @@ impl Earlier {
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut seconds = HashMap::new();
+        let mut earlier = HashMap::new();
         for line in text.lines() {
             if let Some(m) = serde_json::from_str::<Event>(line).ok()?.measurement {
-                seconds.insert((m.case, m.dtype, m.device), m.seconds);
+                earlier.insert(key(&m), m);
             }
         }
-        (!seconds.is_empty()).then_some(Self(seconds))
+        (!earlier.is_empty()).then_some(Self(earlier))
     }
 
-    /// How many times as fast as then; `None` if the case was not measured then.
-    pub(super) fn ratio(&self, now: &Measurement) -> Option<f64> {
-        let key = (now.case.clone(), now.dtype.clone(), now.device.clone());
-        Some(self.0.get(&key)? / now.seconds)
+    /// `None` if the case was not measured then.
+    pub(super) fn change(&self, now: &Measurement) -> Option<Change> {
+        let then = self.0.get(&key(now))?;
+        let was_busy = 2 * then.busy_rounds > then.rounds.len();
+        Some(Change { ratio: then.seconds / now.seconds, was_busy })
     }
 }
 
-/// A ratio in words.
-pub(super) fn verdict(ratio: f64) -> String {
-    if (ratio - 1.0).abs() < NOISE {
-        "as before".into()
-    } else if ratio > 1.0 {
-        format!("{ratio:.2}x as fast")
-    } else {
-        format!("{ratio:.2}x as fast: slower")
+/// A change in words.
+pub(super) fn verdict(change: Option<Change>) -> String {
+    let Some(Change { ratio, was_busy }) = change else { return "not measured then".into() };
+    let mut words = match ratio {
+        ratio if (ratio - 1.0).abs() < NOISE => "as before".into(),
+        ratio if ratio > 1.0 => format!("{ratio:.2}x as fast"),
+        ratio => format!("{ratio:.2}x as fast: slower"),
+    };
+    if was_busy {
+        words += ", but the machine was busy then";
     }
+    words
 }

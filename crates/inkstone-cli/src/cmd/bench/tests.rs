@@ -7,6 +7,7 @@ fn measured(seconds: f64) -> Measurement {
         case: "block/512".into(),
         dtype: "f32".into(),
         device: "cpu (avx512, 2 threads)".into(),
+        clock: Clock::Wall,
         seconds,
         seconds_min: seconds,
         seconds_max: seconds,
@@ -24,25 +25,48 @@ fn a_row_has_units_and_says_what_was_not_counted() {
         one.split_whitespace().collect::<Vec<_>>().join(" "),
         "block/512 f32 800.00 ms 800.00 ms..800.00 ms 300.0 82.4 %"
     );
-    let busy = row(&Measurement { busy_rounds: 1, ..measured(2e-6) }, Some(1.5));
+    let busy = row(&Measurement { busy_rounds: 1, ..measured(2e-6) }, Some("1.50x as fast"));
     assert!(busy.contains("2.0 us") && busy.ends_with("1 of 1 runs busy  1.50x as fast\n"), "{busy}");
 }
 
-#[test]
-fn ratios_are_to_the_same_case_type_and_device() {
-    let event = json!({ "event": "measurement", "measurement": measured(1.2), "ratio": null });
+/// What is said of `now` where an earlier run wrote `then`.
+fn said(then: &Measurement, now: &Measurement) -> String {
+    let event = json!({ "event": "measurement", "measurement": then, "ratio": null });
     let earlier = Earlier::parse(&format!("{{\"event\": \"bench\"}}\n{event}\n")).unwrap();
-    assert_eq!(earlier.ratio(&measured(0.6)), Some(2.0));
-    let other = Measurement { dtype: "bf16".into(), ..measured(0.6) };
-    assert_eq!(earlier.ratio(&other), None);
+    compare::verdict(earlier.change(now))
+}
+
+#[test]
+fn ratios_are_to_the_same_case_type_device_and_clock() {
+    let then = measured(1.2);
+    assert_eq!(said(&then, &measured(0.6)), "2.00x as fast");
+    let now = measured(0.6);
+    for other in [
+        Measurement { case: "block/256".into(), ..now.clone() },
+        Measurement { dtype: "bf16".into(), ..now.clone() },
+        Measurement { device: "cpu (avx512, 1 threads)".into(), ..now.clone() },
+        Measurement { clock: Clock::Processor, ..now },
+    ] {
+        assert_eq!(said(&then, &other), "not measured then");
+    }
     assert!(Earlier::parse("").is_none());
     assert!(Earlier::parse("no json").is_none());
 }
 
 #[test]
-fn three_percent_are_noise() {
-    assert_eq!(compare::verdict(1.02), "as before");
-    assert_eq!(compare::verdict(0.98), "as before");
-    assert_eq!(compare::verdict(2.0), "2.00x as fast");
-    assert_eq!(compare::verdict(0.5), "0.50x as fast: slower");
+fn files_from_before_there_were_clocks_are_of_the_wall() {
+    let mut then = json!({ "measurement": measured(1.2) });
+    then["measurement"].as_object_mut().unwrap().remove("clock").unwrap();
+    let change = Earlier::parse(&then.to_string()).unwrap().change(&measured(0.6));
+    assert_eq!(compare::verdict(change), "2.00x as fast");
+}
+
+#[test]
+fn three_percent_are_noise_and_busy_times_are_said_to_be() {
+    let then = measured(1.0);
+    assert_eq!(said(&then, &measured(0.98)), "as before");
+    assert_eq!(said(&then, &measured(1.02)), "as before");
+    assert_eq!(said(&then, &measured(2.0)), "0.50x as fast: slower");
+    let busy = Measurement { busy_rounds: 1, ..then };
+    assert_eq!(said(&busy, &measured(0.5)), "2.00x as fast, but the machine was busy then");
 }
