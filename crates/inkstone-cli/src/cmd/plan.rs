@@ -1,10 +1,9 @@
 //! `plan`: what this machine can run, as a table of precision, weights, offload and size.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use inkstone::bench::{Bench, Clock, Options, Rates};
-use inkstone::memory::{Limits, MemoryPlan, gibibytes};
+use inkstone::memory::{Limits, Shortage};
 use inkstone::pipeline::{Forecast, Form, Setting};
 use inkstone::progress::Stage;
 use inkstone::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX, Size};
@@ -15,8 +14,9 @@ use serde_json::json;
 use super::Session;
 use crate::args::{self, Bytes, Threads};
 use crate::drawing;
-use crate::failure::Result;
-use crate::progress::duration;
+use crate::failure::{Result, alternatives};
+
+mod table;
 
 /// Time for all of [`ARITHMETIC`] together.
 const CALIBRATION: Duration = Duration::from_secs(2);
@@ -40,8 +40,23 @@ struct Row {
     offload: Offload,
     forecast: Forecast,
     step_s: f64,
+    /// Prompts, steps and decode.
     picture_s: f64,
-    fits: bool,
+    /// The limit that it breaks.
+    shortage: Option<Shortage>,
+    /// Weights that every step reads from the disk again; `None` if that is not known.
+    reread_bytes: Option<u64>,
+}
+
+impl Row {
+    fn fits(&self) -> bool {
+        self.shortage.is_none()
+    }
+
+    /// Whether steps wait for the disk, whose speed is not measured.
+    fn reads(&self) -> bool {
+        self.reread_bytes.is_some_and(|bytes| bytes > 0)
+    }
 }
 
 pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
@@ -49,8 +64,11 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let source = drawing::source(args.model.as_ref().or(settings.model.as_ref()), &args.parts);
     let threads = args.threads.or(settings.threads).map(|Threads(n)| n);
     let max_memory_bytes = args.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes);
-    let pipeline = Pipeline::open(&source, &OpenOptions { threads, ..OpenOptions::default() })?;
+    let pipeline =
+        Pipeline::open(&source, &OpenOptions { threads, max_memory_bytes, ..OpenOptions::default() })?;
     let limits = Limits::now(max_memory_bytes);
+    // Before anything is measured: what that takes is no part of a drawing.
+    let instead = instead(args, &pipeline)?;
     let rows = rows(args, &pipeline, &limits, threads)?;
     let best = best(&rows, &pipeline);
     if session.terminal.json() {
@@ -60,11 +78,23 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
         let flags = best.map_or_else(String::new, |row| format!("{}\n", flags(row)));
         return session.terminal.print(&flags);
     }
-    session.terminal.print(&table(&rows, best, &limits, &pipeline))
+    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, instead.as_deref()))
+}
+
+/// What fits where no row does, if something does.
+fn instead(args: &args::Plan, pipeline: &Pipeline) -> Result<Option<String>> {
+    let Some(size) = sizes(args, pipeline).first().copied() else { return Ok(None) };
+    let plans = match pipeline.forecast(&[request(size, args.steps, pipeline)]) {
+        Err(error @ inkstone::Error::InsufficientMemory { .. }) => return Ok(Some(error.cure().to_owned())),
+        plans => plans?,
+    };
+    let refusal = plans.first().and_then(|plan| plan.refusal.as_ref());
+    Ok(refusal.and_then(|refusal| alternatives(&refusal.alternatives)))
 }
 
 fn rows(args: &args::Plan, pipeline: &Pipeline, limits: &Limits, threads: Option<usize>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
+    let system = Limits::now(None);
     for (precision, dtype, quantization) in ARITHMETIC {
         let model = RandomModel { blocks: 1, layers: 1 };
         let options = Options { threads, isa: None, precision, quantization, clock: Clock::Wall, model };
@@ -81,9 +111,20 @@ fn rows(args: &args::Plan, pipeline: &Pipeline, limits: &Limits, threads: Option
                     Err(inkstone::Error::AlreadyQuantized { .. }) => continue,
                     forecast => forecast?,
                 };
-                let fits = forecast.memory.shortage(limits).is_none();
                 let (step_s, picture_s) = seconds(&forecast, &rates);
-                rows.push(Row { size, dtype, form, offload, forecast, step_s, picture_s, fits });
+                let shortage = forecast.memory.shortage(limits);
+                let reread_bytes = forecast.reread_bytes(&system);
+                rows.push(Row {
+                    size,
+                    dtype,
+                    form,
+                    offload,
+                    forecast,
+                    step_s,
+                    picture_s,
+                    shortage,
+                    reread_bytes,
+                });
             }
         }
     }
@@ -133,7 +174,7 @@ fn sizes(args: &args::Plan, pipeline: &Pipeline) -> Vec<Size> {
     sizes
 }
 
-/// Seconds of a step, and of a picture.
+/// Seconds of a step, and of a picture without what is read and rounded at its beginning.
 fn seconds(forecast: &Forecast, rates: &Rates) -> (f64, f64) {
     let of = |stage: Stage| {
         let stages = forecast.memory.stages.iter().filter(|s| s.stage == stage);
@@ -151,14 +192,17 @@ fn seconds(forecast: &Forecast, rates: &Rates) -> (f64, f64) {
 fn best<'r>(rows: &'r [Row], pipeline: &Pipeline) -> Option<&'r Row> {
     let native = &pipeline.model().defaults;
     let of_form = |is_ours: fn(Form) -> bool| {
-        let fitting: Vec<&'r Row> = rows.iter().filter(|row| row.fits && is_ours(row.form)).collect();
+        let fitting: Vec<&'r Row> = rows.iter().filter(|row| row.fits() && is_ours(row.form)).collect();
         let area = |row: &Row| row.size.width_px * row.size.height_px;
         let is_native =
             |row: &Row| (row.size.width_px, row.size.height_px) == (native.width_px, native.height_px);
         let largest = fitting.iter().map(|row| area(row)).max()?;
         let has_native = fitting.iter().any(|row| is_native(row));
         let wanted = |row: &&Row| if has_native { is_native(row) } else { area(row) == largest };
-        let faster = |a: &&Row, b: &&Row| a.step_s.total_cmp(&b.step_s).then(a.offload.cmp(&b.offload));
+        let faster = |a: &&Row, b: &&Row| {
+            let arithmetic = a.step_s.total_cmp(&b.step_s);
+            a.reads().cmp(&b.reads()).then(arithmetic).then(a.offload.cmp(&b.offload))
+        };
         fitting.into_iter().filter(wanted).min_by(faster)
     };
     of_form(|form| form == Form::Stored).or_else(|| of_form(|form| matches!(form, Form::Loaded(_))))
@@ -182,93 +226,10 @@ fn event(row: &Row, best: bool, session: &Session) -> Result<()> {
         "offload": row.offload.name(), "resident_bytes": plan.resident_bytes(),
         "anonymous_bytes": plan.anonymous_bytes(), "address_space_bytes": plan.address_space_bytes(),
         "seconds_a_step": row.step_s, "seconds": row.picture_s, "steps": row.forecast.steps,
-        "fits": row.fits, "best": best,
+        "step_weights_bytes": row.forecast.step_weights_bytes, "reread_bytes_a_step": row.reread_bytes,
+        "fits": row.fits(), "broken_limit": row.shortage.map(|shortage| shortage.limit.of.name()), "best": best,
     }))
 }
 
-fn table(rows: &[Row], best: Option<&Row>, limits: &Limits, pipeline: &Pipeline) -> String {
-    let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
-    text.push_str(
-        "size        type  weights    offload  peak memory  not in files      a step   a picture\n",
-    );
-    for row in rows {
-        let plan = &row.forecast.memory;
-        let mark = match (is_best(row, best), row.fits) {
-            (true, _) => "  best",
-            (false, true) => "",
-            (false, false) => "  does not fit",
-        };
-        let weights = match row.form {
-            Form::Stored => "as stored".to_owned(),
-            Form::Loaded(q) => format!("-q {}", q.name()),
-            Form::Converted(q) => format!("{} *", q.name()),
-        };
-        // Writing to a string does not fail.
-        let _ = writeln!(
-            text,
-            "{:<11} {:<5} {weights:<10} {:<8} {:>11}  {:>12}  {:>10}  {:>10}{mark}",
-            row.size.to_string(),
-            row.dtype,
-            row.offload.name(),
-            gibibytes(plan.resident_bytes()),
-            gibibytes(plan.anonymous_bytes()),
-            duration(row.step_s),
-            duration(row.picture_s),
-        );
-    }
-    text.push('\n');
-    if rows.iter().any(|row| matches!(row.form, Form::Converted(_))) {
-        text.push_str(
-            "* weights that are quantized while they are loaded stay in memory; to stream them, save them first:\n  \
-             inkstone convert MODEL -q FORMAT -o FOLDER, then draw with -m FOLDER\n",
-        );
-    }
-    match limits.resident {
-        Some(limit) => drop(writeln!(text, "limit: {} {}", limit.of, gibibytes(limit.bytes))),
-        None => text.push_str("limit: none is known\n"),
-    }
-    let _ = match best {
-        Some(row) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row)),
-        None => writeln!(text, "best: nothing fits; a smaller --size may"),
-    };
-    if let Some((row, factor)) = best.and_then(|best| faster(rows, best)) {
-        let _ = writeln!(
-            text,
-            "faster: {}, {factor:.1} times as fast a step; pictures are close to those of the best one, not the same",
-            flags(row)
-        );
-    }
-    text
-}
-
-/// The fastest with smaller weights, and how many times as fast as the best one it is, if that is worth naming.
-fn faster<'r>(rows: &'r [Row], best: &Row) -> Option<(&'r Row, f64)> {
-    const WORTH: f64 = 1.2;
-    let same = |row: &&Row| row.fits && row.size == best.size && matches!(row.form, Form::Loaded(_));
-    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
-    let factor = best.step_s / fastest.step_s;
-    (factor >= WORTH).then_some((fastest, factor))
-}
-
-/// What a step and the memory of a setting mostly are.
-fn bottleneck(row: &Row) -> String {
-    let stages = &row.forecast.memory.stages;
-    let step = stages.iter().find(|s| s.stage == Stage::Denoise).map(|s| s.products).unwrap_or_default();
-    let percent = |part: f64| format!("{:.0} %", 100.0 * part / step.total().max(1.0));
-    let time = format!("matrix products are {}, attention {}", percent(step.linear), percent(step.attention));
-    let memory = largest(&row.forecast.memory);
-    format!("time: the processor's arithmetic; of a step's work {time}\nmemory: {memory}")
-}
-
-fn largest(plan: &MemoryPlan) -> String {
-    let Some(most) = plan.stages.iter().max_by_key(|stage| stage.peak.total_bytes()) else {
-        return "nothing is known".into();
-    };
-    let (weights, work) = (most.peak.mapped_bytes as u64, most.peak.anonymous_bytes() as u64);
-    let stage = most.stage.name();
-    format!(
-        "most is taken in the stage {stage}: {} of weights, {} of work",
-        gibibytes(weights),
-        gibibytes(work)
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,15 @@ pub enum LimitOf {
 }
 
 impl LimitOf {
+    /// What a process takes more at one time than at another, without drawing. A thread's allocator reserves 128 MiB of
+    /// address space when it is first used, which is sooner or later (glibc's arenas).
+    pub(crate) const fn slack_bytes(self) -> u64 {
+        match self {
+            Self::AddressSpace => 128 << 20,
+            Self::MaxMemory | Self::Free | Self::ControlGroup | Self::Data => 2 << 20,
+        }
+    }
+
     /// In one word, for programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -87,10 +96,12 @@ impl Limits {
         [self.resident, self.address_space, self.data].into_iter().flatten()
     }
 
-    /// The same, each lower by so many bytes.
+    /// The same, each lower by what a process takes more at one time than at another.
     #[must_use]
-    pub(crate) fn lowered(self, bytes: u64) -> Self {
-        let lower = |limit: Option<Limit>| limit.map(|l| Limit { bytes: l.bytes.saturating_sub(bytes), ..l });
+    pub(crate) fn with_slack(self) -> Self {
+        let lower = |limit: Option<Limit>| {
+            limit.map(|l| Limit { bytes: l.bytes.saturating_sub(l.of.slack_bytes()), ..l })
+        };
         Self {
             resident: lower(self.resident),
             address_space: lower(self.address_space),

@@ -4,7 +4,7 @@ use super::forecast::{Forecast, Setting};
 use super::networks::Arithmetic;
 use super::prediction::Passes;
 use super::{Pipeline, VaeTiling, Way};
-use crate::memory::{Limit, Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES, Usage};
+use crate::memory::{Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
 use crate::{Error, Request, Result};
 
 mod alternatives;
@@ -39,7 +39,7 @@ impl Pipeline {
         let mut plans = Vec::new();
         for group in requests.chunk_by(super::can_share) {
             let (way, shortage) = self.choose(group, &limits)?;
-            let refusal = shortage.map(|shortage| self.refusal(&group[0], shortage, &limits));
+            let refusal = shortage.map(|shortage| self.refusal(group, shortage, &limits));
             for start in (0..group.len()).step_by(way.pictures) {
                 let (batch, next) = group[start..].split_at(way.pictures.min(group.len() - start));
                 let forecast = self.count(batch, next, way, arithmetic)?;
@@ -71,7 +71,7 @@ impl Pipeline {
         match self.choose(group, &limits)? {
             (way, None) => Ok(way),
             (_, Some(shortage)) => {
-                let Refusal { shortage, alternatives } = self.refusal(&group[0], shortage, &limits);
+                let Refusal { shortage, alternatives } = self.refusal(group, shortage, &limits);
                 Err(Error::InsufficientMemory { shortage, alternatives })
             }
         }
@@ -110,15 +110,15 @@ impl Pipeline {
 
     /// Mapping the files takes address space before anything can be counted: every plan has this much.
     fn fits_address_space(&self, limits: &Limits) -> Result<()> {
-        let needed_bytes = Usage::now().address_space_bytes + self.weight_bytes + THREAD_SPACE_BYTES;
-        let short = |limit: &Limit| limit.bytes < needed_bytes && self.device.counting().is_some();
-        match limits.address_space.filter(short) {
-            None => Ok(()),
-            Some(limit) => {
-                let shortage = Shortage { needed_bytes, limit };
-                Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() })
-            }
+        let Some(limit) = limits.address_space.filter(|_| self.device.counting().is_some()) else {
+            return Ok(());
+        };
+        let needed_bytes = self.base().address_space_bytes() + self.weight_bytes + THREAD_SPACE_BYTES;
+        if limit.bytes >= needed_bytes {
+            return Ok(());
         }
+        let shortage = Shortage { needed_bytes, limit };
+        Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() })
     }
 
     /// The way with as many pictures at a time as fit, and no more than it has.

@@ -10,7 +10,7 @@ use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
 use super::networks::{Arithmetic, Form, Networks};
 use super::prediction::{Passes, Prediction, Texts};
 use super::{Pipeline, Plan, Precision, Way, stages};
-use crate::memory::{MemoryPlan, Offload, StageMemory, Usage};
+use crate::memory::{Limits, MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
 use crate::text::template::{MAX_TOKENS, TEXT_TO_IMAGE_DROP};
@@ -25,6 +25,21 @@ pub struct Forecast {
     pub steps: usize,
     /// Bytes of the weights that every step reads.
     pub step_weights_bytes: usize,
+}
+
+impl Forecast {
+    /// Bytes of weights that every step reads from the disk again, as memory does not hold them until the next one: all
+    /// of a step's or none, for the system gives up first what was read longest ago. `None` if it is not known how much
+    /// there is. `system` is what limits memory, `--max-memory` apart: what the system keeps of files is its own.
+    #[must_use]
+    pub fn reread_bytes(&self, system: &Limits) -> Option<u64> {
+        let weights = self.step_weights_bytes as u64;
+        let needed = match self.memory.offload {
+            Offload::Stream => self.memory.anonymous_bytes() + weights,
+            _ => self.memory.resident_bytes(),
+        };
+        Some(if needed > system.resident?.bytes { weights } else { 0 })
+    }
 }
 
 /// What a forecast looks at in place of what [`super::OpenOptions`] say.
@@ -62,7 +77,6 @@ impl Pipeline {
         if self.unseen(batch, &plan).iter().map(|text| text.len()).sum::<usize>() > LONG_BYTES {
             stages::built(&self.tokenizer, &self.files)?;
         }
-        let tokenizer = self.tokenizer.get().is_some();
         let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
         dry.run(batch, next)?;
@@ -72,10 +86,16 @@ impl Pipeline {
             pictures: batch.len(),
             two_passes: way.passes == Passes::Two && plan.guidance.is_some(),
             stages: dry.stages,
-            base: self.base.get_or_init(|| Base { usage: Usage::now(), tokenizer }).usage,
+            base: self.base().usage,
             files_bytes: self.weight_bytes,
         };
         Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
+    }
+
+    /// Measured by the first call.
+    pub(super) fn base(&self) -> &Base {
+        let tokenizer = self.tokenizer.get().is_some();
+        self.base.get_or_init(|| Base { usage: Usage::now(), tokenizer })
     }
 }
 
@@ -85,6 +105,12 @@ pub(super) struct Base {
     usage: Usage,
     /// Whether the tokenizer is part of it.
     tokenizer: bool,
+}
+
+impl Base {
+    pub(super) const fn address_space_bytes(&self) -> u64 {
+        self.usage.address_space_bytes
+    }
 }
 
 /// A drawing without its work.

@@ -14,8 +14,6 @@ use crate::weights::Quantization;
 const ALTERNATIVES: usize = 3;
 /// Sides of smaller pictures, in 64ths.
 const SIDES: [usize; 11] = [48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1];
-/// What fits now by less than this may not fit the next time: a process does not begin with the same bytes each time.
-const SLACK_BYTES: u64 = 2 << 20;
 
 /// What a change changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +26,12 @@ enum Kind {
 }
 
 /// A change of a request that may fit.
-struct Candidate {
+struct Candidate<'g> {
     kind: Kind,
     flags: String,
     request: Request,
+    /// Those that are drawn behind it: their prompts are encoded with its own.
+    next: &'g [Request],
     offload: Offload,
     tiling: VaeTiling,
     arithmetic: Arithmetic,
@@ -40,11 +40,12 @@ struct Candidate {
 impl Pipeline {
     /// Why a request does not fit, with up to three changes that do: the first of each kind, smaller pictures for the
     /// rest, and a higher limit where one can be set.
-    pub(super) fn refusal(&self, request: &Request, shortage: Shortage, limits: &Limits) -> Refusal {
+    pub(super) fn refusal(&self, group: &[Request], shortage: Shortage, limits: &Limits) -> Refusal {
         let ours = Candidate {
             kind: Kind::Offload,
             flags: String::new(),
-            request: request.clone(),
+            request: group[0].clone(),
+            next: &group[1..],
             offload: self.offload,
             tiling: self.vae_tiling,
             arithmetic: self.networks.arithmetic,
@@ -69,12 +70,13 @@ impl Pipeline {
     /// Adds those that fit: the first of each kind, and all sizes.
     fn add_fitting(
         &self,
-        candidates: Vec<Candidate>,
+        candidates: Vec<Candidate<'_>>,
         shortage: Shortage,
         limits: &Limits,
         alternatives: &mut Vec<Alternative>,
     ) {
-        let limits = limits.lowered(SLACK_BYTES);
+        // What only just fits now may not fit the next time.
+        let limits = limits.with_slack();
         let mut kinds = Vec::new();
         for candidate in candidates {
             if alternatives.len() == ALTERNATIVES {
@@ -92,7 +94,7 @@ impl Pipeline {
     }
 
     /// What drawing it will take, in the first way that fits.
-    fn fitting(&self, candidate: &Candidate, limits: &Limits) -> Option<MemoryPlan> {
+    fn fitting(&self, candidate: &Candidate<'_>, limits: &Limits) -> Option<MemoryPlan> {
         let ways = ways(candidate.offload, candidate.tiling);
         // Most do not fit in any way, which the last one tells.
         let fits = |way: &Way| self.plan_of(candidate, *way).filter(|plan| plan.shortage(limits).is_none());
@@ -101,27 +103,27 @@ impl Pipeline {
     }
 
     /// `None` if it cannot be counted.
-    fn plan_of(&self, candidate: &Candidate, way: Way) -> Option<MemoryPlan> {
-        let Candidate { request, arithmetic, .. } = candidate;
-        Some(self.count(std::slice::from_ref(request), &[], way, *arithmetic).ok()?.memory)
+    fn plan_of(&self, candidate: &Candidate<'_>, way: Way) -> Option<MemoryPlan> {
+        let Candidate { request, next, arithmetic, .. } = candidate;
+        Some(self.count(std::slice::from_ref(request), next, way, *arithmetic).ok()?.memory)
     }
 
     /// A higher limit, if nothing else forbids the drawing then.
-    fn raised(&self, ours: &Candidate, shortage: Shortage, limits: &Limits) -> Option<Alternative> {
+    fn raised(&self, ours: &Candidate<'_>, shortage: Shortage, limits: &Limits) -> Option<Alternative> {
         let plan = self.plan_of(ours, *ways(ours.offload, ours.tiling).last()?)?;
         let bytes = needed(&plan, shortage);
-        let flags = shortage.raised(bytes + SLACK_BYTES)?;
-        let others = limits.without(shortage.limit.of).lowered(SLACK_BYTES);
+        let flags = shortage.raised(bytes + shortage.limit.of.slack_bytes())?;
+        let others = limits.without(shortage.limit.of).with_slack();
         plan.shortage(&others).is_none().then_some(Alternative { flags, bytes })
     }
 
     /// Changes of one setting, the least painful first: what leaves memory, then the arithmetic, then smaller weights.
-    fn settings(&self, ours: &Candidate) -> Vec<Candidate> {
+    fn settings<'g>(&self, ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
         let Candidate { offload, tiling, arithmetic, .. } = *ours;
         let mut candidates = Vec::new();
         let mut add = |kind, flags: String, offload, tiling, arithmetic| {
-            let request = ours.request.clone();
-            candidates.push(Candidate { kind, flags, request, offload, tiling, arithmetic });
+            let (request, next) = (ours.request.clone(), ours.next);
+            candidates.push(Candidate { kind, flags, request, next, offload, tiling, arithmetic });
         };
         for offload in self.further_offloads() {
             add(Kind::Offload, format!("--offload {}", offload.name()), offload, tiling, arithmetic);
@@ -140,7 +142,7 @@ impl Pipeline {
     }
 
     /// All that may leave memory at once, and the same with smaller weights.
-    fn together(&self, ours: &Candidate) -> Vec<Candidate> {
+    fn together<'g>(&self, ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
         let (mut flags, mut offload, mut tiling) = (Vec::new(), ours.offload, ours.tiling);
         if let Some(least) = self.further_offloads().pop() {
             flags.push(format!("--offload {}", least.name()));
@@ -154,6 +156,7 @@ impl Pipeline {
             kind: Kind::Offload,
             flags: flags.join(" "),
             request: ours.request.clone(),
+            next: ours.next,
             offload,
             tiling,
             arithmetic,
@@ -214,7 +217,7 @@ impl Pipeline {
 }
 
 /// Smaller pictures of the same proportions, the largest first.
-fn sizes(ours: &Candidate) -> Vec<Candidate> {
+fn sizes<'g>(ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
     let given = (ours.request.width_px, ours.request.height_px);
     let side = |px: usize, parts: usize| (px * parts / 64 / SIDE_STEP_PX * SIDE_STEP_PX).max(MIN_SIDE_PX);
     let mut sizes: Vec<_> =

@@ -1,0 +1,137 @@
+//! The table of `plan`, and what it says below.
+
+use std::fmt::Write as _;
+
+use inkstone::Pipeline;
+use inkstone::memory::{LimitOf, Limits, MemoryPlan, gibibytes};
+use inkstone::pipeline::Form;
+use inkstone::progress::Stage;
+
+use super::{Row, flags, is_best};
+use crate::progress::duration;
+
+/// The rows, what they mean, and what to do.
+pub(super) fn table(
+    rows: &[Row],
+    best: Option<&Row>,
+    limits: &Limits,
+    pipeline: &Pipeline,
+    instead: Option<&str>,
+) -> String {
+    let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
+    text.push_str(
+        "size        type  weights    offload  peak memory  not in files      a step   a picture\n",
+    );
+    rows.iter().for_each(|row| line(row, is_best(row, best), &mut text));
+    text.push('\n');
+    if rows.iter().any(|row| matches!(row.form, Form::Converted(_))) {
+        text.push_str(
+            "* weights that are quantized while they are loaded stay in memory; to stream them, save them first:\n  \
+             inkstone convert MODEL -q FORMAT -o FOLDER, then draw with -m FOLDER\n",
+        );
+    }
+    if rows.iter().any(Row::reads) {
+        text.push_str(
+            "+ memory does not hold a step's weights until the next one: each step reads them from the disk again, which\n  \
+             is not in its time\n",
+        );
+    }
+    text.push_str(
+        "a picture is prompts, steps and decode; reading the weights for the first time, and rounding them with -q, is not in it\n",
+    );
+    for limit in limits.known() {
+        let _ = writeln!(text, "limit: {limit}");
+    }
+    if limits.known().next().is_none() {
+        text.push_str("limit: none is known\n");
+    }
+    let _ = match (best, instead) {
+        (Some(row), _) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row)),
+        (None, Some(instead)) => writeln!(text, "best: nothing fits; what does: {instead}"),
+        (None, None) => writeln!(text, "best: nothing fits, and no smaller --size does"),
+    };
+    if let Some((row, gain)) = best.and_then(|best| faster(rows, best)) {
+        let _ = writeln!(
+            text,
+            "faster: {}, {gain}; pictures are close to those of the best one, not the same",
+            flags(row)
+        );
+    }
+    text
+}
+
+fn line(row: &Row, is_best: bool, text: &mut String) {
+    let plan = &row.forecast.memory;
+    let mark = match (is_best, row.shortage.map(|shortage| shortage.limit.of)) {
+        (true, _) => "  best",
+        (false, None) => "",
+        (false, Some(LimitOf::AddressSpace)) => "  does not fit (ulimit -v)",
+        (false, Some(LimitOf::Data)) => "  does not fit (ulimit -d)",
+        (false, Some(_)) => "  does not fit",
+    };
+    let weights = match row.form {
+        Form::Stored => "as stored".to_owned(),
+        Form::Loaded(q) => format!("-q {}", q.name()),
+        Form::Converted(q) => format!("{} *", q.name()),
+    };
+    let reading = if row.fits() && row.reads() { " +" } else { "" };
+    // Writing to a string does not fail.
+    let _ = writeln!(
+        text,
+        "{:<11} {:<5} {weights:<10} {:<8} {:>11}  {:>12}  {:>10}  {:>10}{reading}{mark}",
+        row.size.to_string(),
+        row.dtype,
+        row.offload.name(),
+        gibibytes(plan.resident_bytes()),
+        gibibytes(plan.anonymous_bytes()),
+        duration(row.step_s),
+        duration(row.picture_s),
+    );
+}
+
+/// The fastest with smaller weights, and what is gained by it, if that is worth naming.
+fn faster<'r>(rows: &'r [Row], best: &Row) -> Option<(&'r Row, String)> {
+    const WORTH: f64 = 1.2;
+    let same = |row: &&Row| row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_));
+    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
+    if best.reads() && !fastest.reads() {
+        return Some((fastest, "whose steps read nothing from the disk".into()));
+    }
+    let factor = best.step_s / fastest.step_s;
+    (factor >= WORTH).then(|| (fastest, format!("{factor:.1} times as fast a step")))
+}
+
+/// What a step and the memory of a setting mostly are.
+pub(super) fn bottleneck(row: &Row) -> String {
+    let stages = &row.forecast.memory.stages;
+    let step = stages.iter().find(|s| s.stage == Stage::Denoise).map(|s| s.products).unwrap_or_default();
+    let percent = |part: f64| format!("{:.0} %", 100.0 * part / step.total().max(1.0));
+    let work = format!("matrix products are {}, attention {}", percent(step.linear), percent(step.attention));
+    let time = match row.reread_bytes {
+        Some(0) => format!("the processor's arithmetic; of a step's work {work}"),
+        Some(bytes) => format!(
+            "reading: each step reads {} from the disk again, as memory does not hold it beside the rest; its arithmetic \
+             takes {}, of which {work}",
+            gibibytes(bytes),
+            duration(row.step_s)
+        ),
+        None => format!(
+            "the processor's arithmetic, if memory holds the {} that a step reads; of its work {work}",
+            gibibytes(row.forecast.step_weights_bytes as u64)
+        ),
+    };
+    format!("time: {time}\nmemory: {}", largest(&row.forecast.memory))
+}
+
+fn largest(plan: &MemoryPlan) -> String {
+    let Some(most) = plan.stages.iter().max_by_key(|stage| stage.peak.total_bytes()) else {
+        return "nothing is known".into();
+    };
+    let (weights, work) = (most.peak.mapped_bytes as u64, most.peak.anonymous_bytes() as u64);
+    let stage = most.stage.name();
+    format!(
+        "most is taken in the stage {stage}: {} of weights, {} of work",
+        gibibytes(weights),
+        gibibytes(work)
+    )
+}

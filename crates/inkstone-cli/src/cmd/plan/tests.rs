@@ -1,0 +1,55 @@
+use inkstone::memory::{Limit, LimitOf, StageMemory, Usage};
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+/// A streamed step over so many bytes of weights, 1 GiB of work beside them, on a machine with so much memory.
+fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
+    let work = usize::try_from(GIB).unwrap();
+    let memory = inkstone::memory::MemoryPlan {
+        offload: Offload::Stream,
+        pictures: 1,
+        two_passes: false,
+        stages: vec![StageMemory {
+            stage: Stage::Denoise,
+            peak: Default::default(),
+            anonymous_bytes: work,
+            products: Default::default(),
+        }],
+        base: Usage::default(),
+        files_bytes: weights_bytes,
+    };
+    let step_weights_bytes = usize::try_from(weights_bytes).unwrap();
+    let forecast = Forecast { memory, steps: 4, step_weights_bytes };
+    let limit = memory_bytes.map(|bytes| Limit { bytes, of: LimitOf::Free });
+    let reread_bytes = forecast.reread_bytes(&Limits { resident: limit, ..Limits::default() });
+    Row {
+        size: Size { width_px: 64, height_px: 64 },
+        dtype: "bf16",
+        form: Form::Stored,
+        offload: Offload::Stream,
+        forecast,
+        step_s: 2.0,
+        picture_s: 8.0,
+        shortage: None,
+        reread_bytes,
+    }
+}
+
+/// 27 GiB of weights in 32 GiB of memory stay in the system's cache; in 16 GiB each step reads all of them again.
+#[test]
+fn what_takes_the_time_is_reading_where_memory_holds_no_step() {
+    let fits = row(27 * GIB, Some(32 * GIB));
+    assert!(!fits.reads() && table::bottleneck(&fits).starts_with("time: the processor's arithmetic; of"));
+    let reads = row(27 * GIB, Some(16 * GIB));
+    assert_eq!(reads.reread_bytes, Some(27 * GIB));
+    let told = table::bottleneck(&reads);
+    assert!(told.starts_with("time: reading: each step reads 27.0 GiB from the disk again"), "{told}");
+    assert!(!told.contains("processor"), "{told}");
+    let unknown = row(27 * GIB, None);
+    let told = table::bottleneck(&unknown);
+    assert!(!unknown.reads() && told.contains("if memory holds the 27.0 GiB that a step reads"), "{told}");
+    // Weights and work fill the memory exactly but for the reserve that every plan has.
+    assert!(row(15 * GIB, Some(16 * GIB)).reads());
+}
