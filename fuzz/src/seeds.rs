@@ -301,5 +301,17 @@ pub(super) fn tokenizer() -> Vec<Vec<u8>> {
     small["model"]["merges"] = json!(["a b"]);
     small["added_tokens"] = json!([]);
     let section = |text: &[u8]| section("tokenizer/tokenizer.json", text);
-    vec![section(&whole), parts.concat(), section(small.to_string().as_bytes()), Vec::new()]
+    let changed = |field: &str, value: serde_json::Value| {
+        let mut changed = small.clone();
+        changed["model"][field] = value;
+        section(changed.to_string().as_bytes())
+    };
+    vec![
+        section(&whole),
+        parts.concat(),
+        section(small.to_string().as_bytes()),
+        changed("merges", json!([["a", "b"], ["ab", "ab"]])),
+        changed("continuing_subword_prefix", json!("##")),
+        Vec::new(),
+    ]
 }

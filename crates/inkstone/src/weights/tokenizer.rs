@@ -50,6 +50,14 @@ fn problem_of(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProb
     if model.dropout.is_some_and(|dropout| dropout != 0.0) {
         return not_qwen("dropout", "set", "none");
     }
+    for (part, mark) in [
+        ("prefix of parts", &model.continuing_subword_prefix),
+        ("suffix of words", &model.end_of_word_suffix),
+    ] {
+        if let Some(mark) = mark.as_ref().filter(|mark| !mark.is_empty()) {
+            return not_qwen(part, mark, "none");
+        }
+    }
     if let Some(normalizer) = file.normalizer.as_ref().filter(|normalizer| normalizer.kind != "NFC") {
         return not_qwen("normalizer", &normalizer.kind, "NFC");
     }
@@ -241,6 +249,8 @@ struct Model<'a> {
     #[serde(rename = "type")]
     kind: String,
     dropout: Option<f64>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
     #[serde(borrow)]
     vocab: Vocab<'a>,
     merges: Merges,

@@ -20,8 +20,6 @@ struct Fields {
     vocab: Vocab,
     merges: Vec<Merge>,
     unk_token: Option<String>,
-    continuing_subword_prefix: Option<String>,
-    end_of_word_suffix: Option<String>,
     fuse_unk: Option<bool>,
     byte_fallback: Option<bool>,
     ignore_merges: Option<bool>,
@@ -48,7 +46,19 @@ impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = Fields::deserialize(deserializer)?;
         let merges: Option<_> = fields.merges.into_iter().map(Merge::pair).collect();
-        let merges = merges.ok_or_else(|| D::Error::custom("a merge is not a pair of tokens"))?;
+        let merges: Vec<(String, String)> =
+            merges.ok_or_else(|| D::Error::custom("a merge is not a pair of tokens"))?;
+        // The crate joins them in room for the longest token, and panics where they have no place in it.
+        let mut joined = String::new();
+        let gives_none = |(a, b): &(String, String)| {
+            joined.clear();
+            joined.extend([a.as_str(), b.as_str()]);
+            !fields.vocab.contains_key(&joined)
+        };
+        if let Some(merge) = merges.iter().position(gives_none) {
+            let line = merge + 1;
+            return Err(D::Error::custom(format!("what line {line} of its merges gives is no token")));
+        }
         let mut builder = BpeBuilder::new()
             .cache_capacity(0)
             .vocab_and_merges(fields.vocab, merges)
@@ -57,12 +67,6 @@ impl<'de> Deserialize<'de> for Words {
             .ignore_merges(fields.ignore_merges.unwrap_or(false));
         if let Some(token) = fields.unk_token {
             builder = builder.unk_token(token);
-        }
-        if let Some(prefix) = fields.continuing_subword_prefix {
-            builder = builder.continuing_subword_prefix(prefix);
-        }
-        if let Some(suffix) = fields.end_of_word_suffix {
-            builder = builder.end_of_word_suffix(suffix);
         }
         builder.build().map(Self).map_err(D::Error::custom)
     }
