@@ -63,7 +63,7 @@ impl Cpu {
     /// Finds the instruction set and starts the threads.
     ///
     /// # Errors
-    /// [`Error::Device`] if the instruction set is unknown or missing, or threads cannot start.
+    /// [`Error::Device`] if the instruction set is unknown or missing, or threads cannot start; [`Error::OutOfMemory`].
     pub fn new(options: &Options) -> Result<Self> {
         let variable = || std::env::var(ISA_VARIABLE).ok().filter(|name| !name.is_empty());
         let isa = options.isa.clone().or_else(variable);

@@ -76,7 +76,7 @@ impl Device {
     /// The processor, with the best instruction set it has (or the one that `INKSTONE_CPU` names).
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the wanted instruction set is unknown or missing, or threads cannot start.
+    /// [`crate::Error::Device`] if the wanted instruction set is unknown or missing, or threads cannot start; [`crate::Error::OutOfMemory`].
     pub fn cpu(options: &cpu::Options) -> Result<Self> {
         Ok(Self(Arc::new(cpu::Cpu::new(options)?)))
     }

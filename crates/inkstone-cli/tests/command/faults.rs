@@ -38,6 +38,21 @@ fn row_38_to_42_values_out_of_range() {
     assert!(dir.files().is_empty());
 }
 
+/// Too little for a thread, or for the embedded weights: an error, wherever memory ends.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_limits_below_what_anything_takes() {
+    let dir = Dir::new();
+    for limit in ["-v 60000", "-v 80000", "-d 2000", "-d 8000"] {
+        let draw = format!("ulimit {limit}; exec \"$0\" 'a red apple' --threads 2");
+        let mut shell = std::process::Command::new("sh");
+        let run =
+            finish(shell.args(["-c", &draw, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
+        assert!(run.code == Some(4) && run.stderr.contains("error[INK-040"), "{limit}: {run:#?}");
+    }
+    assert!(dir.files().is_empty());
+}
+
 #[test]
 fn row_43_to_45_prompts() {
     let dir = Dir::new();

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::scratch;
-use crate::{Error, Result};
+use crate::{AlignedBuffer, Error, Result};
 
 #[cfg(test)]
 mod tests;
@@ -30,12 +30,16 @@ pub(super) struct Threads {
 
 /// The device's, for errors.
 const NAME: &str = "cpu";
+/// Of a thread's stack.
+const STACK_BYTES: usize = 2 << 20;
 /// Work below this is done by the caller alone: waking another thread takes about as long.
 const ALONE_NS: usize = 20_000;
 /// How long a thread looks out for more before it sleeps.
 const LOOK_OUT: Duration = Duration::from_micros(40);
 
 impl Threads {
+    /// # Errors
+    /// [`Error::Device`] if there are to be none or too many, [`Error::OutOfMemory`].
     pub(super) fn start(count: usize) -> Result<Self> {
         let failed = |reason: String| Error::Device { device: NAME.into(), reason };
         if count == 0 {
@@ -44,8 +48,15 @@ impl Threads {
         let mut threads = Self { shared: Arc::default(), others: Vec::new(), turn: Mutex::default() };
         for i in 1..count {
             let shared = Arc::clone(&threads.shared);
-            let thread = std::thread::Builder::new().name(format!("inkstone-{i}"));
-            threads.others.push(thread.spawn(move || shared.serve()).map_err(|e| failed(e.to_string()))?);
+            let thread = std::thread::Builder::new().name(format!("inkstone-{i}")).stack_size(STACK_BYTES);
+            let started = thread.spawn(move || shared.serve()).map_err(|e| {
+                // The system has one word for no memory and for too many threads.
+                match AlignedBuffer::zeroed(STACK_BYTES) {
+                    None => Error::OutOfMemory { device: NAME.into(), wanted_bytes: STACK_BYTES },
+                    Some(_) => failed(e.to_string()),
+                }
+            });
+            threads.others.push(started?);
         }
         Ok(threads)
     }

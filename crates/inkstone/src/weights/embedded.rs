@@ -4,6 +4,10 @@ mod packed;
 
 use std::sync::OnceLock;
 
+use inkstone_tensor::with_room;
+
+use crate::Result;
+
 /// Name of the model in messages and pictures.
 pub(super) const NAME: &str = "inkstone-tiny";
 /// What tensors want, so that they are used where they lie.
@@ -47,17 +51,29 @@ static JSON: [(&str, &[u8]); 6] = [
     json!("vae/config.json"),
 ];
 
-/// The file of this name.
+/// The file of this name, if it is none of weights.
 pub(super) fn file(name: &str) -> Option<&'static [u8]> {
-    if let Some(weights) = WEIGHTS.iter().find(|weights| weights.name == name) {
-        return Some(weights.unpacked.get_or_init(|| unpacked(weights.packed)));
-    }
     JSON.iter().find(|(own, _)| *own == name).map(|(_, bytes)| *bytes)
 }
 
-fn unpacked(file: &[u8]) -> &'static [u8] {
+/// The file of weights of this name.
+///
+/// # Errors
+/// [`inkstone_tensor::Error::OutOfMemory`].
+pub(super) fn weights(name: &str) -> Result<Option<&'static [u8]>> {
+    let Some(weights) = WEIGHTS.iter().find(|weights| weights.name == name) else { return Ok(None) };
+    if let Some(unpacked) = weights.unpacked.get() {
+        return Ok(Some(unpacked));
+    }
+    let room = with_room(packed::size_bytes(weights.packed) + ALIGN_BYTES)?;
+    Ok(Some(weights.unpacked.get_or_init(|| unpacked(weights.packed, room))))
+}
+
+/// The bytes of a packed file, in a list that has room for them.
+fn unpacked(file: &[u8], mut room: Vec<u8>) -> &'static [u8] {
     let size = packed::size_bytes(file);
-    let room = vec![0; size + ALIGN_BYTES].leak();
+    room.resize(size + ALIGN_BYTES, 0);
+    let room = room.leak();
     let start = room.as_ptr().align_offset(ALIGN_BYTES);
     let out = &mut room[start..start + size];
     packed::unpack(file, out);
@@ -66,7 +82,7 @@ fn unpacked(file: &[u8]) -> &'static [u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{JSON, WEIGHTS, file};
+    use super::{JSON, WEIGHTS, weights};
 
     #[test]
     fn it_takes_at_most_20_mb_of_the_program() {
@@ -79,7 +95,7 @@ mod tests {
     fn its_weights_are_those_of_the_folder() {
         for name in WEIGHTS.iter().map(|weights| weights.name) {
             let path = format!("{}/../../models/tiny/{name}", env!("CARGO_MANIFEST_DIR"));
-            assert!(file(name).unwrap() == std::fs::read(path).unwrap(), "{name}");
+            assert!(weights(name).unwrap().unwrap() == std::fs::read(path).unwrap(), "{name}");
         }
     }
 }

@@ -293,7 +293,8 @@ impl ModelFiles {
     ) -> Result<(SafeTensors, Vec<Arc<MappedFile>>)> {
         let Some(shards) = self.shards(component)? else {
             let name = component.weights_name();
-            let bytes = embedded::file(&name).ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
+            let bytes =
+                embedded::weights(&name)?.ok_or_else(|| Error::MissingFile { path: self.path(&name) })?;
             let file = match residence {
                 Residence::Mapped => SafeTensors::from_static(&self.path(&name), bytes, device)?,
                 Residence::Owned => SafeTensors::from_bytes(&self.path(&name), bytes, device)?,
