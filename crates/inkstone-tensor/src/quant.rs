@@ -113,7 +113,10 @@ pub(crate) const MOST_CODES: usize = 256;
 pub(crate) const RUN: usize = 16;
 
 /// Codes taken apart: `value[i] = scale[i / 16] * codes[i] + offset[i / 16]`.
+///
+/// Aligned, so that no write crosses lines of the cache: what does is read back much later.
 #[derive(Clone)]
+#[repr(align(64))]
 pub(crate) struct Codes {
     pub(crate) codes: [u8; MOST_CODES],
     pub(crate) scale: [f32; MOST_CODES / RUN],
@@ -140,9 +143,10 @@ pub(crate) trait Unpack {
 pub(crate) fn f16(bits: u16) -> f32 {
     /// 2^112: what is between the exponents' biases.
     const REBIAS: f32 = f32::from_bits(0x7780_0000);
-    let magnitude = f32::from_bits(u32::from(bits & 0x7fff) << 13) * REBIAS;
+    let (sign, magnitude) = (u32::from(bits & 0x8000) << 16, u32::from(bits & 0x7fff) << 13);
+    // What is not finite keeps the largest exponent through the product.
     let special = if bits & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-    f32::from_bits(magnitude.to_bits() | special | (u32::from(bits & 0x8000) << 16))
+    f32::from_bits(sign | magnitude | special) * REBIAS
 }
 
 /// Two bytes of a block as a half.

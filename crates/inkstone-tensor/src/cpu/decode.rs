@@ -162,7 +162,8 @@ unsafe fn float8<L: Lanes>(kind: Float8Kind, bytes: &[u8], factor: f32, to: RowM
 /// As [`decode_row`].
 #[inline(always)]
 unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32, mut to: RowMut<'_>) {
-    const AT_ONCE: usize = 32;
+    // As many halves as stay in a register: from memory, where they would cross lines of the cache, they come back late.
+    const AT_ONCE: usize = 16;
     let (whole, rest) = bytes.as_chunks::<AT_ONCE>();
     // SAFETY: the caller's promise; halves are as many as are loaded, and `AT_ONCE` is a multiple of the lanes.
     unsafe {
@@ -187,25 +188,29 @@ unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32
     }
 }
 
+/// Values on their way, aligned as [`Codes`] are.
+#[repr(align(64))]
+struct Aligned<T>([T; MAX_GROUP]);
+
 /// Chunk after chunk of whole groups; of the first and last one perhaps only a part is wanted.
 ///
 /// # Safety
 /// As [`decode_row`].
 #[inline(always)]
 unsafe fn rotated<L: Lanes>(row: &ConvRotRow<'_>, cols: Range<usize>, mut to: RowMut<'_>) {
-    let (mut whole, mut floats) = ([0; MAX_GROUP], [0.0; MAX_GROUP]);
+    let (mut whole, mut floats) = (Aligned([0; MAX_GROUP]), Aligned([0.0; MAX_GROUP]));
     let mut at = cols.start;
     while at < cols.end {
         let (chunk, first) = (at / MAX_GROUP, at % MAX_GROUP);
-        let n = (row.unpack(chunk, &mut whole) - first).min(cols.end - at);
-        for (float, whole) in floats.iter_mut().zip(whole) {
+        let n = (row.unpack(chunk, &mut whole.0) - first).min(cols.end - at);
+        for (float, whole) in floats.0.iter_mut().zip(whole.0) {
             *float = f32::from(whole);
         }
         // SAFETY: `n` elements from `first` on are in the chunk, and left in `to`.
         unsafe {
             let factor = L::splat(row.factor);
             for_lanes!(L, n, |i, m| {
-                to.store(at - cols.start + i, m, L::load(floats.as_ptr().add(first + i), m).mul(factor));
+                to.store(at - cols.start + i, m, L::load(floats.0.as_ptr().add(first + i), m).mul(factor));
             });
         }
         at += n;

@@ -68,6 +68,24 @@ impl Block<Q2_K_BYTES> for Q2K {
     }
 }
 
+/// 16 numbers of 6 bits: low halves of 8 bytes, then their high halves; two more bits of each in the last 4 bytes.
+#[inline(always)]
+fn six_bits(packed: &[u8; 12]) -> [u8; 16] {
+    const LOW_HALVES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    const PAIRS: u64 = 0x0303_0303;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *packed;
+    let low = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let high = u64::from(u32::from_le_bytes([i, j, k, l]));
+    // Pair `n` of the four bytes for four numbers, pair `n + 1` for the next four.
+    let pairs = |n: u32| ((high >> (2 * n)) & PAIRS) | ((high >> (2 * n + 2)) & PAIRS) << 32;
+    let first = (low & LOW_HALVES) | pairs(0) << 4;
+    let second = ((low >> 4) & LOW_HALVES) | pairs(2) << 4;
+    let mut six = [0; 16];
+    six[..8].copy_from_slice(&first.to_le_bytes());
+    six[8..].copy_from_slice(&second.to_le_bytes());
+    six
+}
+
 /// 32 bytes of third bits, 64 bytes of codes, 16 scales of 6 bits in 12 bytes, `d`: `d * (scale - 32) * (code - 4)`.
 pub(crate) struct Q3K;
 
@@ -78,14 +96,8 @@ impl Block<Q3_K_BYTES> for Q3K {
     fn unpack(block: &[u8; Q3_K_BYTES], to: &mut Codes) {
         let d = f16_at(block, 108);
         let packed: &[u8; 12] = block[96..].first_chunk().unwrap_or(&[0; 12]);
-        for run in 0..LEN / RUN {
-            // Low halves of 8 bytes, then their high halves; two more bits of each in the last 4 bytes.
-            let low = (packed[run % 8] >> (4 * (run / 8))) & 0x0f;
-            let high = (packed[8 + run % 4] >> (2 * (run / 4))) & 3;
-            let scale = d * (f32::from(low | (high << 4)) - 32.0);
-            to.scale[run] = scale;
-            to.offset[run] = -4.0 * scale;
-        }
+        to.scale = six_bits(packed).map(|six| d * (f32::from(six) - 32.0));
+        to.offset = to.scale.map(|scale| -4.0 * scale);
         pairs(block, 32, to);
         high_bits::<_, 2>(block, 0, to);
     }

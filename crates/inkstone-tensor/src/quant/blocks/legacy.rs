@@ -29,15 +29,9 @@ fn nibbles<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
 #[inline(always)]
 fn fifth_bits<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
     let word = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-    for byte in 0..4 {
-        // Bit i of a byte goes to bit 4 of byte i: copies of the byte, one bit kept in each, then set or not.
-        let bits = u64::from((word >> (8 * byte)) & 0xff).wrapping_mul(0x0101_0101_0101_0101);
-        let kept = bits & 0x8040_2010_0804_0201;
-        let high = ((kept.wrapping_add(0x7f7f_7f7f_7f7f_7f7f) | kept) & 0x8080_8080_8080_8080) >> 3;
-        let eight = &mut to.codes[8 * byte as usize..][..8];
-        for (code, high) in eight.iter_mut().zip(high.to_le_bytes()) {
-            *code |= high;
-        }
+    // Bit by bit: vectors shift each element by a number of its own.
+    for (i, code) in to.codes[..LEN].iter_mut().enumerate() {
+        *code |= u8::from((word >> i) & 1 == 1) << 4;
     }
 }
 
