@@ -2,7 +2,9 @@
 
 mod fit;
 mod forecast;
+mod info;
 mod networks;
+mod options;
 mod pixels;
 mod prediction;
 mod run;
@@ -15,125 +17,37 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use inkstone_tensor::ops::Rescale;
-use inkstone_tensor::{DType, Device, Tensor, cpu};
+use inkstone_tensor::{Device, Tensor, cpu};
 
 use crate::memory::Offload;
-use crate::models::fields::{self, Fields};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
 use crate::nn::strips::Strips;
 use crate::progress::{CancelToken, Context, Observer, Stage};
-use crate::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX};
+use crate::request::SIDE_STEP_PX;
 use crate::sample::guidance::Guidance;
 use crate::sample::latents::PATCH;
 use crate::sample::schedule::{Schedule, SchedulerConfig};
 use crate::text::PromptTokenizer;
-use crate::weights::lora::{self, Applied, LoraSource};
-use crate::weights::{
-    Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, Quantization, ReadOptions, SCHEDULER,
-};
+use crate::weights::lora::{self, Applied};
+use crate::weights::{Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, SCHEDULER};
 use crate::{Error, Pixels, Request, Result};
 
 use forecast::Base;
+use info::native_side_px;
 use networks::{Arithmetic, Networks};
 use prediction::Passes;
 use run::Run;
 
 pub use fit::Planned;
 pub use forecast::{Forecast, Setting};
+pub use info::{Defaults, ModelInfo};
 pub use networks::Form;
+pub use options::{OpenOptions, Precision};
 pub use tiling::VaeTiling;
 
-/// How to run a model.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// Number of threads; `None` for one a core.
-    pub threads: Option<usize>,
-    /// The arithmetic.
-    pub precision: Precision,
-    /// A smaller format that linear layers are brought into while they are loaded; `None` keeps them as stored.
-    pub quantization: Option<Quantization>,
-    /// How the model's files are read.
-    pub read: ReadOptions,
-    /// How many bytes the process may take at most, mapped weights included; what the system allows is a limit in any
-    /// case.
-    pub max_memory_bytes: Option<u64>,
-    /// Whether the VAE takes a picture in strips.
-    pub vae_tiling: VaeTiling,
-    /// LoRAs to draw with; their effects add up.
-    pub loras: Vec<LoraSource>,
-    /// What leaves memory while a picture is drawn.
-    pub offload: Offload,
-}
-
-/// The type in which activations are multiplied. Sums are kept in f32 in every case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// bf16 where the device multiplies it faster than f32, else f32.
-    #[default]
-    Auto,
-    /// f32: the reference's results to 60 dB and more.
-    F32,
-    /// bf16: half the memory traffic and, on processors that have it, twice the speed.
-    Bf16,
-}
-
-impl Precision {
-    /// The type of activations on this device.
-    #[must_use]
-    pub fn activations(self, device: &Device) -> DType {
-        match self {
-            Self::Auto if device.multiplies_bf16() => DType::Bf16,
-            Self::Auto | Self::F32 => DType::F32,
-            Self::Bf16 => DType::Bf16,
-        }
-    }
-}
-
-/// What is known of a model without touching its weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ModelInfo {
-    /// A short name: the folder's, or `inkstone-tiny`.
-    pub name: String,
-    /// What a request takes where it says nothing.
-    pub defaults: Defaults,
-}
-
-/// A model's own settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Defaults {
-    /// Native width.
-    pub width_px: usize,
-    /// Native height.
-    pub height_px: usize,
-    /// Denoising steps.
-    pub steps: usize,
-    /// Guidance scale.
-    pub true_cfg_scale: f32,
-    /// Without a negative prompt there is no guidance; the models are made for `" "`.
-    pub negative_prompt: String,
-}
-
-impl Defaults {
-    /// What the model card of Qwen-Image recommends, with the steps of the `balanced` preset.
-    fn for_side(side_px: usize) -> Self {
-        Self {
-            width_px: side_px,
-            height_px: side_px,
-            steps: 20,
-            true_cfg_scale: 4.0,
-            negative_prompt: " ".into(),
-        }
-    }
-}
-
-/// Side of the pictures that Qwen-Image draws unless told otherwise (`default_sample_size * vae_scale_factor`,
-/// pipeline_qwenimage.py).
-const NATIVE_SIDE_PX: usize = 1024;
 /// The scale at which guidance does nothing: Lightning LoRAs are distilled with it.
 const NO_GUIDANCE: f32 = 1.0;
-/// Where model_index.json says otherwise. Only our models do; diffusers passes over names with an underscore.
-const NATIVE_SIDE_FIELD: &str = "_native_side_px";
 
 /// A drawn picture.
 #[derive(Clone, Debug)]
@@ -396,19 +310,6 @@ impl Pipeline {
         }
         self.networks.open(&needed, &self.files, run)
     }
-}
-
-/// What model_index.json says of the size that the model was trained on.
-fn native_side_px(model_index: &str) -> Result<usize> {
-    const COMPONENT: &str = "model_index";
-    let index = fields::parse(COMPONENT, model_index)?;
-    let allowed = MIN_SIDE_PX..=MAX_SIDE_PX;
-    let index = Fields::of(COMPONENT, &index)?;
-    let side = index.integer(NATIVE_SIDE_FIELD, Some(NATIVE_SIDE_PX), allowed)?;
-    if side.is_multiple_of(SIDE_STEP_PX) {
-        return Ok(side);
-    }
-    Err(index.refuse(NATIVE_SIDE_FIELD, side.to_string(), &format!("a multiple of {SIDE_STEP_PX}")))
 }
 
 /// A way to draw: how much memory is traded for time. The bytes are the same.

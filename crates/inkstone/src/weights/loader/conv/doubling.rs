@@ -11,7 +11,7 @@ const TOGETHER: [[Range<usize>; 2]; 2] = [[0..2, 2..3], [0..1, 1..3]];
 
 /// Elements `[c_out, 3, 3, c_in]` to sums `[2, 2, c_out, 2, 2, c_in]`, made in f32 and rounded once.
 ///
-/// In bf16 a sum is off by 2^-9 of it at most, so an output by 2^-9 of its terms' magnitudes: as much as by the rounding
+/// In bf16 a sum is off by 2^-8 of it at most, so an output by 2^-8 of its terms' magnitudes: as much as by the rounding
 /// of what it is made from.
 pub(super) fn add_taps(from: &[u8], stored: DType, (to, sums): (&mut [u8], DType), shape: ConvShape) {
     match stored {
