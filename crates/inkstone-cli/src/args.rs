@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inkstone::request::{Aspect, MAX_COUNT, MAX_STEPS, Size};
 use inkstone::weights::Quantization;
@@ -51,7 +52,7 @@ pub(crate) enum Command {
     #[command(args_override_self = true)]
     Convert(Box<Convert>),
     /// Look into LoRA files
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Lora(LoraCommand),
     /// Measure this machine on Qwen-Image's sizes with random weights; needs no model
     #[command(args_override_self = true)]
@@ -60,7 +61,7 @@ pub(crate) enum Command {
     #[command(args_override_self = true)]
     Plan(Box<Plan>),
     /// Show the settings and where they come from
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Config(Config),
     /// Print a completion script for a shell
     Completions {
@@ -194,10 +195,11 @@ pub(crate) struct How {
     #[command(flatten)]
     pub(crate) parts: Parts,
     /// A LoRA and its strength, -10 to 10, 1 unless said; several add up
-    #[arg(long, value_name = "PATH[=SCALE]")]
+    #[arg(long, value_name = "PATH[=SCALE]", value_parser = OsStringValueParser::new().try_map(LoraArg::try_from))]
     pub(crate) lora: Vec<LoraArg>,
     /// A picture to start from; STRENGTH 0 keeps it, 1 ignores it [default: 0.6]
     #[arg(short, long, aliases = ["image-path", "init-img", "input"], value_name = "PATH[=STRENGTH]")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(InitArg::try_from))]
     pub(crate) image: Vec<InitArg>,
     /// File to write, may hold {seed} {#} {model} {date} [default: inkstone-{seed}.png]
     #[arg(short, long, value_name = "TEMPLATE", help_heading = "Where to")]
@@ -228,7 +230,7 @@ pub(crate) struct How {
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) quantize: Option<Quantize>,
     /// Memory that the program may take at most, such as 12G [default: what is free]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) max_memory: Option<Bytes>,
     /// What leaves memory while a picture is drawn: auto is as little as fits; the pictures are the same
     #[arg(long, value_name = "WHAT")]
@@ -300,12 +302,13 @@ pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) parts: Parts,
     /// Sizes of pictures, by comma: 512x512,1024x768 [default: half to twice the model's own]
-    #[arg(long, value_name = "WxH", value_delimiter = ',')]
+    #[arg(long, value_name = "WxH", value_delimiter = ',', allow_hyphen_values = true)]
     pub(crate) size: Vec<Size>,
-    #[arg(long, value_name = "N", value_parser = values::steps, help = format!("Denoising steps, 1 to {MAX_STEPS}"))]
+    #[arg(long, value_name = "N", value_parser = values::steps, allow_negative_numbers = true)]
+    #[arg(help = format!("Denoising steps, 1 to {MAX_STEPS}"))]
     pub(crate) steps: Option<usize>,
     /// Memory that the program may take at most, such as 12G [default: what is free]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) max_memory: Option<Bytes>,
     /// Threads [default: one a core]
     #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
@@ -325,7 +328,7 @@ pub(crate) struct Convert {
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) quantize: Option<Quantize>,
     /// A LoRA to put into the weights and its strength, -10 to 10, 1 unless said; several add up
-    #[arg(long, value_name = "PATH[=SCALE]")]
+    #[arg(long, value_name = "PATH[=SCALE]", value_parser = OsStringValueParser::new().try_map(LoraArg::try_from))]
     pub(crate) lora: Vec<LoraArg>,
     /// The folder to make
     #[arg(short, long, value_name = "FOLDER")]
@@ -346,16 +349,16 @@ pub(crate) struct Bench {
     #[arg(value_name = "WHAT")]
     pub(crate) what: Vec<String>,
     /// Runs of each case; the median counts
-    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "7", value_parser = values::up_to::<1000>, allow_negative_numbers = true)]
     pub(crate) runs: u16,
     /// Side of pictures, and of the stages that depend on it
-    #[arg(long, value_name = "PX", default_value = "256", value_parser = values::side)]
+    #[arg(long, value_name = "PX", default_value = "256", value_parser = values::side, allow_negative_numbers = true)]
     pub(crate) size: usize,
     /// Blocks of the transformer; it has 60, of 0.7 GB each
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=60))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::up_to::<60>, allow_negative_numbers = true)]
     pub(crate) blocks: u16,
     /// Layers of the text encoder; it has 28, of 0.5 GB each
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=28))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = values::up_to::<28>, allow_negative_numbers = true)]
     pub(crate) layers: u16,
     /// Show ratios to what an earlier --json wrote
     #[arg(long, value_name = "FILE")]

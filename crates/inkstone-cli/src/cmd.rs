@@ -73,13 +73,15 @@ fn parse(args: Vec<OsString>) -> Result<Option<Cli>> {
         let what = format!("this version has no command {later}");
         return Err(Failure::usage(what, "a later one will", format!("inkstone -p {later} draws the word")));
     }
+    let names = Cli::command();
+    let command = first.filter(|word| names.find_subcommand(word).is_some()).map(str::to_owned);
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Some(cli)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Terminal::new(&Common::default()).print(&with_fields(&error.to_string()))?;
             Ok(None)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::arguments(&error, command.as_deref())),
     }
 }
 

@@ -1,15 +1,12 @@
 //! What the program says when it cannot do what it was asked: what, why with the numbers, what to do.
 
-use std::error::Error as _;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use inkstone::Error;
 
-use crate::args::peers;
-
+mod arguments;
 mod library;
 mod nearest;
 
@@ -122,6 +119,14 @@ impl Failure {
         }
     }
 
+    /// The same with another cure: what to do depends on the command.
+    pub(crate) fn with_cure(self, cure: impl Into<String>) -> Self {
+        match self {
+            Self::Told(told) => Self::Told(Told { cure: cure.into(), ..told }),
+            other => other,
+        }
+    }
+
     /// A picture was drawn again and came out otherwise.
     pub(crate) fn other_pixels(old: &Path) -> Self {
         let what = format!("the new pixels are not those of {}", old.display());
@@ -153,88 +158,6 @@ impl From<Error> for Failure {
         };
         Self::told(error.code(), error.exit_code(), what, why, cure.unwrap_or_else(|| error.cure().into()))
     }
-}
-
-impl From<clap::Error> for Failure {
-    fn from(error: clap::Error) -> Self {
-        let arg = context(&error, ContextKind::InvalidArg);
-        let flag = arg.split(' ').next().unwrap_or_default();
-        let name = flag.trim_start_matches('-');
-        let value = context(&error, ContextKind::InvalidValue);
-        let help = "inkstone --help lists the flags";
-        match error.kind() {
-            ErrorKind::UnknownArgument if !flag.starts_with('-') => several_words(flag),
-            ErrorKind::UnknownArgument => unknown_flag(&error, flag),
-            ErrorKind::ValueValidation => match error.source().and_then(|s| s.downcast_ref::<Error>()) {
-                Some(Error::InvalidParam { got, allowed, .. }) => {
-                    let cure = nearest::flag(name, got).unwrap_or_else(|| help.into());
-                    Self::usage(format!("{name} is {got}"), format!("allowed is {allowed}"), cure)
-                }
-                _ => {
-                    let allowed = error.source().map(ToString::to_string).unwrap_or_default();
-                    let cure = nearest::flag(name, &value).unwrap_or_else(|| help.into());
-                    Self::usage(format!("{name} is {value:?}"), format!("allowed is {allowed}"), cure)
-                }
-            },
-            ErrorKind::InvalidValue if value.is_empty() => {
-                Self::usage(format!("{flag} lacks its value"), allowed_values(&error), help)
-            }
-            ErrorKind::InvalidValue => {
-                Self::usage(format!("{name} is {value:?}"), allowed_values(&error), help)
-            }
-            ErrorKind::ArgumentConflict => {
-                let other = context(&error, ContextKind::PriorArg);
-                let why = if other.is_empty() {
-                    "they exclude each other".into()
-                } else {
-                    format!("{other} is there too")
-                };
-                Self::usage(format!("{arg} cannot be used here"), why, "leave one of them out")
-            }
-            ErrorKind::InvalidUtf8 => {
-                Self::usage("an argument is not UTF-8", "text is UTF-8; only paths may be other bytes", help)
-            }
-            _ => Self::usage(first_line(&error), "the arguments do not fit together", help),
-        }
-    }
-}
-
-fn several_words(word: &str) -> Failure {
-    let why = format!("{word:?} follows it: the prompt is one argument");
-    Failure::usage("the prompt has several words without quotes", why, "inkstone \"a red apple\"")
-}
-
-fn unknown_flag(error: &clap::Error, flag: &str) -> Failure {
-    let what = format!("there is no {flag}");
-    if let Some(cure) = peers::cure(flag) {
-        return Failure::usage(what, "other programs have it, or later versions", cure);
-    }
-    let near = context(error, ContextKind::SuggestedArg);
-    let why = if near.is_empty() {
-        "no flag of this name is known".into()
-    } else {
-        format!("a similar flag is {near}")
-    };
-    Failure::usage(what, why, "inkstone --help lists the flags; text that begins with - goes behind --")
-}
-
-fn allowed_values(error: &clap::Error) -> String {
-    let list = context(error, ContextKind::ValidValue);
-    if list.is_empty() { "a value belongs to it".into() } else { format!("allowed is {list}") }
-}
-
-fn context(error: &clap::Error, kind: ContextKind) -> String {
-    match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::Strings(list)) => list.join(", "),
-        _ => String::new(),
-    }
-}
-
-fn first_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 impl fmt::Display for Told {

@@ -56,7 +56,7 @@ fn seeds_are_whole_u64_or_minus_one() {
 
 #[test]
 fn a_strength_follows_the_last_equals_sign() {
-    let init = |text: &str| InitArg::from(OsString::from(text));
+    let init = |text: &str| InitArg::try_from(OsString::from(text)).unwrap();
     assert_eq!(init("a.png"), InitArg { path: "a.png".into(), strength: None });
     assert_eq!(init("a.png=0.25"), InitArg { path: "a.png".into(), strength: Some(0.25) });
     assert_eq!(init("a=b.png=1"), InitArg { path: "a=b.png".into(), strength: Some(1.0) });

@@ -39,6 +39,12 @@ pub(super) fn count(text: &str) -> Result<usize, Allowed> {
     whole(text, format!("a whole number, 1 to {MAX_COUNT}"))
 }
 
+/// A whole number from 1 to a limit.
+pub(super) fn up_to<const MOST: u16>(text: &str) -> Result<u16, Allowed> {
+    let number = text.parse().ok().filter(|n| (1..=MOST).contains(n));
+    number.ok_or_else(|| Allowed(format!("a whole number, 1 to {MOST}")))
+}
+
 /// A number of threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "usize")]
@@ -182,15 +188,14 @@ pub(crate) struct InitArg {
     pub(crate) strength: Option<f32>,
 }
 
-impl From<OsString> for InitArg {
-    /// What follows the last `=` is a strength if it is a number; a file of that very name wins.
-    fn from(text: OsString) -> Self {
-        let whole = PathBuf::from(&text);
-        let split = (!whole.exists()).then(|| split_last_equals(&text)).flatten();
-        match split.and_then(|(path, strength)| Some((path, strength.to_str()?.parse().ok()?))) {
-            Some((path, strength)) => Self { path: path.into(), strength: Some(strength) },
-            None => Self { path: whole, strength: None },
-        }
+impl TryFrom<OsString> for InitArg {
+    type Error = Allowed;
+
+    fn try_from(text: OsString) -> Result<Self, Allowed> {
+        let (path, strength) = path_and_number(text).ok_or_else(|| {
+            Allowed("a file, or a file with = and a number behind it: PATH=STRENGTH, 0 to 1".into())
+        })?;
+        Ok(Self { path, strength })
     }
 }
 
@@ -201,11 +206,28 @@ pub(crate) struct LoraArg {
     pub(crate) scale: Option<f32>,
 }
 
-impl From<OsString> for LoraArg {
-    fn from(text: OsString) -> Self {
-        let InitArg { path, strength } = text.into();
-        Self { path, scale: strength }
+impl TryFrom<OsString> for LoraArg {
+    type Error = Allowed;
+
+    fn try_from(text: OsString) -> Result<Self, Allowed> {
+        let (path, scale) = path_and_number(text).ok_or_else(|| {
+            Allowed("a file, or a file with = and a number behind it: PATH=SCALE, -10 to 10".into())
+        })?;
+        Ok(Self { path, scale })
     }
+}
+
+/// What follows the last `=` is a number, or part of a file's name: of one that is there, or has an ending there.
+fn path_and_number(text: OsString) -> Option<(PathBuf, Option<f32>)> {
+    let whole = PathBuf::from(&text);
+    let Some((path, number)) = split_last_equals(&text).filter(|_| !whole.exists()) else {
+        return (!text.is_empty()).then_some((whole, None));
+    };
+    if let Some(number) = number.to_str().and_then(|number| number.parse().ok()) {
+        return (!path.is_empty()).then(|| (path.into(), Some(number)));
+    }
+    let is_name = |ending: &OsStr| ending.to_string_lossy().starts_with(|c: char| c.is_ascii_alphabetic());
+    PathBuf::from(number).extension().is_some_and(is_name).then_some((whole, None))
 }
 
 #[cfg(unix)]

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use inkstone::Error;
 use inkstone::codec::LoraRecord;
 use inkstone::convert::{self, ComponentReport, Existing, Options, Report};
 use inkstone::weights::{LayerFormat, Quantization};
@@ -9,8 +10,8 @@ use serde_json::json;
 
 use super::Session;
 use crate::args::{Convert, Quantize, Threads};
-use crate::drawing::lora_source;
-use crate::failure::{Result, printable};
+use crate::drawing::{EMBEDDED_NAMES, lora_source};
+use crate::failure::{Failure, Result, printable};
 use crate::progress::{Progress, duration};
 
 /// Layers that the report names: those that lost most.
@@ -31,13 +32,32 @@ pub(super) fn run(args: &Convert, session: &Session) -> Result<()> {
     if let Some(failure) = progress.failed.take() {
         return Err(failure);
     }
-    let report = result?;
+    let report = result.map_err(|error| failure(error, args))?;
     if session.terminal.json() {
         return session.terminal.event(&event(&report, begun.elapsed().as_secs_f64()));
     }
     session.terminal.note(&table(&report));
     session.terminal.note(&format!("done in {}", duration(begun.elapsed().as_secs_f64())));
     session.terminal.path(&report.folder)
+}
+
+/// The error, with what to do about it in this command.
+fn failure(error: Error, args: &Convert) -> Failure {
+    let embedded = EMBEDDED_NAMES.iter().any(|name| args.model.as_os_str() == *name);
+    match &error {
+        Error::ModelNotFound { .. } if embedded => Failure::usage(
+            "the model inside this program is not converted",
+            "it is small already, and in no folder",
+            "name the folder of another model; to draw with smaller weights: inkstone PROMPT -q FORMAT",
+        ),
+        Error::ModelNotFound { .. } => {
+            Failure::from(error).with_cure("name the folder of a model that is there")
+        }
+        Error::AlreadyQuantized { .. } if args.quantize.is_none() => Failure::from(error).with_cure(
+            "draw with --lora, or put it into the model as it was published, before it is quantized",
+        ),
+        _ => error.into(),
+    }
 }
 
 /// Sizes of the components, what layers lost, and which stay as they were.

@@ -14,7 +14,9 @@ use crate::args::Cli;
 
 fn told(args: &[&str]) -> Told {
     let error = Cli::try_parse_from([&["inkstone"], args].concat()).unwrap_err();
-    match Failure::from(error) {
+    let command =
+        Some(args[0]).filter(|word| ["plan", "bench", "convert", "info", "lora", "config"].contains(word));
+    match Failure::arguments(&error, command) {
         Failure::Told(told) => told,
         other => panic!("{args:?} gives {other:?}"),
     }
@@ -51,6 +53,106 @@ fn wrong_arguments_have_three_lines() {
         assert_eq!((told.what.as_str(), told.why.as_str()), (what, why), "{args:?}");
         assert_eq!((told.code, told.exit), ("INK-0250", 2));
         assert_eq!(told.to_string().lines().count(), 3, "{told}");
+    }
+}
+
+/// Each names what is wrong in words of the command that was typed.
+#[test]
+fn wrong_arguments_of_commands_are_named() {
+    for (args, what, why, cure) in [
+        (
+            &["convert"][..],
+            "--output <FOLDER>, <MODEL> are missing",
+            "the command needs them",
+            "inkstone convert --output <FOLDER> <MODEL>",
+        ),
+        (&["info"], "<IMAGE> is missing", "the command needs it", "inkstone info <IMAGE>"),
+        (&["lora", "inspect"], "<FILE> is missing", "the command needs it", "inkstone lora inspect <FILE>"),
+        (
+            &["lora"],
+            "inkstone lora needs a word behind it",
+            "allowed is inspect",
+            "inkstone lora inspect --help",
+        ),
+        (
+            &["config"],
+            "inkstone config needs a word behind it",
+            "allowed is show, path",
+            "inkstone config show --help",
+        ),
+        (
+            &["lora", "inspekt"],
+            "there is no command inspekt",
+            "a similar one is inspect",
+            "inkstone lora --help lists the flags",
+        ),
+        (
+            &["bench", "--blocks", "61"],
+            "blocks is \"61\"",
+            "allowed is a whole number, 1 to 60",
+            "inkstone bench --help lists the flags",
+        ),
+        (
+            &["bench", "--runs", "abc"],
+            "runs is \"abc\"",
+            "allowed is a whole number, 1 to 1000",
+            "inkstone bench --help lists the flags",
+        ),
+        (
+            &["bench", "--layers", "-1"],
+            "layers is \"-1\"",
+            "allowed is a whole number, 1 to 28",
+            "inkstone bench --help lists the flags",
+        ),
+        (
+            &["plan", "extra"],
+            "\"extra\" is one word too many",
+            "the command takes no more",
+            "inkstone plan [FLAGS]",
+        ),
+        (
+            &["plan", "--stepz", "4"],
+            "there is no --stepz",
+            "a similar flag is --steps",
+            "inkstone plan --help lists the flags; text that begins with - goes behind --",
+        ),
+        (
+            &["x", "--max-memory", "-1G"],
+            "max-memory is \"-1G\"",
+            "allowed is a number with M, G or T behind it, such as 12G or 800M, at least 1M",
+            "inkstone --help lists the flags",
+        ),
+        (
+            &["completions", "foo"],
+            "shell is \"foo\"",
+            "allowed is bash, elvish, fish, powershell, zsh",
+            "inkstone --help lists the flags",
+        ),
+        (
+            &["x", "--overwrite=yes"],
+            "--overwrite takes no value",
+            "\"yes\" is behind it",
+            "inkstone --help lists the flags",
+        ),
+    ] {
+        let told = told(args);
+        assert_eq!(
+            (told.what.as_str(), told.why.as_str(), told.cure.as_str()),
+            (what, why, cure),
+            "{args:?}"
+        );
+        assert_eq!((told.code, told.exit), ("INK-0250", 2));
+    }
+}
+
+#[test]
+fn a_scale_is_a_number_behind_a_file() {
+    for (arg, word) in [("--lora", "SCALE"), ("--image", "STRENGTH")] {
+        for value in ["x=abc", "=0.5", "", "x=", "a.safetensors=0,5", "a.safetensors=0.5x"] {
+            let told = told(&["x", arg, value]);
+            assert_eq!(told.what, format!("{} is {value:?}", &arg[2..]));
+            assert!(told.why.starts_with("allowed is a file") && told.why.contains(word), "{told}");
+        }
     }
 }
 

@@ -128,3 +128,47 @@ fn convert_puts_a_lora_into_the_weights() {
     assert!(said.contains("quantize is nothing") && said.contains("or LoRAs to merge"), "{said}");
     dir.refused(convert(&["--lora", &format!("{file}=99"), "--overwrite"]), "INK-0201", 2);
 }
+
+#[test]
+fn what_is_no_lora_or_no_part_is_told_what_it_is() {
+    let dir = Dir::new();
+    let model = golden("qwen_tiny");
+    let model = model.to_str().unwrap();
+    dir.write("README.md", "# A page about something, long enough for a header");
+    let said = dir.refused(["lora", "inspect", "README.md"], "INK-0211", 2);
+    assert!(said.contains("it is no safetensors file") && !said.contains("download"), "{said}");
+    let file = lora(&dir, "ink.safetensors");
+    let said = dir.refused(["a cat", "-m", model, "--transformer", &file], "INK-0303", 3);
+    assert!(said.contains("holds a LoRA, not the transformer") && said.contains("--lora FILE"), "{said}");
+    let encoder = golden("qwen_tiny/text_encoder/model.safetensors");
+    let encoder = encoder.to_str().unwrap();
+    let said = dir.refused(["a cat", "-m", model, "--transformer", encoder], "INK-0303", 3);
+    assert!(
+        said.contains("holds a language model, not the transformer") && said.contains("its own part"),
+        "{said}"
+    );
+    let said = dir.refused(["a cat", "-m", model, "--vae", "README.md"], "INK-0303", 3);
+    assert!(said.contains("holds no weights, not the VAE"), "{said}");
+    // Made for another size of the same model: both sizes, and whose fault it may be.
+    let said = dir.refused(["a cat", "--lora", &file], "INK-0211", 2);
+    assert!(
+        said.contains("this model's has") && said.contains("try: name the model that it was made for"),
+        "{said}"
+    );
+}
+
+#[test]
+fn convert_says_what_to_do_in_its_own_words() {
+    let dir = Dir::new();
+    let said = dir.refused(["convert", "tiny", "-q", "q4", "-o", "out"], "INK-0250", 2);
+    assert!(said.contains("the model inside this program is not converted"), "{said}");
+    let said = dir.refused(["convert", "nothing", "-q", "q4", "-o", "out"], "INK-0302", 3);
+    assert!(
+        said.contains("try: name the folder of a model that is there") && !said.contains("--model"),
+        "{said}"
+    );
+    let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));
+    dir.ok(["convert", model.to_str().unwrap(), "-q", "q4", "-o", "q4"]);
+    let said = dir.refused(["convert", "q4", "--lora", &file, "-o", "out"], "INK-0315", 3);
+    assert!(said.contains("try: draw with --lora") && !said.contains("--quantize"), "{said}");
+}

@@ -2,7 +2,7 @@
 
 use inkstone_tensor::Error as TensorError;
 
-use super::{Error, FileFormat, Found, PlaceProblem};
+use super::{Error, FileFormat, Found, LoraProblem, PlaceProblem};
 use crate::memory::LimitOf;
 
 /// What an error means to a program and to its user.
@@ -69,7 +69,7 @@ impl Error {
         match self {
             Self::InvalidParam { .. } => usage("INK-0201", "give a value that is allowed"),
             Self::Picture(_) => usage("INK-0210", "give a PNG, JPEG or WebP picture that is whole"),
-            Self::Lora { .. } => usage("INK-0211", "give a LoRA of Qwen-Image, or leave out --lora"),
+            Self::Lora { problem, .. } => usage("INK-0211", lora(problem)),
             Self::InsufficientMemory { shortage, .. } => Facts {
                 code: "INK-0401",
                 exit_code: exit::RESOURCES,
@@ -112,7 +112,7 @@ impl Error {
             }
             Self::AlreadyQuantized { .. } => model(
                 "INK-0315",
-                "leave out --quantize to draw with it; convert the model as it was published",
+                "draw with it without --quantize; convert and merge into the model as it was published",
             ),
             Self::NothingToQuantize { .. } => {
                 model("INK-0316", "use it as it is; its layers have too few inputs for groups of 64")
@@ -134,6 +134,14 @@ impl Error {
     }
 }
 
+fn lora(problem: &LoraProblem) -> &'static str {
+    match problem {
+        LoraProblem::Misfit { .. } => "name the model that it was made for with --model, or leave out --lora",
+        LoraProblem::NotSafetensors => "give a LoRA as a safetensors file",
+        _ => "give a LoRA of Qwen-Image, or leave out --lora",
+    }
+}
+
 /// What to do where no change of the request fits.
 fn no_alternative(limit: LimitOf) -> &'static str {
     match limit {
@@ -148,7 +156,10 @@ fn no_alternative(limit: LimitOf) -> &'static str {
 
 fn unsupported(found: &Found) -> &'static str {
     match found {
-        Found::OtherPart { .. } => "give each flag the file of its own part, or leave it out",
+        Found::NoPart { holds: "a LoRA", .. } => "draw with it as a LoRA: --lora FILE",
+        Found::OtherPart { .. } | Found::NoPart { .. } => {
+            "give each flag the file of its own part, or leave it out"
+        }
         Found::NamedTwice => "leave out --model, or the flag of the part that this file is for",
         Found::Component { .. } | Found::OtherFile => {
             "give the folder of a whole Qwen-Image model, the one with model_index.json in it"

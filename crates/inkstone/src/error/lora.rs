@@ -4,6 +4,9 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoraProblem {
+    /// A file of another format.
+    #[error("it is no safetensors file")]
+    NotSafetensors,
     /// Nothing in it is named as in a LoRA.
     #[error("it is no LoRA: it holds {holds}")]
     NoLora {

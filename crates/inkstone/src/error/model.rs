@@ -367,6 +367,13 @@ pub enum Found {
         /// The part that it should hold.
         wanted: Component,
     },
+    /// A file that was named for a part and holds something that is known.
+    NoPart {
+        /// The part that it should hold.
+        wanted: Component,
+        /// What it holds.
+        holds: &'static str,
+    },
     /// A file in place of a folder whose parts were all named on their own.
     NamedTwice,
     /// A file on its own that holds no tensors.
@@ -392,6 +399,9 @@ impl fmt::Display for Found {
                 write!(f, "a single file that holds {holds}, not a part of Qwen-Image")
             }
             Self::OtherPart { wanted } => write!(f, "a file that holds no {}", wanted.name()),
+            Self::NoPart { wanted, holds } => {
+                write!(f, "a file that holds {holds}, not the {}", wanted.name())
+            }
             Self::NamedTwice => f.write_str("a file whose weights are named on their own too"),
             Self::OtherFile => f.write_str("a file, not a model folder"),
             Self::NoIndex { entries } => {

@@ -27,6 +27,11 @@ fn examples() -> Vec<Error> {
             path: path(),
             problem: Box::new(LoraProblem::OtherModel { layers: 7, family: Some("FLUX.1") }),
         },
+        Error::Lora { path: path(), problem: Box::new(LoraProblem::NotSafetensors) },
+        Error::Lora {
+            path: path(),
+            problem: Box::new(LoraProblem::Misfit { layer: "a".into(), have: [2, 3], want: [4, 5] }),
+        },
         Error::NotFinite { step: 3 },
         Error::ModelRead { path: path(), source: io() },
         Error::ModelNotFound { path: path() },
@@ -79,6 +84,8 @@ fn examples() -> Vec<Error> {
         Found::LoneFile { holds: "a LoRA" },
         Found::OtherPart { wanted: Component::Vae },
         Found::NamedTwice,
+        Found::NoPart { wanted: Component::Transformer, holds: "a LoRA" },
+        Found::NoPart { wanted: Component::Vae, holds: "a language model" },
         Found::OtherFile,
         Found::NoIndex { entries: vec!["a".into()] },
     ];

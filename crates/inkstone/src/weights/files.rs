@@ -104,7 +104,9 @@ impl ModelFiles {
         if path.is_file() {
             return Ok((Home::Files, parts.with_file(path)?));
         }
-        Ok((Home::Folder(Folder::open(path)?), parts.clone()))
+        let folder = Folder::open(path)?;
+        parts.check_kinds()?;
+        Ok((Home::Folder(folder), parts.clone()))
     }
 
     fn read_configs(&mut self, source: &ModelSource) -> Result<()> {

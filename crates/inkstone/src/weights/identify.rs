@@ -59,6 +59,7 @@ const TENSORS: [(&str, &str); 13] = [
     ("time_conv.", VAE),
 ];
 
+const UNKNOWN: &str = "tensors of another model";
 const TRANSFORMER: &str = "the transformer of Qwen-Image";
 const LANGUAGE_MODEL: &str = "a language model";
 const VAE: &str = "the VAE of Qwen-Image or Wan";
@@ -144,6 +145,28 @@ pub(super) fn parts_of(path: &Path) -> Result<Vec<Component>> {
     }
 }
 
+/// Refuses a file that was named for a part and is known to be something else.
+///
+/// # Errors
+/// [`Error::UnsupportedModel`]. What is wrong with a file is told by who opens it.
+pub(super) fn check_part(path: &Path, wanted: Component) -> Result<()> {
+    let other = |holds| {
+        let found = Found::NoPart { wanted, holds };
+        Err(Error::UnsupportedModel { path: path.to_owned(), found })
+    };
+    match parts_of(path) {
+        Ok(parts) if !parts.contains(&wanted) => match ALONE.iter().find(|(_, part)| parts.contains(part)) {
+            Some((holds, _)) => other(holds),
+            None => Ok(()),
+        },
+        Err(Error::UnsupportedModel { found: Found::LoneFile { holds }, .. }) if holds != UNKNOWN => {
+            other(holds)
+        }
+        Err(Error::UnsupportedModel { found: Found::OtherFile, .. }) => other("no weights"),
+        _ => Ok(()),
+    }
+}
+
 fn names(path: &Path) -> Result<Vec<String>> {
     Ok(shapes(path)?.into_iter().map(|(name, _)| name).collect())
 }
@@ -166,7 +189,7 @@ pub(super) fn is_gguf(path: &Path) -> bool {
 /// What tensors of these names are.
 pub(super) fn holds(names: &[String]) -> &'static str {
     let known = |part: &str| names.iter().any(|name| name.contains(part));
-    TENSORS.iter().find(|(part, _)| known(part)).map_or("tensors of another model", |(_, what)| what)
+    TENSORS.iter().find(|(part, _)| known(part)).map_or(UNKNOWN, |(_, what)| what)
 }
 
 /// Looks at the first bytes of a file of weights, whatever its name.

@@ -93,6 +93,16 @@ impl Parts {
         Ok(())
     }
 
+    /// Refuses files that are known to be something else than the part they were named for.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedModel`].
+    pub(super) fn check_kinds(&self) -> Result<()> {
+        let files = Component::ALL.into_iter().filter_map(|part| Some((self.of(part)?, part)));
+        let mut files = files.filter(|(path, _)| path.is_file());
+        files.try_for_each(|(path, part)| identify::check_part(path, part))
+    }
+
     /// The files' names, for messages and pictures.
     pub(super) fn names(&self) -> impl Iterator<Item = String> {
         let names = Component::ALL.into_iter().filter_map(|part| self.of(part)?.file_name());

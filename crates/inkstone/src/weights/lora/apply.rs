@@ -68,8 +68,9 @@ impl Pending {
             _ if self.taken.is_empty() => {
                 refuse(LoraProblem::OtherModel { layers: lora.layers.len(), family })
             }
-            _ if !rest.is_empty() => refuse(LoraProblem::left_over(rest, lora.layers.len(), family)),
+            // Of a larger model of the same kind layers are left over too.
             Some(problem) => refuse(problem),
+            None if !rest.is_empty() => refuse(LoraProblem::left_over(rest, lora.layers.len(), family)),
             None => Ok(()),
         }
     }

@@ -71,7 +71,15 @@ impl Lora {
         let file = File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
-        let head = Head::read(&file, bytes, path)?;
+        let head = match Head::read(&file, bytes, path) {
+            // A file that calls itself safetensors is told what is wrong with it.
+            Err(Error::Safetensors { .. })
+                if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("safetensors")) =>
+            {
+                return Err(refuse(LoraProblem::NotSafetensors));
+            }
+            head => head?,
+        };
         check_names(&head.names(), bytes).map_err(refuse)?;
         let (stored, contents) = head.tensors(path, device)?;
         if let Some((name, stored)) = stored.foreign.first_key_value() {
