@@ -37,8 +37,10 @@ pub(crate) fn settings(path: &Path) -> Result<(Metadata, Origin)> {
     let found = if bytes.starts_with(b"{") {
         Metadata::from_json(&String::from_utf8_lossy(&bytes))
             .map(|settings| Some((settings, Origin::Inkstone)))
-    } else {
+    } else if bytes.starts_with(b"\x89PNG") {
         Metadata::read_png(&bytes)
+    } else {
+        return Err(Failure::no_request(path, "it is no PNG and no .json, which are what holds one"));
     };
     let found = found.map_err(|error| Failure::about(path, error))?;
     found.ok_or_else(|| Failure::no_request(path, "nothing in it says how it was drawn"))

@@ -33,7 +33,11 @@ pub(super) fn run(args: &args::Bench, session: &Session) -> Result<()> {
     let mut seen = HashSet::new();
     for isa in isas {
         for arithmetic in arithmetics(args, true) {
-            let bench = bench::Bench::new(options(args, session, isa.clone(), arithmetic))?;
+            let options = options(args, session, isa.clone(), arithmetic);
+            let bench = bench::Bench::new(options).map_err(|error| match isa {
+                Some(_) => Failure::from(error).with_cure("choose another --isa, or leave it out"),
+                None => error.into(),
+            })?;
             let explicit = args.dtype.is_some() || args.quantize.is_some();
             let (precision, quantization) = arithmetic;
             // Of the kernels, matrix products have weights of a smaller format, and convolutions those of bytes.

@@ -56,6 +56,11 @@ fn failure(error: Error, args: &Convert) -> Failure {
         Error::AlreadyQuantized { .. } if args.quantize.is_none() => Failure::from(error).with_cure(
             "draw with --lora, or put it into the model as it was published, before it is quantized",
         ),
+        Error::InvalidParam { param: "quantize", .. } => {
+            Failure::from(error).with_cure("say what to do: -q int8, q8 or q4, or --lora FILE, or both")
+        }
+        Error::MissingParts { .. } => Failure::from(error)
+            .with_cure("name the folder of a whole model: files without one are drawn with, not converted"),
         _ => error.into(),
     }
 }

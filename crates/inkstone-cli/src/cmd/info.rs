@@ -30,6 +30,9 @@ pub(super) fn run(args: &Info, session: &Session) -> Result<()> {
 
 /// Draws the picture again. What the file says can choose neither a model nor a file to read: flags do.
 fn replay(args: &Info, stored: &Metadata, session: &Session) -> Result<()> {
+    if stored.prompt.as_deref().is_none_or(|prompt| prompt.trim().is_empty()) {
+        return Err(Failure::no_request(&args.picture, "its settings name no prompt"));
+    }
     let draw = Draw { how: args.how.clone(), ..Draw::default() };
     let other = if args.how.model.is_some() { OtherModel::Warned } else { OtherModel::Refused };
     let mut ready = Ready::new(&draw, Some(stored), other, session)?;

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use inkstone::Error;
 use inkstone::weights::lora::{Lora, Summary};
 
 use super::Session;
 use crate::args::LoraCommand;
-use crate::failure::{Result, printable};
+use crate::failure::{Failure, Result, printable};
 
 pub(super) fn run(command: &LoraCommand, session: &Session) -> Result<()> {
     let LoraCommand::Inspect { file } = command;
-    let summary = Lora::inspect(file)?;
+    let summary = Lora::inspect(file).map_err(|error| match error {
+        Error::Lora { .. } => Failure::from(error).with_cure("give the safetensors file of a LoRA"),
+        _ => error.into(),
+    })?;
     if session.terminal.json() {
         return session.terminal.event(&summary);
     }

@@ -23,8 +23,8 @@ impl Failure {
         let draws = command.is_none_or(|command| ["generate", "gen"].contains(&command));
         match error.kind() {
             ErrorKind::UnknownArgument if flag.starts_with('-') => unknown_flag(error, flag, &help),
-            ErrorKind::UnknownArgument if draws => several_words(flag),
-            ErrorKind::UnknownArgument => one_too_many(flag, error, help),
+            ErrorKind::UnknownArgument if draws => several_words(&arg),
+            ErrorKind::UnknownArgument => one_too_many(&arg, error, help),
             ErrorKind::MissingRequiredArgument => missing(&arg, error, help),
             ErrorKind::MissingSubcommand | ErrorKind::InvalidSubcommand => subcommand(error, help),
             ErrorKind::ValueValidation => match error.source().and_then(|s| s.downcast_ref::<Error>()) {

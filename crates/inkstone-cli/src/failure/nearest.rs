@@ -18,7 +18,8 @@ pub(super) fn flag(param: &str, got: &str) -> Option<String> {
 }
 
 fn size(got: &str) -> Option<Size> {
-    let (width, height) = got.trim().split_once(['x', 'X', '*'])?;
+    // A number alone is a side of a square.
+    let (width, height) = got.trim().split_once(['x', 'X', '*']).unwrap_or((got, got));
     Some(Size { width_px: side(width)?, height_px: side(height)? })
 }
 

@@ -48,6 +48,11 @@ fn wrong_arguments_have_three_lines() {
             "the prompt has several words without quotes",
             "\"red\" follows it: the prompt is one argument",
         ),
+        (
+            &["draw", "a red apple"],
+            "the prompt has several words without quotes",
+            "\"a red apple\" follows it: the prompt is one argument",
+        ),
     ] {
         let told = told(args);
         assert_eq!((told.what.as_str(), told.why.as_str()), (what, why), "{args:?}");
@@ -85,24 +90,6 @@ fn wrong_arguments_of_commands_are_named() {
             "there is no command inspekt",
             "a similar one is inspect",
             "inkstone lora --help lists the flags",
-        ),
-        (
-            &["bench", "--blocks", "61"],
-            "blocks is \"61\"",
-            "allowed is a whole number, 1 to 60",
-            "inkstone bench --help lists the flags",
-        ),
-        (
-            &["bench", "--runs", "abc"],
-            "runs is \"abc\"",
-            "allowed is a whole number, 1 to 1000",
-            "inkstone bench --help lists the flags",
-        ),
-        (
-            &["bench", "--layers", "-1"],
-            "layers is \"-1\"",
-            "allowed is a whole number, 1 to 28",
-            "inkstone bench --help lists the flags",
         ),
         (
             &["plan", "extra"],
@@ -146,6 +133,16 @@ fn wrong_arguments_of_commands_are_named() {
 }
 
 #[test]
+fn numbers_out_of_range_are_told_the_range() {
+    for (flag, value, most) in [("--blocks", "61", 60), ("--runs", "abc", 1000), ("--layers", "-1", 28)] {
+        let told = told(&["bench", flag, value]);
+        assert_eq!(told.what, format!("{} is {value:?}", &flag[2..]));
+        assert_eq!(told.why, format!("allowed is a whole number, 1 to {most}"));
+        assert_eq!(told.cure, "inkstone bench --help lists the flags");
+    }
+}
+
+#[test]
 fn a_scale_is_a_number_behind_a_file() {
     for (arg, word) in [("--lora", "SCALE"), ("--image", "STRENGTH")] {
         for value in ["x=abc", "=0.5", "", "x=", "a.safetensors=0,5", "a.safetensors=0.5x"] {
@@ -162,6 +159,7 @@ fn the_nearest_allowed_value_is_named() {
         (&["x", "--size", "63x64"][..], "--size 64x64"),
         (&["x", "--size", "520x9999"], "--size 528x4096"),
         (&["x", "--size", "512X770 "], "--size 512x768"),
+        (&["x", "--size", "500"], "--size 496x496"),
         (&["x", "--aspect", "16x9"], "--aspect 16:9"),
         (&["x", "-W", "100.4"], "--width 96"),
         (&["x", "-H", "-1"], "--height 64"),

@@ -313,6 +313,19 @@ fn row_96_hostile_metadata() {
 }
 
 #[test]
+fn a_file_that_holds_no_request() {
+    let dir = Dir::new();
+    dir.write("a.txt", "no picture");
+    let told = dir.refused(["info", "a.txt"], "INK-0253", 2);
+    assert!(told.contains("it is no PNG and no .json"), "{told}");
+    dir.write("a.json", "{\"steps\": 4}");
+    let told = dir.refused(["info", "--replay", "a.json"], "INK-0253", 2);
+    assert!(told.contains("its settings name no prompt"), "{told}");
+    let told = dir.refused(["bench", "--isa", "mmx", "linear/16x16x16"], "INK-0202", 2);
+    assert!(told.contains("try: choose another --isa, or leave it out"), "{told}");
+}
+
+#[test]
 fn row_96_a_stored_path_is_not_followed() {
     let dir = Dir::new();
     let secret = dir.write("secret.png", png_with("{}"));

@@ -168,6 +168,13 @@ fn convert_says_what_to_do_in_its_own_words() {
         "{said}"
     );
     let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));
+    let said = dir.refused(["convert", model.to_str().unwrap(), "-o", "out"], "INK-0201", 2);
+    assert!(said.contains("try: say what to do: -q int8, q8 or q4, or --lora FILE"), "{said}");
+    let part = golden("qwen_tiny/transformer/diffusion_pytorch_model.safetensors");
+    let said = dir.refused(["convert", part.to_str().unwrap(), "-q", "q4", "-o", "out"], "INK-0318", 3);
+    assert!(said.contains("try: name the folder of a whole model") && !said.contains("--vae"), "{said}");
+    let said = dir.refused(["lora", "inspect", part.to_str().unwrap()], "INK-0211", 2);
+    assert!(said.contains("try: give the safetensors file of a LoRA"), "{said}");
     dir.ok(["convert", model.to_str().unwrap(), "-q", "q4", "-o", "q4"]);
     let said = dir.refused(["convert", "q4", "--lora", &file, "-o", "out"], "INK-0315", 3);
     assert!(said.contains("try: draw with --lora") && !said.contains("--quantize"), "{said}");
