@@ -76,7 +76,7 @@ impl Pipeline {
         alternatives: &mut Vec<Alternative>,
     ) {
         // What only just fits now may not fit the next time.
-        let limits = limits.with_slack();
+        let reliable = limits.with_slack();
         let mut kinds = Vec::new();
         for candidate in candidates {
             if alternatives.len() == ALTERNATIVES {
@@ -85,7 +85,11 @@ impl Pipeline {
             if candidate.kind != Kind::Size && kinds.contains(&candidate.kind) {
                 continue;
             }
-            if let Some(plan) = self.fitting(&candidate, &limits) {
+            if self.fitting(&candidate, &reliable).is_none() {
+                continue;
+            }
+            // A drawing does without the slack.
+            if let Some(plan) = self.fitting(&candidate, limits) {
                 let bytes = needed(&plan, shortage);
                 alternatives.push(Alternative { flags: candidate.flags, bytes });
                 kinds.push(candidate.kind);
