@@ -16,7 +16,7 @@ impl Ready<'_> {
     pub(in crate::cmd) fn tell(&self, session: &Session) -> Result<()> {
         let Self { drawing, requests, paths } = self;
         let model = &drawing.model().name;
-        // Without their hashes, for which the files would be read.
+        // Without their hashes, which take a while of a large file.
         let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
         let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
         let plans = drawing.forecast(requests)?;
