@@ -12,6 +12,7 @@ mod fit;
 mod gemm;
 mod int8;
 mod lanes;
+mod mix;
 mod norm;
 mod operand;
 mod panel;
@@ -33,8 +34,8 @@ pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
 use crate::ops::{
-    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
-    QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, Mix,
+    QuantizeAffine, QuantizeInt8, RmsNorm, RopeNorm,
 };
 use crate::{AlignedBuffer, Backend, DType, Error, Ledger, Pool, Result, Storage, Tensor, Weight};
 
@@ -151,6 +152,9 @@ impl Backend for Cpu {
     }
     fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
         rope::rope_norm(self, args, out)
+    }
+    fn mix(&self, args: &Mix<'_>, out: &mut Tensor) -> Result<()> {
+        mix::mix(self, args, out)
     }
     fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
         norm::channel_norm(self, args, out)

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::ops::{
-    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
-    QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, Mix,
+    QuantizeAffine, QuantizeInt8, RmsNorm, RopeNorm,
 };
 use crate::{DType, Ledger, Result, Storage, Tensor, Weight, cpu};
 
@@ -56,6 +56,8 @@ pub trait Backend: Debug + Send + Sync {
     fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::rope_norm`].
     fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()>;
+    /// See [`crate::ops::mix`].
+    fn mix(&self, args: &Mix<'_>, out: &mut Tensor) -> Result<()>;
     /// See [`crate::ops::channel_norm`].
     fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()>;
     /// Element by element: activations, sums, guidance, conversion. See [`Elementwise`].

@@ -24,7 +24,8 @@ pub use matrix::{
 };
 pub use quantize::{Int8Rows, QuantizeInt8, RoundedWeight, quantize_int8};
 pub use row::{
-    LayerNorm, RmsNorm, Rope, RopeLayout, RopeNorm, concat_rows, embedding, layer_norm, rms_norm, rope_norm,
+    LayerNorm, Mix, RmsNorm, Rope, RopeLayout, RopeNorm, concat_rows, embedding, layer_norm, mix, rms_norm,
+    rope_norm,
 };
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::table::Table;
 use super::{attention, conv, gemm, int8, row_stride, turned};
 use crate::ops::{
-    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
-    QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, Mix,
+    QuantizeAffine, QuantizeInt8, RmsNorm, RopeNorm,
 };
 use crate::{Backend, DType, Error, Ledger, Products, Result, Storage, Tensor, Weight};
 
@@ -85,7 +85,8 @@ impl Backend for Counting {
         let (high, wide) = (rows.min(gemm::BLOCK_ROWS) + tile.rows(), cols.min(gemm::BLOCK_COLS) + tile.cols);
         let words = gemm::BLOCK_WORDS.min(k);
         // Sums, a copy of the activations, a panel and the rows it is made of.
-        let rank = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
+        let most = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
+        let rank = most.min(2 * gemm::BLOCK_WORDS);
         let term = if rank > 0 { high * (rank + 16) + 2 * tile.cols * rank } else { 0 };
         // As many sums where blocks of rows share panels, and no copy, which is more than the panels.
         self.scratch(4 * (high * wide + high * (words + 16) + 2 * tile.cols * words + term));
@@ -137,6 +138,14 @@ impl Backend for Counting {
 
     fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) -> Result<()> {
         args.norm.into_iter().for_each(|(weight, _)| weight.count_read());
+        Ok(())
+    }
+
+    fn mix(&self, args: &Mix<'_>, out: &mut Tensor) -> Result<()> {
+        args.weight.count_read();
+        drop(self.ledger.take(args.weight.shape().count() * DType::F32.size_bytes()));
+        let sizes = [out.rows(), out.cols(), args.weight.cols()];
+        self.ledger.add(Products { linear: product(sizes), ..Products::default() });
         Ok(())
     }
 

@@ -197,25 +197,37 @@ impl Finished<'_> {
         }
     }
 
-    /// Adds a product to the sums. Its k is a rank, small enough to be one block.
+    /// Adds a product to the sums.
     fn add(&mut self, table: &'static Table, term: &Term<'_>) {
         let (tile, work) = table.tile(term.x.dtype());
-        let (k, words) = (term.x.cols(), words_of(term.x.cols(), work));
-        let x = Activations::of(Matrix::of(term.x), work);
+        let (k, size) = (term.x.cols(), term.weight.n_out());
+        let (words, block_k) = (words_of(k, work).min(BLOCK_WORDS), BLOCK_WORDS * 4 / work.size_bytes());
+        let x = |group| Activations::of(Matrix::of(term.x).every(term.groups, group), work);
         let weight = Source::of(term.weight, work, term.x.dtype());
         let sizes = [
-            x.scratch_bytes(self.rows.len(), words),
+            x(0).scratch_bytes(self.rows.len(), words),
             tile.panel_bytes(words),
             weight.scratch_bytes(tile, words),
         ];
-        // Within the layer's own call: a rank takes so little that a buffer of its own costs nothing.
+        // Within the layer's own call: it takes so little that buffers of its own cost nothing.
         scratch::with(sizes, |[operand, panel, decoding]| {
-            let a = x.block(table, self.rows.clone(), 0..k, operand);
-            for j in self.cols.clone().step_by(tile.cols) {
-                let outs = j..self.cols.end.min(j + tile.cols);
-                weight.decode(table, tile, outs, 0..k, decoding, panel);
-                let sums = &mut self.sums[j - self.cols.start..];
-                tile.run(self.rows.len(), a, Panel::of(panel), sums, self.stride, Sums::GoOn);
+            for group in self.cols.start / size..self.cols.end.div_ceil(size) {
+                let first = group * size;
+                let own = self.cols.start.max(first)..self.cols.end.min(first + size);
+                // Panels begin where those of the sums do, so that none reaches beyond a row of them.
+                let skipped = (own.start - self.cols.start) / tile.cols * tile.cols;
+                for k0 in (0..k).step_by(block_k) {
+                    let ks = k0..k.min(k0 + block_k);
+                    let a = x(group).block(table, self.rows.clone(), ks.clone(), operand);
+                    for j in (self.cols.start + skipped..own.end).step_by(tile.cols) {
+                        let outs = own.start.max(j)..own.end.min(j + tile.cols);
+                        let lead = outs.start - j;
+                        let outs = outs.start - first..outs.end - first;
+                        weight.decode_behind(lead, table, tile, outs, ks.clone(), decoding, panel);
+                        let sums = &mut self.sums[j - self.cols.start..];
+                        tile.run(self.rows.len(), a, Panel::of(panel), sums, self.stride, Sums::GoOn);
+                    }
+                }
             }
         });
     }

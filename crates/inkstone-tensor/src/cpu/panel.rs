@@ -55,8 +55,24 @@ impl<'a> Source<'a> {
         scratch: &mut [u8],
         panel: &mut [u8],
     ) {
-        let words = self.in_place(tile.cols, &outs, &ks);
-        words.unwrap_or_else(|| self.decoded(table, tile.cols, outs, ks, scratch)).transpose(table, panel);
+        self.decode_behind(0, table, tile, outs, ks, scratch, panel);
+    }
+
+    /// The same with `lead` columns of zeros in front.
+    #[allow(clippy::too_many_arguments, reason = "those of `decode`")]
+    pub(super) fn decode_behind(
+        &self,
+        lead: usize,
+        table: &Table,
+        tile: &Tile,
+        outs: Range<usize>,
+        ks: Range<usize>,
+        scratch: &mut [u8],
+        panel: &mut [u8],
+    ) {
+        let words = if lead == 0 { self.in_place(tile.cols, &outs, &ks) } else { None };
+        let decoded = || self.decoded(table, [lead, tile.cols], outs, ks, scratch);
+        words.unwrap_or_else(decoded).transpose(table, panel);
     }
 
     /// Bytes that [`Self::rows`] needs for so many rows of so many words.
@@ -78,7 +94,7 @@ impl<'a> Source<'a> {
         'a: 's,
     {
         let words = self.in_place(count, &outs, &ks).filter(|words| words.rows == count);
-        let words = words.unwrap_or_else(|| self.decoded(table, count, outs, ks, scratch));
+        let words = words.unwrap_or_else(|| self.decoded(table, [0, count], outs, ks, scratch));
         assert!(words.form == Form::Plain, "rows are words of the tile");
         (words.bytes, words.stride_bytes)
     }
@@ -94,11 +110,11 @@ impl<'a> Source<'a> {
         at(to).wrapping_sub(at(from))
     }
 
-    /// Rows on their way to a panel of so many columns, in scratch.
+    /// Rows on their way to a panel of `width` columns, in scratch, behind `lead` rows of zeros.
     fn decoded<'s>(
         &self,
         table: &Table,
-        width: usize,
+        [lead, width]: [usize; 2],
         outs: Range<usize>,
         ks: Range<usize>,
         scratch: &'s mut [u8],
@@ -107,8 +123,9 @@ impl<'a> Source<'a> {
         let row_bytes = words_of(ks.len(), dtype) * 4;
         let stride_bytes = row_bytes + PADDING_BYTES;
         let (bytes, through) = scratch.split_at_mut(width * stride_bytes);
-        let rows = outs.len();
-        for (row, out) in bytes.chunks_exact_mut(stride_bytes).zip(outs) {
+        let rows = lead + outs.len();
+        bytes[..lead * stride_bytes].fill(0);
+        for (row, out) in bytes.chunks_exact_mut(stride_bytes).skip(lead).zip(outs) {
             let (row, behind) = row[..row_bytes].split_at_mut(ks.len() * dtype.size_bytes());
             behind.fill(0);
             self.convert(table, out, ks.clone(), RowMut::new(row, dtype), through);

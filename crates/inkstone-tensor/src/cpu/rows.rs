@@ -233,6 +233,26 @@ impl<'a> Matrix<'a> {
         Row::new(&self.bytes[rows.start * self.stride_bytes..rows.end * self.stride_bytes], self.dtype)
     }
 
+    /// Every `step`-th row, from `first` on.
+    pub(super) fn every(&self, step: usize, first: usize) -> Self {
+        let rows = self.rows.saturating_sub(first).div_ceil(step);
+        let bytes = if rows == 0 { &[] } else { &self.bytes[first * self.stride_bytes..] };
+        Self { bytes, rows, stride_bytes: step * self.stride_bytes, ..*self }
+    }
+
+    /// The parts of `width` columns that a row consists of, one below the other.
+    pub(super) fn parts(&self, r: usize, width: usize) -> Self {
+        let bytes = self.part_bytes(r, 0..self.cols);
+        let stride_bytes = width * self.dtype.size_bytes();
+        Self { bytes, rows: self.cols / width.max(1), cols: width, stride_bytes, dtype: self.dtype }
+    }
+
+    /// Some rows.
+    pub(super) fn rows_from(&self, first: usize, rows: usize) -> Self {
+        let bytes = if rows == 0 { &[] } else { &self.bytes[first * self.stride_bytes..] };
+        Self { bytes, rows, ..*self }
+    }
+
     pub(super) fn row(&self, r: usize) -> Row<'a> {
         self.part(r, 0..self.cols)
     }

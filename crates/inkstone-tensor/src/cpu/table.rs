@@ -7,6 +7,7 @@ use super::fit::{self, FittedRow};
 use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
+use super::mix::Mixture;
 use super::operand::Ahead;
 use super::peak::{self, Peak};
 use super::pixels::{self, PixelLine, RoundedPixels};
@@ -17,7 +18,7 @@ use super::softmax::{Running, Scores};
 use super::tile::int8::Int8Tile;
 use super::tile::turned::TurnedTile;
 use super::tile::{self, Tile};
-use super::{decode, elementwise, epilogue, norm, operand, panel, rope, softmax};
+use super::{decode, elementwise, epilogue, mix, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
 use crate::{DType, Error, Result};
 
@@ -128,6 +129,7 @@ pub(super) struct RowKernels {
     pub(super) rms_norm: unsafe fn(Row<'_>, Row<'_>, f32, RowMut<'_>),
     pub(super) channel_norm: unsafe fn(Row<'_>, Row<'_>, Activation, RowMut<'_>),
     pub(super) rope_norm: unsafe fn(Row<'_>, &Rotation<'_>, RowMut<'_>),
+    pub(super) mix: unsafe fn(&Mixture<'_>, RowMut<'_>),
     pub(super) store: unsafe fn(Row<'_>, Option<Row<'_>>, Activation, RowMut<'_>),
     pub(super) add_to: unsafe fn(Row<'_>, Option<Row<'_>>, Option<Row<'_>>, RowMut<'_>),
     pub(super) store_rows: unsafe fn(&[f32], usize, Row<'_>, RowsMut<'_>),
@@ -182,6 +184,7 @@ macro_rules! row_kernels {
             channel_norm(x: Row<'_>, gamma: Row<'_>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] rope::rope_norm_row::<$lanes>,
             rope_norm(x: Row<'_>, rotation: &Rotation<'_>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] mix::mix_row::<$lanes>, mix(of: &Mixture<'_>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] p::store_row::<$lanes>,
             store(sums: Row<'_>, bias: Option<Row<'_>>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] p::add_to_row::<$lanes>,
@@ -210,7 +213,7 @@ macro_rules! row_kernels {
             fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
             convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, rotate_pixels,
+            rope_norm, mix, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, rotate_pixels,
             round_pixels, rounding_squares, transpose, pair_rows, fit,
         }
     }};

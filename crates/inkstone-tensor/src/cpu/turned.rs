@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{Finished, blocks};
+use super::gemm::{self, Finished, blocks};
 use super::panel::{Source, Words, words_of};
 use super::rows::{Matrix, MatrixMut, RowMut};
 use super::table::Table;
@@ -75,7 +75,8 @@ pub(super) fn packed_bytes(tile: &TurnedTile, args: &Linear<'_>) -> usize {
 pub(super) fn scratch_bytes(tile: &TurnedTile, args: &Linear<'_>) -> usize {
     let sizes = Sizes::of(tile, args);
     let cols = args.weight.n_out().min(BLOCK_COLS) + sizes.weights;
-    let rank = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
+    let most = args.terms.iter().map(|term| term.x.cols()).max().unwrap_or(0);
+    let rank = most.min(2 * gemm::BLOCK_WORDS);
     let term = 2 * 4 * (args.x.rows() + 64) * (rank + PADDING);
     let block: usize = sizes.scratch(cols).iter().sum();
     (block + if rank > 0 { term } else { 0 }).max(sizes.packing_bytes())

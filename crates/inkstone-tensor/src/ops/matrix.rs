@@ -21,13 +21,18 @@ pub struct Linear<'a> {
     pub epilogue: Epilogue<'a>,
 }
 
-/// A further product `x W^T` in the sum of a linear layer: the second half of a low-rank path around its weight.
+/// A further product `x W^T` in the sum of a linear layer: the last part of a path around its weight.
+///
+/// The outputs are equal groups of columns that follow each other, which have the same weight and inputs of their own: row
+/// `r * groups + g` of `x` is what group `g` of the layer's row `r` sees. A low-rank path has one group.
 #[derive(Clone, Copy, Debug)]
 pub struct Term<'a> {
-    /// `[rows, rank]`, of the type of the layer's input.
+    /// `[rows * groups, k]`, of the type of the layer's input.
     pub x: &'a Tensor,
-    /// `[n_out, rank]`
+    /// `[n_out / groups, k]`
     pub weight: &'a Weight,
+    /// Groups of outputs.
+    pub groups: usize,
 }
 
 /// What a matrix product does with its sum before it stores it.
@@ -139,13 +144,15 @@ fn check_linear(args: &Linear<'_>) -> Result<()> {
         check::weight(OP, args.weight)?;
     }
     check::cols(OP, "x", args.x, args.weight.n_in())?;
-    for Term { x, weight } in args.terms {
+    for Term { x, weight, groups } in args.terms {
         check::weight(OP, weight)?;
         check::cols(OP, "a term's x", x, weight.n_in())?;
-        if x.rows() != args.x.rows() || x.dtype() != args.x.dtype() {
-            return check::shape(OP, "a term's x", x, format!("{} rows, the layer's type", args.x.rows()));
+        if Some(x.rows()) != args.x.rows().checked_mul(*groups) || x.dtype() != args.x.dtype() {
+            let rows = format!("{groups} times {} rows, the layer's type", args.x.rows());
+            return check::shape(OP, "a term's x", x, rows);
         }
-        if weight.n_out() != args.weight.n_out() || matches!(weight, Weight::Int8(_)) {
+        let n_out = weight.n_out().checked_mul(*groups);
+        if n_out != Some(args.weight.n_out()) || matches!(weight, Weight::Int8(_)) {
             return check::shape(OP, "a term's x", x, format!("a weight of {} outputs", args.weight.n_out()));
         }
     }

@@ -1,4 +1,4 @@
-//! Operations on the rows of a matrix: norms, rotations, look-ups.
+//! Operations on the rows of a matrix: norms, rotations, mixtures, look-ups.
 
 use super::{RowTable, check};
 use crate::{DType, Result, Shape, Tensor, Weight};
@@ -116,6 +116,48 @@ pub fn rope_norm(x: &Tensor, norm: Option<(&Tensor, f32)>, rope: &Rope, out: DTy
     }
     let mut result = Tensor::empty(x.device(), out, *x.shape())?;
     x.device().backend().rope_norm(&RopeNorm { x, head_dim, norm, rope }, &mut result)?;
+    Ok(result)
+}
+
+/// Sums of groups of columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Mix<'a> {
+    /// `[rows, groups * width]`, or `[rows * groups, width]`.
+    pub x: &'a Tensor,
+    /// Columns of a group.
+    pub width: usize,
+    /// A row a sum, a column a group, of any float type.
+    pub weight: &'a Tensor,
+    /// On every sum.
+    pub factor: f32,
+}
+
+/// Sums of groups of columns, each with weights of its own: group `i` of a row becomes
+/// `factor * sum over g of weight[i, g] * group g`. With `width` columns a group, `x` has the groups of a row side by side, or one
+/// below the other; those of the result lie one below the other.
+///
+/// # Shapes
+/// `weight [n, groups]`, `x [rows, groups * width]` or `[rows * groups, width]`, result `[rows * n, width]`.
+///
+/// # Errors
+/// Shapes that do not fit, no memory.
+pub fn mix(x: &Tensor, width: usize, weight: &Tensor, factor: f32, out: DType) -> Result<Tensor> {
+    const OP: &str = "mix";
+    check::activation(OP, "x", x)?;
+    check::float(OP, "weight", weight)?;
+    check::out_dtype(OP, out)?;
+    let groups = weight.cols();
+    let side_by_side = groups.checked_mul(width) == Some(x.cols());
+    let fits = side_by_side || x.cols() == width && x.rows().is_multiple_of(groups);
+    if groups == 0 || !fits {
+        return check::shape(OP, "x", x, format!("{groups} groups of {width} columns"));
+    }
+    let rows = if side_by_side { x.rows() } else { x.rows() / groups };
+    let Some(rows) = rows.checked_mul(weight.rows()) else {
+        return check::range(OP, "rows", "a number that can be counted".into(), x.rows());
+    };
+    let mut result = Tensor::empty(x.device(), out, Shape::matrix(rows, width))?;
+    x.device().backend().mix(&Mix { x, width, weight, factor }, &mut result)?;
     Ok(result)
 }
 

@@ -1,6 +1,8 @@
 //! The same bytes for any number of threads, and for a row alone or among others.
 
-use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Window};
+use inkstone_tensor::ops::{
+    self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Term, Window,
+};
 use inkstone_tensor::{DType, Device, Int8Weight, Shape, Tensor, Weight, cpu};
 
 use crate::host::{ACTIVATIONS, Host, Layout, device, make, random, vector};
@@ -75,6 +77,39 @@ fn a_row_of_a_linear_layer_does_not_depend_on_the_others() {
                     let alone = run(&x.rows_range(rows.clone()).unwrap());
                     let among = &all[rows.start * 280..rows.end * 280];
                     assert!(alone == among, "{} {dtype} {} {rows:?}", device.name(), weight.dtype());
+                }
+            }
+        }
+    }
+}
+
+/// A path of groups, wider and narrower than a tile, beside weights of both kinds of products.
+#[test]
+fn a_path_of_groups_changes_no_byte_with_threads_or_rows() {
+    for devices in by_threads() {
+        for (dtype, groups) in ACTIVATIONS.into_iter().flat_map(|dtype| [3, 42].map(|groups| (dtype, groups)))
+        {
+            let size = 210 / groups;
+            let run = |device: &Device, rows: std::ops::Range<usize>, is_int8: bool| {
+                let x = Host::random(1, 600, 3 * 96, dtype).tensor(device, Layout::Plain);
+                let x = x.rows_range(rows).unwrap();
+                let left = Host::random(2, groups, 3, DType::F32).tensor(device, Layout::Plain);
+                let right = Weight::Dense(Host::random(3, size, 96, dtype).tensor(device, Layout::Plain));
+                let dense = || Host::random(4, 210, 3 * 96, DType::Bf16).tensor(device, Layout::Plain);
+                let weight =
+                    if is_int8 { int8(device, [210, 3 * 96], 3 * 96) } else { Weight::Dense(dense()) };
+                let mixed = ops::mix(&x, 96, &left, 0.5, dtype).unwrap();
+                let terms = [Term { x: &mixed, weight: &right, groups }];
+                let sum = ops::linear_with(&x, &weight, None, &terms, Activation::Silu, DType::F32);
+                sum.unwrap().to_bytes()
+            };
+            for is_int8 in [false, true] {
+                same_for_all(&devices, |device| run(device, 0..600, is_int8));
+                let all = run(&devices[1], 0..600, is_int8);
+                for rows in [0..1, 13..27, 300..589] {
+                    let among = &all[rows.start * 840..rows.end * 840];
+                    let alone = run(&devices[1], rows.clone(), is_int8);
+                    assert!(alone == among, "{} {dtype} {groups} {rows:?}", devices[1].name());
                 }
             }
         }

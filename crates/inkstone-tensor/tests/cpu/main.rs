@@ -11,6 +11,7 @@ mod images;
 mod int8;
 mod int8_conv;
 mod matrix;
+mod mix;
 mod quantized;
 mod refusals;
 mod rows;

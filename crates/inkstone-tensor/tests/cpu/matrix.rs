@@ -114,7 +114,7 @@ fn terms_are_a_part_of_the_sum() {
                     .map(|(x, w)| (x.tensor(&device, layout), Weight::Dense(w.tensor(&device, layout))))
                     .collect();
                 let terms: Vec<Term<'_>> =
-                    tensors[1..].iter().map(|(x, weight)| Term { x, weight }).collect();
+                    tensors[1..].iter().map(|(x, weight)| Term { x, weight, groups: 1 }).collect();
                 let (bt, (x, weight)) = (vector(&device, &bias), &tensors[0]);
                 let what = format!("{} {rows}x{n}x{k} {ranks:?} {dtype}", device.name());
                 let got = ops::linear_with(x, weight, Some(&bt), &terms, Activation::GeluTanh, DType::F32);
@@ -135,14 +135,58 @@ fn terms_are_a_part_of_the_sum() {
     }
 }
 
+/// A term of groups is for each of them a product of its own.
+#[test]
+fn terms_of_groups_are_block_diagonal() {
+    for device in devices() {
+        // Groups narrower than a tile, as wide, wider, and of more than a block of columns and of k.
+        for (rows, groups, size, k, rank) in [
+            (1, 1, 1, 1, 1),
+            (3, 5, 3, 7, 2),
+            (29, 2, 32, 16, 9),
+            (15, 3, 43, 10, 6),
+            (17, 33, 1, 5, 3),
+            (61, 3, 177, 40, 601),
+        ] {
+            for (dtype, layout) in ACTIVATIONS.into_iter().zip(LAYOUTS) {
+                let n = groups * size;
+                let (x, w) = (Host::random(1, rows, k, dtype), Host::random(2, n, k, DType::Bf16));
+                let (h, up) =
+                    (Host::random(3, rows * groups, rank, dtype), Host::random(4, size, rank, DType::Bf16));
+                let (base, base_magnitude) = product(&x, &w, &vec![0.0; n]);
+                // Row `r * groups + g`, output `o` is row `r`, output `g * size + o`.
+                let (added, magnitude) = product(&h, &up, &vec![0.0; size]);
+                let want: Vec<f64> = base.iter().zip(&added).map(|(a, b)| a + b).collect();
+                let weights = [w, up].map(|w| Weight::Dense(w.tensor(&device, layout)));
+                let (x, h) = (x.tensor(&device, layout), h.tensor(&device, layout));
+                let terms = [Term { x: &h, weight: &weights[1], groups }];
+                let got = ops::linear_with(&x, &weights[0], None, &terms, Activation::None, DType::F32);
+                let what = format!("{} {rows}x{groups}x{size} {k} {rank} {dtype}", device.name());
+                check(&what, &got.unwrap().to_f32().unwrap(), &want, |i| {
+                    dot(k + rank, base_magnitude[i] + magnitude[i]) + store(DType::F32, want[i])
+                });
+            }
+        }
+    }
+}
+
 #[test]
 fn terms_that_do_not_fit_are_refused() {
     let device = &devices()[0];
     let tensor = |rows, cols| Host::random(1, rows, cols, DType::F32).tensor(device, Layout::Plain);
     let (x, weight) = (tensor(3, 5), Weight::Dense(tensor(7, 5)));
-    for (rows, rank, outs, columns) in [(2, 4, 7, 4), (3, 4, 6, 4), (3, 4, 7, 5)] {
+    for (rows, rank, outs, columns, groups) in [
+        (2, 4, 7, 4, 1),
+        (3, 4, 6, 4, 1),
+        (3, 4, 7, 5, 1),
+        (3, 4, 1, 4, 7),
+        (21, 4, 1, 4, 6),
+        (21, 4, 7, 4, 7),
+        (0, 4, 7, 4, 0),
+        (3, 4, 7, 4, usize::MAX),
+    ] {
         let (h, up) = (tensor(rows, rank), Weight::Dense(tensor(outs, columns)));
-        let terms = [Term { x: &h, weight: &up }];
+        let terms = [Term { x: &h, weight: &up, groups }];
         assert!(ops::linear_with(&x, &weight, None, &terms, Activation::None, DType::F32).is_err());
     }
 }

@@ -89,8 +89,12 @@ impl Linear {
             ops::scale(&narrow, path.factor, x.dtype())
         };
         let narrow: Vec<Tensor> = self.low_rank.iter().map(middle).collect::<Result<_, _>>()?;
-        let terms: Vec<Term<'_>> =
-            self.low_rank.iter().zip(&narrow).map(|(path, x)| Term { x, weight: &path.up }).collect();
+        let terms: Vec<Term<'_>> = self
+            .low_rank
+            .iter()
+            .zip(&narrow)
+            .map(|(path, x)| Term { x, weight: &path.up, groups: 1 })
+            .collect();
         product(&terms)
     }
 }

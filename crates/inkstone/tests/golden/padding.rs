@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use inkstone_tensor::ops::{
-    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, QuantizeAffine,
-    QuantizeInt8, RmsNorm, RopeNorm,
+    AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, Mix,
+    QuantizeAffine, QuantizeInt8, RmsNorm, RopeNorm,
 };
 use inkstone_tensor::{Backend, DType, Device, Result, Storage, Tensor, Weight, cpu};
 
@@ -73,6 +73,9 @@ impl Backend for Padded {
     }
     fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
         self.0.rope_norm(args, out)
+    }
+    fn mix(&self, args: &Mix<'_>, out: &mut Tensor) -> Result<()> {
+        self.0.mix(args, out)
     }
     fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
         self.0.channel_norm(args, out)
