@@ -2,5 +2,6 @@
 
 pub mod template;
 mod tokenizer;
+pub(crate) mod vocabulary;
 
 pub use tokenizer::{PromptTokenizer, Tokens};

@@ -1,5 +1,6 @@
 //! The tokenizer of a model folder, with the prompt's template around it.
 
+mod merges;
 mod words;
 
 use tokenizers::{

@@ -103,6 +103,22 @@ fn special_tokens_in_a_prompt_are_text() {
 }
 
 #[test]
+fn merges_are_pairs_of_tokens_in_either_form() {
+    let of = |merges: Value| PromptTokenizer::from_json(&altered("/model/merges", merges));
+    let file: Value = serde_json::from_slice(&file(FOLDERS[0].1, "tokenizer.json")).unwrap();
+    let pairs: Vec<[String; 2]> = serde_json::from_value(file["model"]["merges"].clone()).unwrap();
+    let lines: Vec<String> = pairs.iter().map(|pair| pair.join(" ")).collect();
+    let (new, old) = (of(json!(pairs)).unwrap(), of(json!(lines)).unwrap());
+    let prompt = "a red apple and the other things";
+    assert_eq!(old.encode(prompt).unwrap(), new.encode(prompt).unwrap());
+    let none = of(json!([])).unwrap();
+    assert!(none.encode(prompt).unwrap().ids.len() > new.encode(prompt).unwrap().ids.len());
+    for bad in [json!(["pp"]), json!([["p"]]), json!([["p", "p", "t"]]), json!([7])] {
+        assert!(matches!(of(bad), Err(crate::Error::Tokenizer { .. })));
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_are_refused() {
     for broken in [&b""[..], b"{\"model\": {}}", "[".repeat(100_000).as_bytes()] {
         assert!(matches!(problem(broken), TokenizerProblem::Refused { .. }));
