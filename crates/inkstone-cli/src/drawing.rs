@@ -20,7 +20,7 @@ use crate::saving::{Finishing, Saving};
 use crate::terminal::Level;
 
 /// Names of the model inside the program.
-pub(crate) const EMBEDDED_NAMES: &[&str] = &["tiny", "inkstone-tiny"];
+const EMBEDDED_NAMES: &[&str] = &["tiny", "inkstone-tiny"];
 
 /// An open model with the flags that say how to draw.
 #[derive(Debug)]

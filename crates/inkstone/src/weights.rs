@@ -24,9 +24,12 @@ mod shards;
 mod source;
 mod tokenizer;
 
+pub(crate) use files::WeightFile;
 pub use files::{MODEL_INDEX, ModelFiles, ReadOptions, SCHEDULER, Scan};
 pub use loader::{ConvShape, Kernel, Loader, Strictness};
-pub(crate) use loader::{Order, Stored, tap_major};
+pub(crate) use loader::{
+    Order, Stored, already_quantized, float8, is_unused, scaled_layer, tap_major, widened,
+};
 pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;

@@ -77,7 +77,7 @@ fn options(quantization: Quantization, existing: Existing) -> Options {
 
 fn converted(source: &Path, to: &Path, quantization: Quantization) -> Result<Report> {
     let options = options(quantization, Existing::Refuse);
-    convert(source, to, &options, &CancelToken::default(), &mut Silent)
+    convert(&ModelSource::Folder(source.to_owned()), to, &options, &CancelToken::default(), &mut Silent)
 }
 
 fn open(source: &ModelSource, quantization: Option<Quantization>) -> Pipeline {
@@ -197,7 +197,7 @@ fn a_place_that_is_taken_is_left_as_it_is() {
     let dir = Dir::new();
     let place = |to: &Path, existing| {
         let options = options(Quantization::Q8, existing);
-        match convert(&tiny(), to, &options, &CancelToken::default(), &mut Silent) {
+        match convert(&ModelSource::Folder(tiny()), to, &options, &CancelToken::default(), &mut Silent) {
             Err(Error::ConvertPlace { problem, .. }) => Some(problem),
             other => other.map(|_| None).unwrap(),
         }
@@ -257,7 +257,8 @@ fn an_interrupted_conversion_leaves_nothing() {
         let cancel = CancelToken::default();
         let mut observer = Impatient(cancel.clone(), after);
         let options = options(Quantization::Q4, Existing::Refuse);
-        let error = convert(&tiny(), &dir.path("new"), &options, &cancel, &mut observer).unwrap_err();
+        let error = convert(&ModelSource::Folder(tiny()), &dir.path("new"), &options, &cancel, &mut observer)
+            .unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error:?}");
         assert_eq!(dir.names(), [""; 0], "after {after} steps");
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure is a panic here, in functions beside the tests too")]
 
+#[path = "lone/convert.rs"]
+mod convert;
 #[path = "lone/errors.rs"]
 mod errors;
 #[path = "lone/files.rs"]
@@ -10,7 +12,7 @@ mod files;
 mod tiny;
 
 use inkstone::text::PromptTokenizer;
-use inkstone::weights::{ModelFiles, ModelSource, Parts, ReadOptions, Strictness};
+use inkstone::weights::{ModelFiles, ModelSource, Parts, Quantization, ReadOptions, Strictness};
 use inkstone::{OpenOptions, Pipeline, Precision};
 
 use files::{Dir, golden};
@@ -19,8 +21,14 @@ const PROMPTS: [&str; 2] = ["a photo of a cat", "一只猫, 3.14"];
 
 /// The pixels of small pictures.
 fn pixels(source: &ModelSource) -> Vec<Vec<u8>> {
+    pixels_in(source, None)
+}
+
+/// The same with weights in a smaller format.
+fn pixels_in(source: &ModelSource, quantization: Option<Quantization>) -> Vec<Vec<u8>> {
     let read = ReadOptions { strictness: Strictness::RefuseExtra, ..ReadOptions::default() };
-    let options = OpenOptions { threads: Some(2), precision: Precision::F32, read, ..OpenOptions::default() };
+    let precision = Precision::F32;
+    let options = OpenOptions { threads: Some(2), precision, quantization, read, ..OpenOptions::default() };
     let mut pipeline = Pipeline::open(source, &options).unwrap_or_else(|error| panic!("{source:?}: {error}"));
     let mut pictures = Vec::new();
     for prompt in PROMPTS {

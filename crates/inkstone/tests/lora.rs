@@ -73,7 +73,7 @@ fn converted(
 ) -> Result<Report> {
     let options =
         Options { quantization, loras: loras.to_vec(), existing: Existing::Refuse, threads: Some(1) };
-    convert(from, to, &options, &CancelToken::default(), &mut Silent)
+    convert(&ModelSource::Folder(from.to_owned()), to, &options, &CancelToken::default(), &mut Silent)
 }
 
 fn tensors(path: &Path) -> BTreeMap<String, Tensor> {

@@ -49,9 +49,11 @@ pub(crate) struct Plan {
 /// `inkstone convert`.
 #[derive(Clone, Debug, Args, PartialEq)]
 pub(crate) struct Convert {
-    /// The model's folder
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
+    /// The model's folder, a file with its weights, or tiny, the small model inside this program
+    #[arg(value_name = "MODEL", required_unless_present_any = ["transformer", "text_encoder", "vae"])]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) parts: Parts,
     /// The format of the new weights; may be left out with --lora
     #[arg(short, long, value_name = "FORMAT")]
     pub(crate) quantize: Option<Quantize>,

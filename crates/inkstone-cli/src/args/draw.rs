@@ -131,7 +131,6 @@ pub(crate) struct How {
 
 /// Weights in place of the model's own.
 #[derive(Clone, Debug, Default, Args, PartialEq)]
-#[command(next_help_heading = "How to draw")]
 pub(crate) struct Parts {
     /// The transformer's weights in place of the model's: a GGUF or safetensors file, or a folder of shards
     #[arg(long, alias = "diffusion-model", value_name = "FILE")]

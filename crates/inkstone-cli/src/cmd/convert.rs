@@ -1,4 +1,4 @@
-//! `convert`: a model's folder with its weights in a smaller format, or with LoRAs in them.
+//! `convert`: a folder of a model with its weights in a smaller format, or with LoRAs in them.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Session;
 use crate::args::{Convert, Quantize, Threads};
-use crate::drawing::{EMBEDDED_NAMES, lora_source};
+use crate::drawing::{self, lora_source};
 use crate::failure::{Failure, Result, printable};
 use crate::progress::{Progress, duration};
 
@@ -27,7 +27,8 @@ pub(super) fn run(args: &Convert, session: &Session) -> Result<()> {
         existing: if args.overwrite { Existing::Replace } else { Existing::Refuse },
         threads: args.threads.or(session.config.settings.threads).map(|Threads(n)| n),
     };
-    let result = convert::convert(&args.model, &args.output, &options, &cancel, &mut progress);
+    let source = drawing::source(args.model.as_ref(), &args.parts);
+    let result = convert::convert(&source, &args.output, &options, &cancel, &mut progress);
     session.interrupt.disarm();
     if let Some(failure) = progress.failed.take() {
         return Err(failure);
@@ -43,15 +44,9 @@ pub(super) fn run(args: &Convert, session: &Session) -> Result<()> {
 
 /// The error, with what to do about it in this command.
 fn failure(error: Error, args: &Convert) -> Failure {
-    let embedded = EMBEDDED_NAMES.iter().any(|name| args.model.as_os_str() == *name);
     match &error {
-        Error::ModelNotFound { .. } if embedded => Failure::usage(
-            "the model inside this program is not converted",
-            "it is small already, and in no folder",
-            "name the folder of another model; to draw with smaller weights: inkstone PROMPT -q FORMAT",
-        ),
         Error::ModelNotFound { .. } => {
-            Failure::from(error).with_cure("name the folder of a model that is there")
+            Failure::from(error).with_cure("name the folder or file of a model that is there")
         }
         Error::AlreadyQuantized { .. } if args.quantize.is_none() => Failure::from(error).with_cure(
             "draw with --lora, or put it into the model as it was published, before it is quantized",
@@ -59,8 +54,9 @@ fn failure(error: Error, args: &Convert) -> Failure {
         Error::InvalidParam { param: "quantize", .. } => {
             Failure::from(error).with_cure("say what to do: -q int8, q8 or q4, or --lora FILE, or both")
         }
-        Error::MissingParts { .. } => Failure::from(error)
-            .with_cure("name the folder of a whole model: files without one are drawn with, not converted"),
+        Error::MissingParts { .. } => Failure::from(error).with_cure(
+            "add what is missing with --transformer, --text-encoder or --vae, or name the folder of a whole model",
+        ),
         _ => error.into(),
     }
 }
@@ -81,6 +77,11 @@ fn table(report: &Report) -> String {
     let [sizes, copied] = total;
     lines.push(row("all files", [sizes[0] + copied[0], sizes[1] + copied[1]], counts(report)));
     let merged: usize = report.components.iter().map(|part| part.merged_layers).sum();
+    let copied = |part: &ComponentReport| {
+        let format = part.copied_as.as_ref()?;
+        Some(format!("the {} is quantized already ({format}): copied", part.component.name()))
+    };
+    lines.extend(report.components.iter().filter_map(copied));
     let lora =
         |lora: &LoraRecord| format!("  {} = {}: in {merged} layers", printable(&lora.name), lora.scale);
     lines.extend(report.loras.iter().map(lora));
@@ -125,7 +126,8 @@ fn event(report: &Report, seconds: f64) -> serde_json::Value {
             .map(|file| json!({"name": file.name, "bytes": file.bytes, "sha256": file.sha256}));
         json!({
             "component": part.component.name(), "before_bytes": part.before_bytes,
-            "after_bytes": part.after_bytes, "merged_layers": part.merged_layers, "layers": layers.collect::<Vec<_>>(),
+            "after_bytes": part.after_bytes, "merged_layers": part.merged_layers,
+            "copied_as": part.copied_as, "layers": layers.collect::<Vec<_>>(),
             "sources": sources.collect::<Vec<_>>(),
         })
     };

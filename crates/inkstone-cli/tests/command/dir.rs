@@ -98,6 +98,11 @@ pub(crate) fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tiny")
 }
 
+/// A fixture in the repository.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name)
+}
+
 /// A copy of the model that shares its files, except those that the caller writes anew.
 pub(crate) fn copy_model(to: &Path) {
     fn copy(from: &Path, to: &Path) {

@@ -5,7 +5,7 @@ use std::fs;
 use inkstone::codec::{Metadata, png};
 use serde_json::Value;
 
-use crate::dir::{Dir, Run, copy_model, pixels, same_pixels, tiny};
+use crate::dir::{Dir, Run, copy_model, golden, pixels, same_pixels, tiny};
 
 /// Few steps: these tests are not about the picture.
 const QUICK: [&str; 4] = ["--steps", "2", "--seed", "7"];
@@ -191,6 +191,33 @@ fn a_converted_model_draws_what_its_format_on_load_draws() {
     assert!(bad.code == Some(2) && bad.stderr.contains("int8, q8, q4"), "{bad:#?}");
     let event = dir.ok(["convert", tiny, "-q", "q8", "-o", "new", "--overwrite", "--json", "--no-progress"]);
     assert!(event.contains("\"event\":\"converted\"") && event.contains("\"sha256\""), "{event}");
+}
+
+#[test]
+fn what_is_in_no_folder_is_converted_too() {
+    let dir = Dir::new();
+    let dit = |folder: &str| {
+        fs::read(dir.path(folder).join("transformer/diffusion_pytorch_model.safetensors")).unwrap()
+    };
+    dir.ok(["convert", "tiny", "-q", "q8", "-o", "own"]);
+    dir.ok(["convert", tiny().to_str().unwrap(), "-q", "q8", "-o", "folder"]);
+    assert!(dit("own") == dit("folder"));
+    let part = |name: &str| golden(name).to_str().unwrap().to_owned();
+    let (encoder, model) = (part("formats/text_encoder.gguf"), part("qwen_tiny"));
+    let run = dir.run(["convert", &model, "--text-encoder", &encoder, "-q", "q4", "-o", "parts"]);
+    assert!(run.code == Some(0) && run.stderr.contains("is quantized already (q5_0): copied"), "{run:#?}");
+    let draw =
+        |more: &[&str]| dir.ok([&["a cat", "--size", "64x64", "--steps", "1", "--seed", "1"], more].concat());
+    draw(&["-m", "parts", "-o", "a.png"]);
+    draw(&["-m", &model, "--text-encoder", &encoder, "-q", "q4", "-o", "b.png"]);
+    assert!(same_pixels(&dir.path("a.png"), &dir.path("b.png")));
+    // Parts without a folder, of which one is missing.
+    let alone = ["convert", "--text-encoder", &encoder, "-q", "q4", "-o", "alone"];
+    let said = dir.refused(alone, "INK-0318", 3);
+    assert!(
+        said.contains("has no transformer") && said.contains("name the folder of a whole model"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Looks at what is at `to`; `source` is the folder that is read.
-    pub(super) fn find(to: &Path, source: &Path, existing: Existing) -> Result<Self> {
+    /// Looks at what is at `to`; `sources` are the folders and files that are read.
+    pub(super) fn find(to: &Path, sources: &[PathBuf], existing: Existing) -> Result<Self> {
         let refuse = |problem| Err(Error::ConvertPlace { path: to.to_owned(), problem });
         let Some(name) = to.file_name().and_then(|name| name.to_str()) else {
             return refuse(PlaceProblem::NoName);
@@ -49,7 +49,7 @@ impl Place {
             }
             Ok(_) => true,
         };
-        if to.starts_with(source) || source.starts_with(&to) {
+        if sources.iter().any(|source| to.starts_with(source) || source.starts_with(&to)) {
             return refuse(PlaceProblem::Source);
         }
         Ok(Self { name: name.to_owned(), parent, to, replaces })

@@ -210,7 +210,7 @@ impl Networks {
         let open = self.encoder.is_some();
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::TextEncoder, files, device, self.arithmetic.activations, ledger);
-        let loader = || Ok(quantizing(loader()?, form).on_layer(on_layer));
+        let loader = || Ok(quantizing(Component::TextEncoder, loader()?, form).on_layer(on_layer));
         let config = &self.configs.encoder;
         let encoder = opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(config, l))?;
         if !open {
@@ -227,7 +227,10 @@ impl Networks {
         let open = self.transformer.is_some();
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::Transformer, files, device, self.arithmetic.activations, ledger);
-        let loader = || Ok(quantizing(loader()?.with_loras(&self.loras), form).on_layer(on_layer));
+        let loader = || {
+            let loader = loader()?.with_loras(&self.loras);
+            Ok(quantizing(Component::Transformer, loader, form).on_layer(on_layer))
+        };
         let config = &self.configs.transformer;
         let transformer =
             opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))?;
@@ -240,7 +243,7 @@ impl Networks {
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::Vae, files, device, self.arithmetic.activations, ledger);
-        let loader = || Ok(quantizing(loader()?, form));
+        let loader = || Ok(quantizing(Component::Vae, loader()?, form));
         opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
     }
 
@@ -269,8 +272,12 @@ fn loader(
     }
 }
 
-/// The loader, told to quantize.
-fn quantizing(loader: Loader<'_>, form: Form) -> Loader<'_> {
+/// The loader, told to quantize. A text encoder or VAE that is quantized already stays as it is; a transformer, which
+/// quantizing is for, is refused by its first layer.
+fn quantizing(component: Component, loader: Loader<'_>, form: Form) -> Loader<'_> {
+    if component != Component::Transformer && loader.already_quantized_as().is_some() {
+        return loader;
+    }
     match form {
         Form::Stored => loader,
         Form::Loaded(quantization) => loader.with_rule(quantization),

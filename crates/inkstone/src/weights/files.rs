@@ -1,6 +1,7 @@
 //! A whole model: its configs as text, its tokenizer, and a loader for each component.
 
 mod tokenizer;
+mod weights;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use inkstone_tensor::{DType, Device, Ledger, MappedFile};
 
 use super::folder::Folder;
-use super::shards::Shards;
 use super::{
     Component, Loader, ModelSource, Parts, RandomModel, Residence, SafeTensors, Strictness, comfy, derive,
     embedded, gguf, identify, json, loader, names, scan,
 };
 use crate::error::JsonProblem;
 use crate::{Error, Result};
+
+pub(crate) use weights::WeightFile;
 
 /// Whether weights are looked at for NaN and infinity when they are loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl ModelFiles {
                 continue;
             }
             let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
-            for file in self.weight_files(component)? {
+            for file in self.weight_paths(component)? {
                 tensors.extend(identify::shapes(&file)?);
                 if component == Component::TextEncoder && identify::is_gguf(&file) {
                     noted = gguf::with_head(&file, |head| Ok(derive::Noted::of(head)))?;
@@ -233,24 +235,8 @@ impl ModelFiles {
         Ok(file)
     }
 
-    /// The files of a component's weights; none of a model that is not in files.
-    pub(crate) fn weight_files(&self, component: Component) -> Result<Vec<PathBuf>> {
-        Ok(self.shards(component)?.map_or(Vec::new(), |shards| shards.files))
-    }
-
-    /// The folder without links; of a model that is in none only its name.
-    pub(crate) fn root(&self) -> &Path {
-        self.folder().map_or(Path::new(&self.name), Folder::root)
-    }
-
     fn folder(&self) -> Option<&Folder> {
         if let Home::Folder(folder) = &self.home { Some(folder) } else { None }
-    }
-
-    /// The same, if all weights and configs are the folder's own; `None` otherwise.
-    pub(crate) fn whole_folder(&self) -> Option<&Path> {
-        let folder = self.folder().filter(|_| self.parts == Parts::default())?;
-        folder.find(MODEL_INDEX).ok().flatten().map(|_| folder.root())
     }
 
     /// The names of what is in a folder of the folder, sorted.
@@ -319,32 +305,6 @@ impl ModelFiles {
         let mut file = shards.merge(files)?;
         comfy::join(component, &mut file)?;
         Ok((file, mapped))
-    }
-
-    /// The files of a component's weights: those that were given for it, else those of the model's folder; `None` of a
-    /// model that is in none.
-    fn shards(&self, component: Component) -> Result<Option<Shards>> {
-        Ok(match (self.parts.of(component), &self.home) {
-            (Some(path), _) if path.is_dir() => Some(Shards::find_in(&Folder::open(path)?, ".", component)?),
-            (Some(path), _) => Some(Shards::one(path.to_owned())),
-            (None, Home::Folder(folder)) => Some(Shards::find(folder, component)?),
-            (None, _) => None,
-        })
-    }
-
-    /// Bytes of all weights on disk; 0 for models that are not there.
-    ///
-    /// # Errors
-    /// Weights that are missing or outside of the folder.
-    pub fn weight_bytes(&self) -> Result<u64> {
-        let mut bytes = 0;
-        for component in Component::ALL {
-            for path in self.weight_files(component)? {
-                let source = |source| Error::ModelRead { path: path.clone(), source };
-                bytes += std::fs::metadata(&path).map_err(source)?.len();
-            }
-        }
-        Ok(bytes)
     }
 
     /// Whether the mapped weights that are in use are still what was opened. To be asked after each stage and

@@ -20,6 +20,7 @@ use crate::{Error, Result};
 
 pub use conv::{ConvShape, Kernel};
 pub(crate) use conv::{Order, Stored, tap_major};
+pub(crate) use packed::{already_quantized, float8, is_unused, scaled_layer, widened};
 
 /// What becomes of tensors that nothing asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,26 +121,24 @@ impl Loader<'_> {
         let Some(rule) = self.rule.filter(|_| self.failure.is_none()) else { return weight };
         let stored = match &weight {
             Weight::Dense(stored) if stored.shape().count() == 0 => return weight,
-            Weight::Dense(stored) => stored,
-            Weight::Quantized(matrix) => {
-                self.failure = Some(self.already_quantized(name, matrix.format()));
-                return weight;
+            Weight::Dense(stored) => Ok(stored.clone()),
+            Weight::Quantized(matrix) if matches!(**matrix, Quantized::Float8(_)) => {
+                packed::widened(&weight).map_err(Error::from)
             }
-            _ => {
-                self.failure = Some(self.already_quantized(name, "int8".into()));
-                return weight;
-            }
+            Weight::Quantized(matrix) => Err(self.already_quantized(name, matrix.format())),
+            _ => Err(self.already_quantized(name, "int8".into())),
         };
-        match rule.apply(&self.component, name, stored, span) {
+        match stored.and_then(|stored| rule.apply(&self.component, name, &stored, span)) {
             Ok((smaller, format)) => {
                 self.formats.push(LayerFormat { name: name.to_owned(), format });
-                if format.is_smaller() {
-                    // What lies in the file is not read again.
-                    let mut own = Pages::default();
-                    own.add(stored);
-                    own.release();
-                    self.pages = before;
+                if !format.is_smaller() {
+                    return weight;
                 }
+                // What lies in the file is not read again.
+                let mut own = Pages::default();
+                weight.tensors().into_iter().for_each(|tensor| own.add(tensor));
+                own.release();
+                self.pages = before;
                 self.filed(smaller)
             }
             Err(error) => {
@@ -147,6 +146,13 @@ impl Loader<'_> {
                 weight
             }
         }
+    }
+
+    /// The first weight that is quantized already, and its format. Floats of 8 bits count as plain ones: the models that
+    /// are published so are quantized from them.
+    #[must_use]
+    pub fn already_quantized_as(&self) -> Option<(String, String)> {
+        packed::already_quantized(&self.tensors, &self.quantized)
     }
 
     /// The same path on the device of this loader, where that only counts: LoRAs are in memory before.
@@ -165,9 +171,6 @@ impl Loader<'_> {
     /// A new weight as it counts: in files, if the model is looked at as if it were converted.
     fn filed(&mut self, weight: Weight) -> Weight {
         let Some(stand_ins) = self.stand_ins.as_mut().filter(|_| self.converted) else { return weight };
-        if matches!(weight, Weight::Dense(_)) {
-            return weight;
-        }
         match weight.with_tensors(&mut |tensor| stand_ins.filed_like(tensor)) {
             Ok(filed) => {
                 filed.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));

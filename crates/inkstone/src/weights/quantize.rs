@@ -84,8 +84,8 @@ impl Rule {
     pub(crate) fn most_bytes(&self, layer: &str, stored: &Tensor) -> usize {
         let plain = stored.shape().count() * stored.dtype().size_bytes();
         match self {
-            // Each layer may stay as it is.
-            Self::Int8(_) => plain,
+            // Each layer may stay as it is, and one in 8-bit floats grows by its scales.
+            Self::Int8(_) => plain.max(stored.shape().count() + 4 * stored.rows()),
             Self::Affine(rule) => rule.bytes(layer, stored).unwrap_or(plain),
         }
     }

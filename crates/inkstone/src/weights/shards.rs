@@ -72,6 +72,11 @@ impl Shards {
         Self { files: vec![path], index: None }
     }
 
+    /// The index and the names of the files that it lists; `None` of a single file.
+    pub(super) fn listed(&self) -> Option<(&Path, &[String])> {
+        self.index.as_ref().map(|index| (index.path.as_path(), index.names.as_slice()))
+    }
+
     fn from_index(folder: &Folder, dir: &str, path: &Path) -> Result<Self> {
         let bytes = json::read_file(path, INDEX_LIMIT_BYTES)?;
         let mut index = json::parse_with(path, &bytes, IndexSeed)?;

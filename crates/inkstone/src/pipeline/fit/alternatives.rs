@@ -208,14 +208,17 @@ impl Pipeline {
 
     /// The command that saves this model in a format, and how to draw with the new folder; `None` for the one that is
     /// part of the program, and where only a streamed model would gain by it.
-    fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + '_> {
-        let root = quoted(&self.files.whole_folder()?.to_string_lossy());
-        let name = self.info.name.rsplit('/').next().unwrap_or_default();
+    fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + use<>> {
+        let (words, name) = self.files.convert_words()?;
+        // Flags that name parts of a model would name them in place of the new one's.
+        let alone = if words.iter().any(|word| word.starts_with("--")) { " alone" } else { "" };
+        let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
         let streams = matches!(self.offload, Offload::Auto | Offload::Stream);
         streams.then_some(move |quantization: Quantization| {
             let format = quantization.name();
             let new = quoted(&format!("{name}-{format}"));
-            format!("inkstone convert {root} -q {format} -o {new}, then -m {new}")
+            format!("inkstone convert {model} -q {format} -o {new}, then -m {new}{alone}")
         })
     }
 }

@@ -5,6 +5,8 @@
 //! - This program: `NAME.weight` u8 with `NAME.scales` f32, for products of bytes.
 //! - ComfyUI: `NAME.weight` in an 8-bit float with `NAME.scale_weight` or `NAME.weight_scale`, or without a scale.
 
+use std::collections::BTreeMap;
+
 use inkstone_tensor::{
     Affine, AffineBits, DType, Float8, Int8Weight, Quantized, Result as TensorResult, Shape, Tensor, Weight,
     ops,
@@ -87,11 +89,44 @@ impl Loader<'_> {
     fn float8(&mut self, layer: &str, values: Tensor, _n_in: usize) -> Option<TensorResult<Quantized>> {
         let mut scales = SCALES.iter().filter_map(|scale| self.tensors.remove(&format!("{layer}.{scale}")));
         let scale = scales.next();
-        let build = |scale: Option<Tensor>| {
-            let vector =
-                |t: Tensor| ops::convert(&t.clone().reshape(Shape::vector(t.shape().count()))?, DType::F32);
-            Ok(Quantized::Float8(Float8::new(values, scale.map(vector).transpose()?)?))
-        };
-        Some(build(scale))
+        Some(float8(values, scale.as_ref()))
     }
+}
+
+/// A matrix of 8-bit floats with the scale that a file has for it.
+pub(crate) fn float8(values: Tensor, scale: Option<&Tensor>) -> TensorResult<Quantized> {
+    let vector = |t: &Tensor| ops::convert(&t.clone().reshape(Shape::vector(t.shape().count()))?, DType::F32);
+    Ok(Quantized::Float8(Float8::new(values, scale.map(vector).transpose()?)?))
+}
+
+/// The values of a weight in f32, `[n_out, n_in]`.
+pub(crate) fn widened(weight: &Weight) -> TensorResult<Tensor> {
+    let rows: Vec<u32> = (0..u32::try_from(weight.n_out()).unwrap_or(u32::MAX)).collect();
+    ops::embedding(weight, &rows, DType::F32)
+}
+
+/// The layer whose scale is of this name, if it is the scale of 8-bit floats.
+pub(crate) fn scaled_layer(name: &str) -> Option<&str> {
+    let (layer, part) = name.rsplit_once('.')?;
+    SCALES.contains(&part).then_some(layer)
+}
+
+/// Whether a tensor of this name is for other programs.
+pub(crate) fn is_unused(name: &str) -> bool {
+    name == MARKER || name.rsplit_once('.').is_some_and(|(_, part)| UNUSED.contains(&part))
+}
+
+/// The first weight that is quantized, floats of 8 bits apart, and its format.
+pub(crate) fn already_quantized(
+    tensors: &BTreeMap<String, Tensor>,
+    quantized: &BTreeMap<String, Quantized>,
+) -> Option<(String, String)> {
+    let whole = quantized.first_key_value().map(|(name, matrix)| (name.clone(), matrix.format()));
+    let is_packed = |(name, tensor): &(&String, &Tensor)| {
+        let layer = name.strip_suffix(".weight").filter(|_| matches!(tensor.dtype(), DType::U32 | DType::U8));
+        layer.is_some_and(|layer| tensors.contains_key(&format!("{layer}.scales")))
+    };
+    let format = |codes: &Tensor| if codes.dtype() == DType::U8 { "int8" } else { "affine codes" };
+    let packed = || tensors.iter().find(is_packed);
+    whole.or_else(|| packed().map(|(name, codes)| (name.clone(), format(codes).to_owned())))
 }
