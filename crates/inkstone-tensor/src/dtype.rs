@@ -21,6 +21,8 @@ pub enum DType {
     F8E4m3,
     /// 8-bit float with 5 bits of exponent and 2 of mantissa; storage only.
     F8E5m2,
+    /// IEEE double precision; storage only.
+    F64,
     /// Signed 64-bit integer; token ids and masks in files.
     I64,
 }
@@ -30,7 +32,7 @@ impl DType {
     #[must_use]
     pub const fn size_bytes(self) -> usize {
         match self {
-            Self::I64 => 8,
+            Self::F64 | Self::I64 => 8,
             Self::F32 | Self::U32 => 4,
             Self::Bf16 | Self::F16 => 2,
             Self::U8 | Self::I8 | Self::F8E4m3 | Self::F8E5m2 => 1,
@@ -51,7 +53,10 @@ impl DType {
         let halves = |exponent: u16| {
             bytes.as_chunks::<2>().0.iter().all(|half| u16::from_le_bytes(*half) & exponent != exponent)
         };
+        let doubles =
+            || bytes.as_chunks::<8>().0.iter().all(|double| f64::from_le_bytes(*double).is_finite());
         match self {
+            Self::F64 => doubles(),
             Self::F32 => words(0x7f80_0000),
             Self::Bf16 => halves(0x7f80),
             Self::F16 => halves(0x7c00),
@@ -74,6 +79,7 @@ impl fmt::Display for DType {
             Self::U32 => "u32",
             Self::F8E4m3 => "f8_e4m3",
             Self::F8E5m2 => "f8_e5m2",
+            Self::F64 => "f64",
             Self::I64 => "i64",
         })
     }
@@ -106,6 +112,9 @@ mod tests {
                 let bytes = [&sound[..], &stored(&[*other]), &sound].concat();
                 assert!(!dtype.are_finite(&bytes), "{dtype} {other:x}");
             }
+        }
+        for (value, finite) in [(f64::MAX, true), (-0.0, true), (f64::NAN, false), (f64::INFINITY, false)] {
+            assert_eq!(DType::F64.are_finite(&[1f64.to_le_bytes(), value.to_le_bytes()].concat()), finite);
         }
         assert!(
             [DType::U8, DType::I8, DType::U32, DType::I64].iter().all(|dtype| dtype.are_finite(&[0xff; 8]))

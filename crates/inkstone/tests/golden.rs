@@ -16,6 +16,8 @@ mod lora;
 mod padding;
 #[path = "golden/pipelines.rs"]
 mod pipelines;
+#[path = "golden/small.rs"]
+mod small;
 #[path = "golden/text_encoder.rs"]
 mod text_encoder;
 #[path = "golden/transformer.rs"]

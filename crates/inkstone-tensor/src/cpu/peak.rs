@@ -26,7 +26,8 @@ pub(super) fn multiply_registers(cpu: &Cpu, operands: DType, loops: u32) -> Opti
         DType::F32 => peak.f32,
         DType::Bf16 => peak.bf16.unwrap_or(peak.f32),
         DType::I8 => peak.int8.filter(|_| has_int8())?,
-        DType::F16 | DType::U8 | DType::U32 | DType::F8E4m3 | DType::F8E5m2 | DType::I64 => return None,
+        DType::F16 | DType::U8 | DType::U32 | DType::F8E4m3 | DType::F8E5m2 => return None,
+        DType::F64 | DType::I64 => return None,
     };
     let threads = cpu.threads.count();
     // SAFETY: tables are chosen by what the processor has; int8 was asked for.

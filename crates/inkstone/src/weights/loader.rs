@@ -3,6 +3,7 @@
 mod build;
 mod conv;
 mod packed;
+mod small;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -222,7 +223,7 @@ impl Loader<'_> {
         }
     }
 
-    /// A tensor of exactly this shape and some float type, as stored.
+    /// A tensor of exactly this shape and some float type: as stored, or f32 of one in a format that only products read.
     pub fn tensor(&mut self, name: &str, dims: &[usize]) -> Tensor {
         const FLOATS: &str = "f32, bf16 or f16";
         let mistyped = |have: &dyn ToString| WrongTensor {
@@ -236,8 +237,10 @@ impl Loader<'_> {
                 self.nothing()
             });
         }
-        let quantized = self.quantized.remove(name).map(|matrix| matrix.format());
-        if let Some(stored) = quantized.or_else(|| self.foreign.remove(name).map(String::from)) {
+        if let Some(decoded) = self.decoded(name, dims) {
+            return decoded;
+        }
+        if let Some(stored) = self.foreign.remove(name) {
             self.report.mistyped.push(mistyped(&stored));
             return self.nothing();
         }

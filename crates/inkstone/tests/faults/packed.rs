@@ -13,6 +13,7 @@ fn file(tensors: &[(&str, &str, &[usize])]) -> SafeTensors {
     let mut end = 0;
     for (name, dtype, shape) in tensors {
         let size = match *dtype {
+            "F64" | "I64" => 8,
             "U32" | "F32" => 4,
             "BF16" => 2,
             _ => 1,
@@ -96,14 +97,44 @@ fn parts_of_8_bit_floats_are_checked() {
 }
 
 #[test]
+fn row_08_small_tensors_of_8_bit_floats_are_checked() {
+    let load = |tensors: &[(&str, &str, &[usize])], dims: &[usize]| {
+        let mut loader = Loader::new("test", &device(), DType::F32, file(tensors).tensors)
+            .with_strictness(Strictness::RefuseExtra);
+        let values = loader.tensor("x.weight", dims);
+        loader.finish().map(|()| values.shape().dims().to_vec())
+    };
+    let kernel: (&str, &str, &[usize]) = ("x.weight", "F8_E4M3", &[4, 2, 3, 3]);
+    for scale in [&[][..], &[1], &[4], &[4, 1, 1, 1]] {
+        let tensors = [kernel, ("x.scale_weight", "F32", scale), ("x.scale_input", "F32", &[])];
+        assert_eq!(load(&tensors, kernel.2).unwrap(), kernel.2);
+    }
+    let vector: (&str, &str, &[usize]) = ("x.weight", "F8_E5M2", &[4]);
+    assert_eq!(load(&[vector, ("x.weight_scale", "F32", &[1])], &[4]).unwrap(), [4]);
+    let bad: &[(&[(&str, &str, &[usize])], &[usize])] = &[
+        (&[kernel, ("x.scale_weight", "F32", &[2])], &[4, 2, 3, 3]),
+        (&[kernel, ("x.scale_weight", "I64", &[])], &[4, 2, 3, 3]),
+        (&[vector, ("x.scale_weight", "F32", &[2])], &[4]),
+        (&[kernel], &[4, 2, 9]),
+        (&[vector], &[5]),
+        (&[("x.weight", "F64", &[4])], &[2, 2]),
+        (&[("x.weight", "F8_E4M3", &[0, 3])], &[4, 3]),
+    ];
+    for (tensors, dims) in bad {
+        let Err(Error::Tensors { report, .. }) = load(tensors, dims) else { panic!("{tensors:?}") };
+        assert_eq!((report.misshapen.len(), report.mistyped.len()), (1, 0), "{tensors:?}: {report}");
+    }
+}
+
+#[test]
 fn row_08_packed_tensors_where_plain_ones_belong() {
-    let tensors = file(&[("v", "F8_E4M3", &[4]), ("w", "U32", &[4])]).tensors;
+    let tensors = file(&[("v", "I8", &[4]), ("w", "U32", &[4])]).tensors;
     let mut loader = Loader::new("test", &device(), DType::F32, tensors);
     loader.vector("v", 4);
     loader.tensor("w", &[4]);
     let Err(Error::Tensors { report, .. }) = loader.finish() else { panic!() };
     let types: Vec<&str> = report.mistyped.iter().map(|t| t.have.as_str()).collect();
-    assert_eq!(types, ["f8_e4m3", "u32"]);
+    assert_eq!(types, ["i8", "u32"]);
 }
 
 #[test]

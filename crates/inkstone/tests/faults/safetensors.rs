@@ -162,17 +162,21 @@ fn row_08_unexpected_types() {
     let header = r#"{"f8":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]},
         "f64":{"dtype":"F64","shape":[1],"data_offsets":[2,10]},
         "int":{"dtype":"I64","shape":[1],"data_offsets":[10,18]},
-        "unused":{"dtype":"BOOL","shape":[1],"data_offsets":[18,19]}}"#;
-    let mut loader = loader(header, 19);
-    for (name, len) in [("f8", 2), ("f64", 1), ("int", 1)] {
+        "half":{"dtype":"U16","shape":[1],"data_offsets":[18,20]},
+        "unused":{"dtype":"BOOL","shape":[1],"data_offsets":[20,21]}}"#;
+    let mut loader = loader(header, 21);
+    for (name, len) in [("int", 1), ("half", 1)] {
         loader.tensor(name, &[len]);
     }
+    // What holds fractions is converted.
+    assert_eq!(loader.vector("f8", 2).to_f32().unwrap(), [0.0, 0.0]);
+    assert_eq!(loader.tensor("f64", &[1]).dtype(), DType::F32);
     let error = loader.finish().unwrap_err();
     assert_eq!(error.code(), "INK-0307");
     assert_eq!(
         error.to_string(),
-        "the transformer does not fit its config: 3 of another type: f8 (want f32, bf16 or f16, have f8_e4m3), \
-         f64 (want f32, bf16 or f16, have f64), int (want f32, bf16 or f16, have i64)"
+        "the transformer does not fit its config: 2 of another type: int (want f32, bf16 or f16, have i64), \
+         half (want f32, bf16 or f16, have u16)"
     );
     let unknown = r#"{"a":{"dtype":"F3","shape":[1],"data_offsets":[0,1]}}"#;
     let want = HeaderProblem::UnknownType { name: "a".into(), stored: "F3".into() };

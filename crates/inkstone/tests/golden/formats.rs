@@ -102,7 +102,7 @@ fn eight_bit_floats_decode_to_the_references_values() {
 }
 
 /// The loader of a component of the tiny model whose weights come from another file.
-fn loader(component: Component, weights: PathBuf) -> Loader<'static> {
+pub(crate) fn loader(component: Component, weights: PathBuf) -> Loader<'static> {
     let mut parts = Parts::default();
     match component {
         Component::Transformer => parts.transformer = Some(weights),
@@ -116,13 +116,13 @@ fn loader(component: Component, weights: PathBuf) -> Loader<'static> {
 }
 
 /// The largest distance as a part of the largest magnitude.
-fn distance(got: &[f32], want: &[f32]) -> f32 {
+pub(crate) fn distance(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
     let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
     got.iter().zip(want).fold(0f32, |m, (g, w)| m.max((g - w).abs())) / largest
 }
 
-fn transformer_step(fixture: &Fixture, weights: &str) -> Vec<f32> {
+pub(crate) fn transformer_step(fixture: &Fixture, weights: &str) -> Vec<f32> {
     let config = qwen_image::Config::from_json(&taps::text("qwen_tiny/transformer/config.json")).unwrap();
     let mut loader = loader(Component::Transformer, path(weights));
     let model = qwen_image::Transformer::load(&config, &mut loader).unwrap();
@@ -167,20 +167,24 @@ fn transformers_in_every_format_compute_what_the_reference_does() {
     }
 }
 
-#[test]
-fn text_encoders_in_every_format_compute_what_the_reference_does() {
-    let fixture = Fixture::open("formats");
+/// What the text encoder with these weights makes of a fixture's tokens.
+pub(crate) fn hidden(fixture: &Fixture, weights: &str) -> Vec<f32> {
     let config = qwen25_vl::Config::from_json(&taps::text("qwen_tiny/text_encoder/config.json")).unwrap();
     let ids = fixture.integers("input_ids").unwrap();
     let ids: Vec<u32> = ids.into_iter().map(|id| u32::try_from(id).unwrap()).collect();
+    let mut loader = loader(Component::TextEncoder, path(weights));
+    let encoder = qwen25_vl::TextEncoder::load(&config, &mut loader).unwrap();
+    loader.finish().unwrap_or_else(|error| panic!("{weights}: {error}"));
+    encoder.forward(&[ids], &Context::default()).unwrap().to_f32().unwrap()
+}
+
+#[test]
+fn text_encoders_in_every_format_compute_what_the_reference_does() {
+    let fixture = Fixture::open("formats");
     for (weights, output) in
         [("formats/text_encoder.gguf", "hidden.gguf"), ("formats/text_encoder_mlx.safetensors", "hidden.mlx")]
     {
-        let mut loader = loader(Component::TextEncoder, path(weights));
-        let encoder = qwen25_vl::TextEncoder::load(&config, &mut loader).unwrap();
-        loader.finish().unwrap_or_else(|error| panic!("{weights}: {error}"));
-        let got = encoder.forward(std::slice::from_ref(&ids), &Context::default()).unwrap();
-        let error = distance(&got.to_f32().unwrap(), &fixture.values(output));
+        let error = distance(&hidden(&fixture, weights), &fixture.values(output));
         println!("{weights}: {error:.1e}");
         assert!(error <= F32_TOLERANCE, "{weights}: {error}");
     }

@@ -20,7 +20,7 @@ fn vae_on(device: &Device, activations: DType) -> Vae {
 }
 
 /// `[1, c, 1, h, w]` of the reference as our `[h, w, c]`.
-fn pixels_first(values: &[f32], channels: usize) -> Vec<f32> {
+pub(crate) fn pixels_first(values: &[f32], channels: usize) -> Vec<f32> {
     let pixels = values.len() / channels;
     (0..values.len()).map(|i| values[i % channels * pixels + i / channels]).collect()
 }

@@ -224,7 +224,7 @@ fn stored(number: u32) -> Option<Stored> {
         25 => Stored::Foreign("i16", 1, 2),
         26 => Stored::Foreign("i32", 1, 4),
         27 => Stored::Dense(DType::I64),
-        28 => Stored::Foreign("f64", 1, 8),
+        28 => Stored::Dense(DType::F64),
         29 => Stored::Foreign("iq1_m", 256, 56),
         30 => Stored::Dense(DType::Bf16),
         34 => Stored::Foreign("tq1_0", 256, 54),

@@ -46,9 +46,7 @@ impl Loader<'_> {
         let layer = name.strip_suffix(".weight").unwrap_or(name).to_owned();
         let stored = self.tensors.remove(name)?;
         let built = build(self, &layer, stored, n_in).and_then(Result::ok);
-        for unused in UNUSED {
-            self.tensors.remove(&format!("{layer}.{unused}"));
-        }
+        self.drop_unused(&layer);
         match built.filter(|matrix| matrix.shape().dims() == [n_out, n_in]) {
             Some(matrix) => Some(matrix.into()),
             None => {
@@ -86,7 +84,19 @@ impl Loader<'_> {
         Some(Affine::new(bits, group, packed, scales, biases).map(Quantized::Affine))
     }
 
-    fn float8(&mut self, layer: &str, values: Tensor, _n_in: usize) -> Option<TensorResult<Quantized>> {
+    /// Drops what stands beside a layer's weight for other programs.
+    pub(super) fn drop_unused(&mut self, layer: &str) {
+        for unused in UNUSED {
+            self.tensors.remove(&format!("{layer}.{unused}"));
+        }
+    }
+
+    pub(super) fn float8(
+        &mut self,
+        layer: &str,
+        values: Tensor,
+        _n_in: usize,
+    ) -> Option<TensorResult<Quantized>> {
         let mut scales = SCALES.iter().filter_map(|scale| self.tensors.remove(&format!("{layer}.{scale}")));
         let scale = scales.next();
         Some(float8(values, scale.as_ref()))
