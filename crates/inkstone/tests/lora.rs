@@ -84,41 +84,72 @@ fn values(tensor: &Tensor) -> Vec<f64> {
     tensor.to_f32().unwrap().iter().map(|v| f64::from(*v)).collect()
 }
 
-/// The product of a layer's factors, and the same of their magnitudes, `[n_out, n_in]`.
-fn product(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> {
-    let factor = |part: &str| lora.get(&format!("transformer.{layer}.lora_{part}.weight"));
-    let (down, up) = (factor("A")?, factor("B")?);
-    let (rank, n_in) = (down.rows(), down.cols());
-    let (a, b) = (values(down), values(up));
-    let sum = |value: fn(f64) -> f64| {
-        let one = |at: usize| {
-            let (row, col) = (at / n_in, at % n_in);
-            (0..rank).map(|r| value(b[row * rank + r] * a[r * n_in + col])).sum()
-        };
-        (0..up.rows() * n_in).map(one).collect::<Vec<f64>>()
-    };
-    Some([sum(|v| v), sum(f64::abs)])
+/// A matrix of rows.
+type Matrix = (usize, Vec<f64>);
+
+fn matrix(tensor: &Tensor) -> Matrix {
+    (tensor.cols(), values(tensor))
 }
 
-/// Each merged value is `W + scale B A` in f64, but for the sums in f32, of rank + 2 roundings, and one to bf16.
-#[test]
-fn merged_weights_are_the_sum_rounded_once() {
-    let dir = Dir::new("sum");
-    let report = converted(
-        &golden("qwen_tiny"),
-        &dir.path("new"),
-        None,
-        &[source("qwen_diffusers.safetensors", SCALE)],
-    )
-    .unwrap();
+fn matmul((inner, a): &Matrix, (cols, b): &Matrix) -> Matrix {
+    let one = |at: usize| (0..*inner).map(|k| a[at / cols * inner + k] * b[k * cols + at % cols]).sum();
+    (*cols, (0..a.len() / inner * cols).map(one).collect())
+}
+
+fn kronecker((across, a): &Matrix, (wide, b): &Matrix) -> Matrix {
+    let (cols, high) = (across * wide, b.len() / wide);
+    let one = |at: usize| {
+        let (r, c) = (at / cols, at % cols);
+        a[r / high * across + c / wide] * b[r % high * wide + c % wide]
+    };
+    (cols, (0..a.len() * b.len()).map(one).collect())
+}
+
+/// What a file adds to a layer at a scale of 1, and the same of the magnitudes of its numbers, `[n_out, n_in]`.
+fn delta(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> {
+    let flat = layer.replace('.', "_");
+    let part = |end: &str| {
+        let names = [format!("transformer.{layer}.{end}"), format!("lora_unet_{flat}.{end}")];
+        names.into_iter().find_map(|name| lora.get(&name))
+    };
+    let alpha = part("alpha").map(|alpha| values(alpha)[0]);
+    let all = |value: fn(f64) -> f64| {
+        let stored = |end: &str| {
+            part(end).map(|tensor| {
+                let (cols, values) = matrix(tensor);
+                (cols, values.into_iter().map(value).collect::<Vec<f64>>())
+            })
+        };
+        if let (Some(a), Some(b)) = (stored("lora_A.weight"), stored("lora_B.weight")) {
+            return Some(matmul(&b, &a).1);
+        }
+        if let (Some(down), Some(up)) = (stored("lora_down.weight"), stored("lora_up.weight")) {
+            let factor = alpha.unwrap() / up.0 as f64;
+            return Some(matmul(&up, &down).1.iter().map(|v| v * factor).collect());
+        }
+        let w1 = stored("lokr_w1").or_else(|| Some(matmul(&stored("lokr_w1_a")?, &stored("lokr_w1_b")?)))?;
+        let a = stored("lokr_w2_a")?;
+        let factor = alpha.map_or(1.0, |alpha| alpha / a.0 as f64);
+        let (_, product) = kronecker(&w1, &matmul(&a, &stored("lokr_w2_b")?));
+        Some(product.iter().map(|v| v * factor).collect())
+    };
+    Some([all(|v| v)?, all(f64::abs)?])
+}
+
+/// Each merged value is `W + scale B A`, or `W + scale kron(W1, W2)`, in f64, but for the sums in f32 and one rounding to
+/// bf16. Of a LoRA of rank 2 the sums round 4 times; of a LoKr of ranks 2 and 3 those of its matrices 5 times, their product, its
+/// factor and the sum 5 times.
+fn are_the_sum_rounded_once(file: &str, roundings: f64) {
+    let dir = Dir::new(file);
+    let report = converted(&golden("qwen_tiny"), &dir.path("new"), None, &[source(file, SCALE)]).unwrap();
     let (before, after) = (tensors(&golden("qwen_tiny").join(DIT)), tensors(&dir.path("new").join(DIT)));
-    let lora = tensors(&golden("lora/qwen_diffusers.safetensors"));
+    let lora = tensors(&golden("lora").join(file));
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
     let mut merged = 0;
     for (name, was) in &before {
         let is = &after[name];
         assert_eq!((was.shape(), was.dtype()), (is.shape(), is.dtype()), "{name}");
-        let Some([added, magnitude]) = name.strip_suffix(".weight").and_then(|layer| product(&lora, layer))
+        let Some([added, magnitude]) = name.strip_suffix(".weight").and_then(|layer| delta(&lora, layer))
         else {
             assert!(was.to_bytes() == is.to_bytes(), "{name} has no LoRA");
             continue;
@@ -127,7 +158,7 @@ fn merged_weights_are_the_sum_rounded_once() {
         let scale = f64::from(SCALE);
         for (i, (was, is)) in values(was).iter().zip(values(is)).enumerate() {
             let want = was + scale * added[i];
-            let most = BF16 * want.abs() + 4.0 * F32 * (was.abs() + scale * magnitude[i]);
+            let most = BF16 * want.abs() + roundings * F32 * (was.abs() + scale * magnitude[i]);
             assert!((is - want).abs() <= 1.01 * most, "{name} {i}: {is} for {want}");
         }
         assert!(was.to_bytes() != is.to_bytes(), "{name} is as it was");
@@ -139,6 +170,13 @@ fn merged_weights_are_the_sum_rounded_once() {
     let file = SafeTensors::open(&dir.path("new").join(DIT), &device(), Residence::Mapped).unwrap();
     assert!(file.metadata["inkstone.loras"].contains(&report.loras[0].sha256));
     assert!(!file.metadata.contains_key("inkstone.quantization"));
+}
+
+#[test]
+fn merged_weights_are_the_sum_rounded_once() {
+    are_the_sum_rounded_once("qwen_diffusers.safetensors", 4.0);
+    are_the_sum_rounded_once("qwen_lokr_diffusers.safetensors", 10.0);
+    are_the_sum_rounded_once("qwen_lokr_kohya.safetensors", 10.0);
 }
 
 /// The layer with what a loader has, times x.
@@ -169,8 +207,14 @@ fn lora_at(name: &str, scale: f32) -> Applied {
 #[test]
 fn a_merged_layer_equals_the_path_beside_it() {
     let (dir, device) = (Dir::new("layer"), device());
-    let loras = [lora_at("qwen_diffusers.safetensors", SCALE), lora_at("qwen_kohya.safetensors", -0.4)];
-    let sources = [source("qwen_diffusers.safetensors", SCALE), source("qwen_kohya.safetensors", -0.4)];
+    let files = [
+        ("qwen_diffusers.safetensors", SCALE),
+        ("qwen_kohya.safetensors", -0.4),
+        ("qwen_lokr_whole.safetensors", 0.5),
+        ("qwen_lokr_kohya.safetensors", -0.3),
+    ];
+    let (loras, sources) =
+        (files.map(|(name, scale)| lora_at(name, scale)), files.map(|(name, scale)| source(name, scale)));
     converted(&golden("qwen_tiny"), &dir.path("new"), None, &sources).unwrap();
     let (x, x_values) = input(&device);
     let loader = |path: PathBuf| Loader::new("transformer", &device, DType::F32, tensors(&path));
@@ -189,13 +233,21 @@ fn a_merged_layer_equals_the_path_beside_it() {
     assert!(differs, "the LoRAs have an effect beyond the bound");
 }
 
-/// What a LoRA adds to a layer is `scale B A x`, whatever the format of the weight: products with and without it differ
-/// by that, but for the f32 sums of both, 64 roundings of sum |x w| each, and of the path.
+/// What a LoRA adds to a layer is `scale B A x`, a LoKr `scale kron(W1, W2) x`, whatever the format of the weight: products with
+/// and without it differ by that, but for the f32 sums of both, 64 roundings of sum |x w| each, and of the path.
 #[test]
 fn the_path_goes_beside_weights_of_every_format() {
+    for file in
+        ["qwen_diffusers.safetensors", "qwen_lokr_diffusers.safetensors", "qwen_lokr_kohya.safetensors"]
+    {
+        goes_beside_weights_of_every_format(file);
+    }
+}
+
+fn goes_beside_weights_of_every_format(name: &str) {
     let device = device();
-    let lora = lora_at("qwen_diffusers.safetensors", SCALE);
-    let [added, magnitude] = product(&tensors(&golden("lora/qwen_diffusers.safetensors")), LAYER).unwrap();
+    let lora = lora_at(name, SCALE);
+    let [added, magnitude] = delta(&tensors(&golden("lora").join(name)), LAYER).unwrap();
     let (x, x_values) = input(&device);
     let want = weighed(&x_values, &added, |v| v);
     let path = weighed(&x_values, &magnitude, f64::abs);

@@ -27,19 +27,35 @@ fn describe(summary: &Summary) -> String {
     let mut lines = vec![
         ("name", summary.name.clone()),
         ("made for", summary.family.unwrap_or("not known").to_owned()),
+        ("kind", counted(&summary.adapters)),
         ("dialect", summary.dialect.clone()),
         ("size", format!("{:.1} MB", summary.bytes as f64 / 1e6)),
         ("sha256", summary.sha256.clone()),
         ("layers", format!("{}: {}", summary.layers, counted(&summary.kinds))),
-        ("rank", counted(&summary.ranks)),
-        ("alpha", if summary.alphas.is_empty() { "none: the rank".into() } else { counted(&summary.alphas) }),
+        (
+            "rank",
+            if summary.ranks.is_empty() { "none: whole matrices".into() } else { counted(&summary.ranks) },
+        ),
+        ("alpha", alphas(summary)),
         ("type", counted(&summary.dtypes)),
     ];
+    if !summary.blocks.is_empty() {
+        lines.push(("blocks", counted(&summary.blocks)));
+    }
     if let Some(steps) = summary.lightning_steps {
         lines.push(("lightning", format!("{steps} steps without guidance, with a schedule of its own")));
     }
     lines.extend(summary.triggers.iter().map(|(name, value)| (name.as_str(), value.clone())));
     lines.iter().map(|(name, value)| format!("{name}: {}\n", printable(value))).collect()
+}
+
+/// What there is of alphas; a LoKr of whole matrices has no use for one.
+fn alphas(summary: &Summary) -> String {
+    match (summary.alphas.is_empty(), summary.ranks.is_empty()) {
+        (false, _) => counted(&summary.alphas),
+        (true, false) => "none: the rank".into(),
+        (true, true) => "none".into(),
+    }
 }
 
 /// `16` if all are alike, else `16 (800), 32 (40)`.

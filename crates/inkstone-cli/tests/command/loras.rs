@@ -101,6 +101,30 @@ fn inspect_tells_what_a_file_is() {
 }
 
 #[test]
+fn lokrs_are_drawn_with_inspected_and_merged() {
+    let dir = Dir::new();
+    dir.ok(quick(&["-o", "plain.png", "--dtype", "f32"]));
+    let file = golden("lora/qwen_lokr_lycoris.safetensors");
+    let file = file.to_str().unwrap();
+    dir.ok(quick(&["-o", "a.png", "--lora", file, "--dtype", "f32"]));
+    assert_ne!(fs::read(dir.path("plain.png")).unwrap(), fs::read(dir.path("a.png")).unwrap());
+    let said = dir.ok(["lora", "inspect", file]);
+    for line in ["made for: Qwen-Image", "kind: LoKr", "dialect: lycoris", "rank: 2", "alpha: 1"] {
+        assert!(said.lines().any(|l| l == line), "{line} is not in\n{said}");
+    }
+    assert!(said.lines().any(|l| l.starts_with("blocks: ") && l.contains("8x8 of 8x8 (")), "{said}");
+    let whole = golden("lora/qwen_lokr_whole.safetensors");
+    let said = dir.ok(["lora", "inspect", whole.to_str().unwrap()]);
+    assert!(said.contains("rank: none: whole matrices\n") && said.contains("alpha: none\n"), "{said}");
+    let model = golden("qwen_tiny");
+    let model = model.to_str().unwrap();
+    let run = dir.run(["convert", model, "-o", "merged", "--lora", file]);
+    assert!(run.stderr.contains("qwen_lokr_lycoris.safetensors = 1: in 31 layers"), "{run:#?}");
+    let said = dir.refused(["a cat", "-m", model, "--transformer", file], "INK-0303", 3);
+    assert!(said.contains("holds a LoRA, not the transformer") && said.contains("--lora FILE"), "{said}");
+}
+
+#[test]
 fn convert_puts_a_lora_into_the_weights() {
     let dir = Dir::new();
     let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));

@@ -49,7 +49,7 @@ pub enum LoraProblem {
         /// What is allowed.
         limit_bytes: u64,
     },
-    /// A layer lacks one of its two matrices.
+    /// A layer lacks one of its matrices.
     #[error("{layer} has no {missing} matrix")]
     Half {
         /// The layer.
@@ -74,6 +74,30 @@ pub enum LoraProblem {
         down: String,
         /// Of the second one.
         up: String,
+    },
+    /// A matrix of a Kronecker product is none.
+    #[error(
+        "{layer} has {matrix} of {have}; allowed is a matrix, or two of [out, rank] and [rank, in] with a rank of 1 to 3072"
+    )]
+    Kronecker {
+        /// The layer.
+        layer: String,
+        /// What files call the matrix.
+        matrix: &'static str,
+        /// Shapes of its parts.
+        have: String,
+    },
+    /// A Kronecker product whose first matrix is so large that what lies between both would take too much.
+    #[error(
+        "{layer} goes through {columns} columns around a weight of {weight:?}; a LoKr whose first matrix is the larger one is not supported"
+    )]
+    Wide {
+        /// The layer.
+        layer: String,
+        /// Columns between both matrices.
+        columns: usize,
+        /// Outputs and inputs of the weight.
+        weight: [usize; 2],
     },
     /// A layer has another size than the model's.
     #[error("{layer} is for a weight of {have:?}, this model's has {want:?}")]

@@ -1,19 +1,18 @@
-//! The linear layer: a weight in whatever format it is stored, low-rank paths around it, a bias, and the type of its
-//! output.
+//! The linear layer: a weight in whatever format it is stored, paths around it, a bias, and the type of its output.
 
 use inkstone_tensor::ops::{self, Activation, RowTable, Term};
 use inkstone_tensor::{DType, Tensor, Weight};
 
 use crate::Result;
 use crate::weights::Loader;
-use crate::weights::lora::LowRank;
+use crate::weights::lora::SidePath;
 
 /// `x W^T + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Weight,
     /// LoRAs: added to the product, whatever the weight's format.
-    low_rank: Vec<LowRank>,
+    paths: Vec<SidePath>,
     bias: Option<Tensor>,
     activations: DType,
 }
@@ -29,8 +28,8 @@ impl Linear {
     /// `NAME.weight [n_out, n_in]` alone.
     pub fn load_without_bias(loader: &mut Loader, name: &str, n_in: usize, n_out: usize) -> Self {
         let weight = loader.layer_weight(name, n_out, n_in);
-        let low_rank = loader.low_rank(name, n_in, n_out);
-        Self { weight, low_rank, bias: None, activations: loader.activations() }
+        let paths = loader.side_paths(name, n_in, n_out);
+        Self { weight, paths, bias: None, activations: loader.activations() }
     }
 
     /// A convolution with a kernel of one pixel, stored as `NAME.weight [n_out, n_in, 1, 1]`, is a linear layer
@@ -38,7 +37,7 @@ impl Linear {
     pub fn load_pointwise(loader: &mut Loader, name: &str, n_in: usize, n_out: usize) -> Self {
         let weight = Weight::Dense(loader.pixel_weight(name, n_out, n_in));
         let bias = Some(loader.vector(&format!("{name}.bias"), n_out));
-        Self { weight, low_rank: Vec::new(), bias, activations: loader.activations() }
+        Self { weight, paths: Vec::new(), bias, activations: loader.activations() }
     }
 
     /// The product, in the activations' type.
@@ -82,19 +81,28 @@ impl Linear {
         self.with_terms(x, |terms| Ok(ops::linear_with(x, &self.weight, bias, terms, activation, out)?))
     }
 
-    /// Calls the product with what the low-rank paths add to it.
+    /// Calls the product with what the paths around the weight add to it.
     fn with_terms(&self, x: &Tensor, product: impl FnOnce(&[Term<'_>]) -> Result<Tensor>) -> Result<Tensor> {
-        let middle = |path: &LowRank| {
-            let narrow = ops::linear(x, &path.down, None, Activation::None, DType::F32)?;
-            ops::scale(&narrow, path.factor, x.dtype())
-        };
-        let narrow: Vec<Tensor> = self.low_rank.iter().map(middle).collect::<Result<_, _>>()?;
-        let terms: Vec<Term<'_>> = self
-            .low_rank
-            .iter()
-            .zip(&narrow)
-            .map(|(path, x)| Term { x, weight: &path.up, groups: 1 })
-            .collect();
+        let inner: Vec<Tensor> = self.paths.iter().map(|path| inner(path, x)).collect::<Result<_, _>>()?;
+        let pairs = self.paths.iter().zip(&inner);
+        let terms: Vec<Term<'_>> =
+            pairs.map(|(path, x)| Term { x, weight: &path.up, groups: path.groups() }).collect();
         product(&terms)
     }
+}
+
+/// What a path's last matrix is multiplied with: `[rows * groups, rank]` in the type of `x`.
+fn inner(path: &SidePath, x: &Tensor) -> inkstone_tensor::Result<Tensor> {
+    let (width, dtype) = (path.width(), x.dtype());
+    let mut mixed = x.clone();
+    for (i, left) in path.left.iter().enumerate() {
+        let factor = if i + 1 == path.left.len() { path.factor } else { 1.0 };
+        mixed = ops::mix(&mixed, width, left, factor, dtype)?;
+    }
+    let Some(down) = &path.down else { return Ok(mixed) };
+    if !path.left.is_empty() {
+        return ops::linear(&mixed, down, None, Activation::None, dtype);
+    }
+    let narrow = ops::linear(x, down, None, Activation::None, DType::F32)?;
+    ops::scale(&narrow, path.factor, dtype)
 }

@@ -43,8 +43,9 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
-const TENSORS: [(&str, &str); 13] = [
+const TENSORS: [(&str, &str); 14] = [
     ("lora_", "a LoRA"),
+    (".lokr_w", "a LoRA"),
     (".lora", "a LoRA"),
     ("txt_mod.1.weight", TRANSFORMER),
     ("txt_mod_linear.weight", TRANSFORMER),

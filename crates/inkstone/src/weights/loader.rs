@@ -13,7 +13,7 @@ use inkstone_tensor::{
     DType, Device, MappedFile, Pages, Quantized, Shape, StandIns, Storage, Tensor, Weight, ops,
 };
 
-use super::lora::{LowRank, Pending};
+use super::lora::{Pending, SidePath};
 use super::quantize::{LayerFormat, Rule};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
@@ -157,16 +157,12 @@ impl Loader<'_> {
     }
 
     /// The same path on the device of this loader, where that only counts: LoRAs are in memory before.
-    pub(super) fn counted_path(&mut self, path: LowRank) -> LowRank {
+    pub(super) fn counted_path(&mut self, path: SidePath) -> SidePath {
         let Some(stand_ins) = &mut self.stand_ins else { return path };
-        let mut held = |weight: &Weight| weight.with_tensors(&mut |tensor| stand_ins.held_like(tensor));
-        match (held(&path.down), held(&path.up)) {
-            (Ok(down), Ok(up)) => LowRank { down, up, ..path },
-            (Err(error), _) | (_, Err(error)) => {
-                self.failure = Some(error.into());
-                path
-            }
-        }
+        path.with_tensors(&mut |tensor| stand_ins.held_like(tensor)).unwrap_or_else(|error| {
+            self.failure = Some(error.into());
+            path
+        })
     }
 
     /// A new weight as it counts: in files, if the model is looked at as if it were converted.

@@ -1,14 +1,16 @@
-//! LoRA files: low-rank paths around the linear layers of a transformer, in the dialects that people share.
+//! LoRA files: paths around the linear layers of a transformer, in the dialects that people share.
 //!
-//! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. The weight
-//! is never touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, so that a LoRA goes with any weight format.
-//! [`crate::convert`] puts it into the weights of a new model where that is asked for.
+//! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. A LoKr's is
+//! `W + scale * kron(W1, W2)`, its matrices whole or products of two, and then with `alpha / rank` too. The weight is never
+//! touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, or sums of groups of inputs times `W2`, so that both go with any
+//! weight format. [`crate::convert`] puts them into the weights of a new model where that is asked for.
 
 mod adapter;
 mod apply;
 mod family;
 mod file;
 mod keys;
+mod layers;
 mod merge;
 mod summary;
 #[cfg(test)]
@@ -21,8 +23,8 @@ use inkstone_tensor::Device;
 
 use crate::{Error, Result};
 
-pub use apply::LowRank;
 pub(crate) use apply::Pending;
+pub use apply::SidePath;
 pub use file::Lora;
 pub use keys::Dialect;
 pub(crate) use merge::merged;

@@ -1,4 +1,4 @@
-//! A step of the transformer with a LoRA in each dialect, against diffusers (or, where diffusers does not read the
+//! A step of the transformer with a LoRA or LoKr in each dialect, against diffusers and PEFT (or, where neither reads the
 //! dialect, a merge: the fixture's `about` says which).
 
 use std::path::Path;
@@ -14,12 +14,16 @@ use crate::taps::{self, F32_TOLERANCE, Fixture, bf16_bound};
 
 const DIALECTS: [&str; 6] =
     ["diffusers", "up_down", "up_down_no_alpha", "diffusion_model", "kohya", "default"];
+const LOKRS: [&str; 5] = ["lokr_whole", "lokr_lycoris", "lokr_kohya", "lokr_diffusers", "peft_lokr"];
 /// What the fixtures were made with.
 const SCALE: f32 = 0.8;
 
 fn lora(device: &Device, dialect: &str, scale: f32) -> Applied {
-    let path = format!("../../golden/data/lora/qwen_{dialect}.safetensors");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let name = match dialect {
+        "peft_lokr" => "peft_lokr/adapter_model.safetensors".to_owned(),
+        _ => format!("qwen_{dialect}.safetensors"),
+    };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/lora").join(name);
     Applied { lora: Arc::new(Lora::open(&path, device).unwrap()), scale }
 }
 
@@ -53,12 +57,19 @@ fn error(got: &[f32], fixture: &Fixture, name: &str) -> f32 {
     taps::difference(got, &fixture.values(name)).unwrap().relative
 }
 
+/// The fixtures, and the files that each is about.
+fn fixtures() -> impl Iterator<Item = (Fixture, &'static str)> {
+    let of = |name: &'static str, files: &'static [&str]| {
+        files.iter().map(move |file| (Fixture::open(name), *file))
+    };
+    of("lora_qwen", &DIALECTS).chain(of("lokr_qwen", &LOKRS))
+}
+
 #[test]
 fn every_dialect_f32() {
-    let fixture = Fixture::open("lora_qwen");
-    let none = error(&step(DType::F32, &[], &fixture), &fixture, "output.none");
-    assert!(none <= F32_TOLERANCE, "without a LoRA: {none}");
-    for dialect in DIALECTS {
+    for (fixture, dialect) in fixtures() {
+        let none = error(&step(DType::F32, &[], &fixture), &fixture, "output.none");
+        assert!(none <= F32_TOLERANCE, "without a LoRA: {none}");
         let got = step(DType::F32, &[(dialect, SCALE)], &fixture);
         let off = error(&got, &fixture, &format!("output.{dialect}"));
         println!("{dialect}: {off:.2e}");
@@ -68,11 +79,11 @@ fn every_dialect_f32() {
     }
 }
 
-/// About as many roundings as the transformer's own test has, and two more in each of its layers.
+/// About as many roundings as the transformer's own test has, and two more in each of its layers; three where both
+/// matrices of a LoKr are products.
 #[test]
 fn every_dialect_bf16() {
-    let fixture = Fixture::open("lora_qwen");
-    for dialect in DIALECTS {
+    for (fixture, dialect) in fixtures() {
         let off =
             error(&step(DType::Bf16, &[(dialect, SCALE)], &fixture), &fixture, &format!("output.{dialect}"));
         println!("{dialect}: {off:.2e}");
@@ -92,4 +103,16 @@ fn several_loras_add_up() {
     let nothing = step(DType::F32, &[("diffusers", 1.5), ("diffusers", -1.5)], &fixture);
     assert!(error(&nothing, &fixture, "output.none") <= F32_TOLERANCE, "one against itself");
     assert!(error(&step(DType::F32, &[("kohya", 0.0)], &fixture), &fixture, "output.none") <= F32_TOLERANCE);
+}
+
+#[test]
+fn lokrs_add_up_with_each_other_and_with_loras() {
+    let fixture = Fixture::open("lokr_qwen");
+    for lokr in LOKRS {
+        let parts = [(lokr, 0.5), ("diffusers", 0.7), (lokr, 0.3), ("diffusers", -0.7)];
+        let off = error(&step(DType::F32, &parts, &fixture), &fixture, &format!("output.{lokr}"));
+        assert!(off <= F32_TOLERANCE, "{lokr}: {off}");
+        let nothing = step(DType::F32, &[(lokr, 1.5), ("kohya", 0.0), (lokr, -1.5)], &fixture);
+        assert!(error(&nothing, &fixture, "output.none") <= F32_TOLERANCE, "{lokr} against itself");
+    }
 }

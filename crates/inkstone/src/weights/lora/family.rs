@@ -2,7 +2,7 @@
 
 /// Parts of names and what has them; the first whose parts all occur counts.
 const KINDS: [(&[&str], &str); 4] = [
-    (&["lokr_w"], "a LoKr"),
+    (&["lokr_t"], "a LoKr of convolutions"),
     (&["hada_w"], "a LoHa"),
     (&["dora_scale"], "a DoRA"),
     (&["lora_magnitude_vector"], "a DoRA"),

@@ -11,6 +11,8 @@ pub enum Dialect {
     DiffusionModel,
     /// `lora_unet_LAYER_WITH_UNDERSCORES.lora_down.weight`: kohya.
     Kohya,
+    /// `lycoris_LAYER_WITH_UNDERSCORES.lokr_w1`: LyCORIS on its own.
+    Lycoris,
     /// `base_model.model.LAYER.lora_A.weight`: PEFT.
     Peft,
     /// `LAYER.lora_A.default.weight`, `LAYER.lora_down.weight`: no prefix.
@@ -23,6 +25,7 @@ impl fmt::Display for Dialect {
             Self::Diffusers => "diffusers",
             Self::DiffusionModel => "diffusion_model",
             Self::Kohya => "kohya",
+            Self::Lycoris => "lycoris",
             Self::Peft => "peft",
             Self::Plain => "plain",
         })
@@ -30,17 +33,18 @@ impl fmt::Display for Dialect {
 }
 
 /// Beginnings of names, longest first.
-const PREFIXES: [(&str, Dialect); 6] = [
+const PREFIXES: [(&str, Dialect); 7] = [
     ("base_model.model.transformer.", Dialect::Peft),
     ("model.diffusion_model.", Dialect::DiffusionModel),
     ("base_model.model.", Dialect::Peft),
     ("diffusion_model.", Dialect::DiffusionModel),
     ("transformer.", Dialect::Diffusers),
     ("lora_unet_", Dialect::Kohya),
+    ("lycoris_", Dialect::Lycoris),
 ];
 
 /// What a tensor is to its layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// `A [rank, n_in]`
     Down,
@@ -48,10 +52,29 @@ pub(super) enum Part {
     Up,
     /// The number that the product is multiplied with, over the rank.
     Alpha,
+    /// The first matrix of a Kronecker product, `[n_out / m, n_in / n]`, or two whose product it is.
+    Left,
+    LeftA,
+    LeftB,
+    /// The second one, `[m, n]`, likewise.
+    Right,
+    RightA,
+    RightB,
+}
+
+impl Part {
+    pub(super) fn is_kronecker(self) -> bool {
+        !matches!(self, Self::Down | Self::Up | Self::Alpha)
+    }
+
+    /// What files call it.
+    pub(super) fn name(self) -> &'static str {
+        ENDS.iter().find(|(_, part)| *part == self).map_or("", |(end, _)| end.trim_start_matches('.'))
+    }
 }
 
 /// Ends of names.
-const ENDS: [(&str, Part); 7] = [
+const ENDS: [(&str, Part); 13] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
     (".lora_down.weight", Part::Down),
@@ -59,6 +82,12 @@ const ENDS: [(&str, Part); 7] = [
     (".lora.down.weight", Part::Down),
     (".lora.up.weight", Part::Up),
     (".alpha", Part::Alpha),
+    (".lokr_w1", Part::Left),
+    (".lokr_w1_a", Part::LeftA),
+    (".lokr_w1_b", Part::LeftB),
+    (".lokr_w2", Part::Right),
+    (".lokr_w2_a", Part::RightA),
+    (".lokr_w2_b", Part::RightB),
 ];
 
 /// A tensor's layer, without prefix.
@@ -86,7 +115,7 @@ pub(super) fn parse(name: &str) -> Option<Key<'_>> {
     (!layer.is_empty()).then_some(Key { dialect, layer, part })
 }
 
-/// One name for a layer in all dialects: kohya's, which has underscores for dots.
+/// One name for a layer in all dialects: kohya's and LyCORIS', which has underscores for dots.
 pub(super) fn flat(layer: &str) -> String {
     layer.replace('.', "_")
 }

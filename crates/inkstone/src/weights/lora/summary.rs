@@ -30,9 +30,13 @@ pub struct Summary {
     pub family: Option<&'static str>,
     /// Layers.
     pub layers: usize,
-    /// How many layers have each rank.
+    /// How many layers are of each kind of adapter: `LoRA`, `LoKr`.
+    pub adapters: BTreeMap<&'static str, usize>,
+    /// How many layers of LoKrs have each pair of sizes, such as `8x8 of 384x384`.
+    pub blocks: BTreeMap<String, usize>,
+    /// How many layers have each rank; those of a LoKr with whole matrices have none.
     pub ranks: BTreeMap<usize, usize>,
-    /// How many layers have each alpha; empty if the file has none, which counts as the rank.
+    /// How many layers have each alpha that counts; empty if there is none, which is as if it were the rank.
     pub alphas: BTreeMap<String, usize>,
     /// How many layers have each type.
     pub dtypes: BTreeMap<String, usize>,
@@ -61,9 +65,11 @@ impl Lora {
             name: self.name(),
             bytes: self.contents.bytes(),
             sha256: self.sha256().to_owned(),
-            dialect: self.dialect.to_string(),
-            family: family::of(self.layers.values().map(|factors| factors.layer.as_str())),
-            layers: self.layers.len(),
+            dialect: self.layers.dialect.to_string(),
+            family: family::of(self.layers.by_name.values().map(|layer| layer.name.as_str())),
+            layers: self.layers.by_name.len(),
+            adapters: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             ranks: BTreeMap::new(),
             alphas: BTreeMap::new(),
             dtypes: BTreeMap::new(),
@@ -71,13 +77,22 @@ impl Lora {
             lightning_steps: self.lightning_steps(),
             triggers: BTreeMap::new(),
         };
-        for factors in self.layers.values() {
-            *summary.ranks.entry(factors.rank()).or_default() += 1;
-            if self.has_alphas {
-                *summary.alphas.entry(factors.alpha.to_string()).or_default() += 1;
+        for layer in self.layers.by_name.values() {
+            let adapter = if layer.left.is_some() { "LoKr" } else { "LoRA" };
+            *summary.adapters.entry(adapter).or_default() += 1;
+            if let Some(left) = &layer.left {
+                let [outs, ins] = [layer.right.n_out(), layer.right.n_in()];
+                let blocks = format!("{}x{} of {outs}x{ins}", left.n_out(), left.n_in());
+                *summary.blocks.entry(blocks).or_default() += 1;
             }
-            *summary.dtypes.entry(factors.down.dtype().to_string()).or_default() += 1;
-            *summary.kinds.entry(kind(&factors.layer)).or_default() += 1;
+            if let Some(rank) = layer.rank() {
+                *summary.ranks.entry(rank).or_default() += 1;
+            }
+            if let Some(alpha) = layer.alpha.filter(|_| self.layers.has_alphas) {
+                *summary.alphas.entry(alpha.to_string()).or_default() += 1;
+            }
+            *summary.dtypes.entry(layer.tensor().dtype().to_string()).or_default() += 1;
+            *summary.kinds.entry(kind(&layer.name)).or_default() += 1;
         }
         for key in TRIGGERS {
             if let Some(value) = self.metadata.get(key) {

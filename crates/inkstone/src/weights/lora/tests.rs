@@ -1,3 +1,5 @@
+mod lokr;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -116,7 +118,9 @@ fn a_layer_gets_scale_times_alpha_over_rank() {
         assert!(pending.layer("transformer_blocks.0.attn.to_k", 4, 6).is_none());
         let path = pending.layer(LAYER, 4, 6).unwrap();
         assert!((path.factor - want).abs() < 1e-6, "{} {want}", path.factor);
-        assert_eq!((path.down.n_in(), path.down.n_out(), path.up.n_in(), path.up.n_out()), (4, 2, 2, 6));
+        let down = path.down.as_ref().unwrap();
+        assert_eq!((down.n_in(), down.n_out(), path.up.n_in(), path.up.n_out()), (4, 2, 2, 6));
+        assert!(path.left.is_empty() && path.groups() == 1);
         pending.finish().unwrap();
     }
 }
@@ -178,12 +182,9 @@ fn fault_25_files_of_something_else() {
     assert!(flux.ends_with("0 of its 1 layers match this model; it looks like a LoRA of FLUX.1"), "{flux}");
     let sdxl = lora("sdxl", "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k");
     assert!(sdxl.contains("Stable Diffusion"), "{sdxl}");
-    let kinds: [(&str, &[&str], &str); 4] = [
-        (
-            "lokr",
-            &["transformer_blocks.0.attn.to_q.lokr_w1", "transformer_blocks.0.attn.to_q.lokr_w2"],
-            "a LoKr",
-        ),
+    let kinds: [(&str, &[&str], &str); 5] = [
+        ("lokr", &["x.lokr_w1", "x.lokr_w2_a", "x.lokr_w2_b", "x.lokr_t2"], "a LoKr of convolutions"),
+        ("lokr_dora", &["x.lokr_w1", "x.lokr_w2", "x.dora_scale"], "a DoRA"),
         ("loha", &["lora_unet_x.hada_w1_a"], "a LoHa"),
         ("dora", &["x.lora_A.weight", "x.lora_B.weight", "x.dora_scale"], "a DoRA"),
         ("dora2", &["x.lora_A.weight", "x.lora_magnitude_vector"], "a DoRA"),
