@@ -8,13 +8,21 @@ const KINDS: [(&[&str], &str); 4] = [
     (&["lora_magnitude_vector"], "a DoRA"),
 ];
 
-const FAMILIES: [(&[&str], &str); 17] = [
+const FAMILIES: [(&[&str], &str); 23] = [
+    // What of FLUX.1 and FLUX.2 is not named alike: FLUX.1 has 19 double blocks with modulations of their own, FLUX.2 has 8 at
+    // most.
+    (&["double_blocks", "_mod.lin"], "FLUX.1"),
+    (&["double_blocks", "_mod_lin"], "FLUX.1"),
+    (&["double_blocks.8."], "FLUX.1"),
+    (&["double_blocks_8_"], "FLUX.1"),
+    (&["double_blocks"], "FLUX.2"),
+    (&["transformer_blocks", "ff.linear_in"], "FLUX.2"),
+    (&["transformer_blocks", "ff_linear_in"], "FLUX.2"),
     (&["img_mod"], QWEN_IMAGE),
     (&["txt_mlp", "transformer_blocks"], QWEN_IMAGE),
     (&["img_mlp", "transformer_blocks"], QWEN_IMAGE),
     (&["single_transformer_blocks", "to_qkv_mlp_proj"], "FLUX.2"),
     (&["single_transformer_blocks"], "FLUX.1"),
-    (&["double_blocks", "single_blocks"], "FLUX.1 or FLUX.2"),
     (&["joint_blocks"], "Stable Diffusion 3"),
     (&["lora_te2_"], "Stable Diffusion XL"),
     (&["text_encoder_2."], "Stable Diffusion XL"),

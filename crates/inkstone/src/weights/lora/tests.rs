@@ -180,6 +180,10 @@ fn fault_25_files_of_something_else() {
     };
     let flux = lora("flux", "transformer.single_transformer_blocks.3.attn.to_q");
     assert!(flux.ends_with("0 of its 1 layers match this model; it looks like a LoRA of FLUX.1"), "{flux}");
+    let flux = lora("bfl1", "lora_unet_double_blocks_8_img_attn_qkv");
+    assert!(flux.ends_with("it looks like a LoRA of FLUX.1"), "{flux}");
+    let flux = lora("bfl_mod", "diffusion_model.double_blocks.0.img_mod.lin");
+    assert!(flux.ends_with("it looks like a LoRA of FLUX.1"), "{flux}");
     let sdxl = lora("sdxl", "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k");
     assert!(sdxl.contains("Stable Diffusion"), "{sdxl}");
     let kinds: [(&str, &[&str], &str); 5] = [
@@ -197,6 +201,37 @@ fn fault_25_files_of_something_else() {
     }
     let whole = Made::new("whole", &[("transformer_blocks.0.txt_mod.1.weight", &[2, 2], 1.0)], &[]).problem();
     assert_eq!(whole, LoraProblem::NoLora { holds: "the transformer of Qwen-Image" });
+}
+
+/// In the names of its makers, in those of diffusers, and in both as one word: from trainers of LoRAs and of LoKrs.
+#[test]
+fn fault_25_files_for_flux_2_are_told() {
+    let names: [&[&str]; 5] = [
+        &["diffusion_model.double_blocks.0.img_attn.qkv", "diffusion_model.single_blocks.0.linear1"],
+        &["lora_unet_double_blocks_7_txt_mlp_0", "lora_unet_single_blocks_47_linear2"],
+        &["transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj"],
+        &["lycoris_single_transformer_blocks_3_attn_to_qkv_mlp_proj"],
+        // Layers that Qwen-Image has too, of its size.
+        &["transformer.transformer_blocks.0.attn.to_q", "transformer.transformer_blocks.0.ff.linear_in"],
+    ];
+    for (i, layers) in names.iter().enumerate() {
+        for ends in [[".lora_A.weight", ".lora_B.weight"], [".lokr_w1", ".lokr_w2"]] {
+            let names: Vec<String> =
+                layers.iter().flat_map(|layer| ends.map(|end| format!("{layer}{end}"))).collect();
+            let tensors: Vec<(&str, &[usize], f32)> =
+                names.iter().map(|name| (name.as_str(), &[2usize, 2][..], 0.5)).collect();
+            let file = Made::new(&format!("flux2_{i}"), &tensors, &[]);
+            let side = if ends[0].contains("lokr") { 4 } else { 2 };
+            for side in [side, 8] {
+                let mut pending = Pending::from(Applied { lora: file.open().unwrap().into(), scale: 1.0 });
+                let taken = pending.layer(LAYER, side, side);
+                assert_eq!(taken.is_some(), i == 4 && side < 8, "{names:?} {side}");
+                let error = pending.finish().unwrap_err();
+                assert!(error.code() == "INK-0211" && error.to_string().contains("FLUX.2"), "{error}");
+            }
+            assert_eq!(file.open().unwrap().summary().family, Some("FLUX.2"));
+        }
+    }
 }
 
 #[test]
