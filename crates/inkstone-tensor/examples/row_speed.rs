@@ -1,6 +1,7 @@
 //! Measures operations on rows against a loop over memory in the same run, on one thread, in processor time.
 //!
-//! `cargo run --release -p inkstone-tensor --example row_speed`; `INKSTONE_CPU` chooses the table.
+//! `cargo run --release -p inkstone-tensor --example row_speed [-- ROWS]`; `INKSTONE_CPU` chooses the table. 4096 rows lie in
+//! memory, 16 in the L2 cache: those show what the arithmetic takes.
 //! Prints, per operation, the median over runs of the bytes that it reads and writes a second, of those of a loop that reads
 //! and writes as many and does next to nothing, and of their ratio.
 
@@ -12,25 +13,28 @@ use inkstone_tensor::ops::{self, Rope, RopeLayout, RowTable, Run};
 use inkstone_tensor::{DType, Device, Shape, Tensor, cpu};
 
 const RUNS: usize = 9;
-/// Tokens and width of the transformer at 1024 px; no matrix of them fits a cache.
+/// Tokens of the transformer at 1024 px, where no matrix fits a cache, and its width.
 const ROWS: usize = 4096;
 const WIDTH: usize = 3072;
 const HEAD: usize = 128;
+/// Of a measurement.
+const LEAST_BYTES: usize = 100 << 20;
 const EPS: f32 = 1e-6;
 
 type Call = Box<dyn Fn()>;
 
 fn main() {
     let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
-    println!("{}; {ROWS} rows of {WIDTH}; median of {RUNS} runs", device.name());
-    let (plain, half) = (matrix(&device, DType::F32), matrix(&device, DType::Bf16));
+    let rows = std::env::args().nth(1).map_or(ROWS, |rows| rows.parse().unwrap());
+    println!("{}; {rows} rows of {WIDTH}; median of {RUNS} runs", device.name());
+    let (plain, half) = (matrix(&device, rows, DType::F32), matrix(&device, rows, DType::Bf16));
     let vector = |len: usize| Tensor::from_f32(&device, &vec![1.0; len], Shape::vector(len)).unwrap();
     let table = || RowTable {
         table: Tensor::from_f32(&device, &[0.5; WIDTH], Shape::matrix(1, WIDTH)).unwrap(),
-        runs: [Run { rows: ROWS, entry: 0 }].into(),
+        runs: [Run { rows, entry: 0 }].into(),
     };
     let angles =
-        || Tensor::from_f32(&device, &vec![0.7; ROWS * HEAD / 2], Shape::matrix(ROWS, HEAD / 2)).unwrap();
+        || Tensor::from_f32(&device, &vec![0.7; rows * HEAD / 2], Shape::matrix(rows, HEAD / 2)).unwrap();
     let rope = Rope { cos: angles(), sin: angles(), layout: RopeLayout::Interleaved };
     // Bytes an element that are read and written.
     let cases: [(&str, usize, Call); 5] = [
@@ -47,27 +51,27 @@ fn main() {
             Box::new(move || drop(ops::rope_norm(&x, Some((&weight, EPS)), &rope, DType::Bf16).unwrap()))
         }),
         ("silu times: bf16", 2 + 2 + 2, {
-            let (gate, up) = (half, matrix(&device, DType::Bf16));
+            let (gate, up) = (half, matrix(&device, rows, DType::Bf16));
             Box::new(move || drop(ops::silu_mul(&gate, &up, DType::Bf16).unwrap()))
         }),
         ("sum: f32", 4 + 4 + 4, {
-            let (a, b) = (plain, matrix(&device, DType::F32));
+            let (a, b) = (plain, matrix(&device, rows, DType::F32));
             Box::new(move || drop(ops::add(&a, &b, DType::F32).unwrap()))
         }),
     ];
     for (title, bytes, call) in cases {
-        measure(title, bytes * ROWS * WIDTH, &call);
+        measure(title, bytes * rows * WIDTH, &call);
     }
 }
 
-fn matrix(device: &Device, dtype: DType) -> Tensor {
+fn matrix(device: &Device, rows: usize, dtype: DType) -> Tensor {
     let mut state = 1u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         f32::from((state >> 16).to_le_bytes()[0]) / 256.0 - 0.5
     };
-    let values: Vec<f32> = (0..ROWS * WIDTH).map(|_| next()).collect();
-    ops::convert(&Tensor::from_f32(device, &values, Shape::matrix(ROWS, WIDTH)).unwrap(), dtype).unwrap()
+    let values: Vec<f32> = (0..rows * WIDTH).map(|_| next()).collect();
+    ops::convert(&Tensor::from_f32(device, &values, Shape::matrix(rows, WIDTH)).unwrap(), dtype).unwrap()
 }
 
 /// Not a copy, for which there are stores that leave caches alone.
@@ -79,10 +83,11 @@ fn add_one(from: &[u32], to: &mut [u32]) {
 
 fn measure(title: &str, bytes: usize, call: &Call) {
     let (from, mut to) = (vec![1u32; bytes / 8], vec![0u32; bytes / 8]);
+    let repeats = (LEAST_BYTES / bytes).max(1);
     let rate = |call: &mut dyn FnMut()| {
         let before = cpu::process_seconds().unwrap();
-        call();
-        1e-9 * bytes as f64 / (cpu::process_seconds().unwrap() - before)
+        (0..repeats).for_each(|_| call());
+        1e-9 * (bytes * repeats) as f64 / (cpu::process_seconds().unwrap() - before)
     };
     call();
     let (mut rates, mut loops, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

@@ -43,15 +43,20 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) -
     })
 }
 
-/// Goes over `0..len` in steps of the lanes: `i` is the first element, `n` how many there are.
+/// Goes over `0..len` in steps of the lanes: `i` is the first element, `n` how many there are. The body is there twice, since
+/// full registers need no mask: `n` is a constant for all but the last ones.
 macro_rules! for_lanes {
     ($lanes:ty, $len:expr, |$i:ident, $n:ident| $body:block) => {
         let len = $len;
         let mut $i = 0;
-        while $i < len {
-            let $n = <$lanes>::N.min(len - $i);
+        while $i + <$lanes>::N <= len {
+            let $n = <$lanes>::N;
             $body
-            $i += <$lanes>::N;
+            $i += $n;
+        }
+        if $i < len {
+            let $n = len - $i;
+            $body
         }
     };
 }
@@ -62,7 +67,14 @@ pub(super) use for_lanes;
 macro_rules! sum_lanes {
     ($lanes:ty, $len:expr, |$i:ident, $n:ident, $sum:ident| $next:expr) => {{
         let (len, mut first, mut sums) = ($len, 0, [<$lanes>::splat(0.0); 4]);
-        while first < len {
+        while first + 4 * <$lanes>::N <= len {
+            for (k, sum) in sums.iter_mut().enumerate() {
+                let ($i, $n, $sum) = (first + k * <$lanes>::N, <$lanes>::N, *sum);
+                *sum = $next;
+            }
+            first += 4 * <$lanes>::N;
+        }
+        if first < len {
             for (k, sum) in sums.iter_mut().enumerate() {
                 let $i = first + k * <$lanes>::N;
                 if $i < len {
@@ -70,7 +82,6 @@ macro_rules! sum_lanes {
                     *sum = $next;
                 }
             }
-            first += 4 * <$lanes>::N;
         }
         sums[0].add(sums[1]).add(sums[2].add(sums[3])).sum()
     }};

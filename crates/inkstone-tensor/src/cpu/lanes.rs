@@ -62,6 +62,24 @@ pub(super) trait Lanes: Copy {
     unsafe fn unzip(low: Self, high: Self) -> (Self, Self);
     /// The way back.
     unsafe fn zip(even: Self, odd: Self) -> (Self, Self);
+    /// The first and the second bf16 of `n <= N` pairs.
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(p: *const u16, n: usize) -> (Self, Self) {
+        let low = Self::N.min(2 * n);
+        // SAFETY: the caller has `2 n` elements there.
+        unsafe { Self::unzip(Self::load_bf16(p, low), Self::load_bf16(p.add(low), 2 * n - low)) }
+    }
+    /// Writes `n <= N` pairs of bf16.
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, p: *mut u16, n: usize) {
+        let low = Self::N.min(2 * n);
+        // SAFETY: the caller has room for `2 n` elements there.
+        unsafe {
+            let (a, b) = Self::zip(first, second);
+            a.store_bf16(p, low);
+            b.store_bf16(p.add(low), 2 * n - low);
+        }
+    }
     /// Reads a square of `N x N` 32-bit words, rows `from_stride` bytes apart, and writes it with rows and columns
     /// exchanged, rows `to_stride` bytes apart. Asks for the square at `next`, which may be anywhere, to be fetched.
     unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8);

@@ -66,14 +66,19 @@ unsafe fn layer_norm_of<L: Lanes>(x: Row<'_>, eps: f32, scale: Row<'_>, shift: R
     unsafe {
         // Mean first, then squares of what is left: residuals of 5e7 leave nothing of E[x^2] - E[x]^2.
         let count = count(to.len());
-        let mean = L::splat(sum_lanes!(L, to.len(), |i, n, sum| sum.add(x.load(i, n))) / count);
+        let sum = sum_lanes!(L, to.len(), |i, n, sum| {
+            x.fetch_next::<L>(i, [0, 3]);
+            sum.add(x.load(i, n))
+        });
+        let mean = L::splat(sum / count);
         let squares = sum_lanes!(L, to.len(), |i, n, sum| {
+            x.fetch_next::<L>(i, [1, 3]);
             let d = x.load::<L>(i, n).sub(mean).first(n);
             d.mul_add(d, sum)
         });
         let factor = L::splat(1.0 / (squares / count + eps).sqrt());
         for_lanes!(L, to.len(), |i, n| {
-            x.fetch_next::<L>(i);
+            x.fetch_next::<L>(i, [2, 3]);
             let normal = x.load::<L>(i, n).sub(mean).mul(factor);
             let scale = scale.load::<L>(i, n).add(L::splat(1.0));
             to.store(i, n, normal.mul_add(scale, shift.load(i, n)));
@@ -95,7 +100,7 @@ unsafe fn rms_norm_of<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, mut to: R
     unsafe {
         let factor = L::splat(1.0 / (sum_of_squares::<L>(x) / count(to.len()) + eps).sqrt());
         for_lanes!(L, to.len(), |i, n| {
-            x.fetch_next::<L>(i);
+            x.fetch_next::<L>(i, [0, 1]);
             to.store(i, n, x.load::<L>(i, n).mul(factor).mul(weight.load(i, n)));
         });
     }

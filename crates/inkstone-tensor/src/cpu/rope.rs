@@ -1,12 +1,13 @@
 //! RMS norm of heads and rotation of their pairs.
 
 use super::Cpu;
-use super::elementwise::{for_lanes, known_types};
+use super::elementwise::for_lanes;
 use super::lanes::Lanes;
 use super::norm::{count, sum_of_squares};
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
+use crate::DType::{Bf16, F32};
 use crate::ops::{RopeLayout, RopeNorm};
-use crate::{DType, Result, Tensor};
+use crate::{Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
@@ -47,39 +48,57 @@ pub(super) fn rope_norm(cpu: &Cpu, args: &RopeNorm<'_>, out: &mut Tensor) -> Res
 /// The processor has what `L` needs; rows are equally long and whole heads of twice the rotation's length.
 #[inline(always)]
 pub(super) unsafe fn rope_norm_row<L: Lanes>(x: Row<'_>, rotation: &Rotation<'_>, to: RowMut<'_>) {
-    let (cos, sin) = (rotation.cos.known_as(DType::F32), rotation.sin.known_as(DType::F32));
+    let (cos, sin) = (rotation.cos.known_as(F32), rotation.sin.known_as(F32));
     let rotation = Rotation { cos, sin, ..*rotation };
-    // SAFETY: the caller's promise.
-    unsafe { known_types!(x, to, |x, to| rope_norm_of::<L>(x, rotation, to)) }
+    // SAFETY: the caller's promise. A loop for what the transformer has, whose choices the compiler knows.
+    unsafe {
+        match (x.dtype(), to.dtype(), rotation.layout, rotation.norm) {
+            (Bf16, Bf16, layout @ RopeLayout::Interleaved, Some((weight, eps))) => {
+                let norm = Some((weight.known_as(F32), eps));
+                rotate_heads::<L>(x.known_as(Bf16), Rotation { layout, norm, ..rotation }, to.known_as(Bf16));
+            }
+            (F32, F32, layout @ RopeLayout::Interleaved, Some((weight, eps))) => {
+                let norm = Some((weight.known_as(F32), eps));
+                rotate_heads::<L>(x.known_as(F32), Rotation { layout, norm, ..rotation }, to.known_as(F32));
+            }
+            _ => rotate_heads::<L>(x, rotation, to),
+        }
+    }
 }
 
+/// Heads whose factors are found side by side, before any of them is used: each waits for two divisions and a root.
+const TURNS: usize = 32;
+
 #[inline(always)]
-unsafe fn rope_norm_of<L: Lanes>(x: Row<'_>, rotation: Rotation<'_>, mut to: RowMut<'_>) {
+unsafe fn rotate_heads<L: Lanes>(x: Row<'_>, rotation: Rotation<'_>, mut to: RowMut<'_>) {
     let half = rotation.cos.len();
-    let mut head = 0;
+    let dim = 2 * half;
     // SAFETY: the caller's promise; a pair's elements are `first` and `second` below, both within the head.
     unsafe {
-        while head < to.len() {
-            let factor = match rotation.norm {
-                Some((_, eps)) => {
-                    let squares = sum_of_squares::<L>(x.part(head..head + 2 * half));
-                    L::splat(1.0 / (squares / count(2 * half) + eps).sqrt())
+        for start in (0..to.len()).step_by(TURNS * dim) {
+            let end = to.len().min(start + TURNS * dim);
+            let mut factors = [1.0; TURNS];
+            if let Some((_, eps)) = rotation.norm {
+                for (head, squares) in (start..end).step_by(dim).zip(&mut factors) {
+                    *squares = sum_of_squares::<L>(x.part(head..head + dim));
                 }
-                None => L::splat(1.0),
-            };
-            for_lanes!(L, half, |i, n| {
-                let (cos, sin) = (rotation.cos.load::<L>(i, n), rotation.sin.load::<L>(i, n));
-                let pairs = Pairs { i, n, half, layout: rotation.layout };
-                let (mut a, mut b) = pairs.load::<L>(x, head);
-                if let Some((weight, _)) = rotation.norm {
-                    let (wa, wb) = pairs.load::<L>(weight, 0);
-                    (a, b) = (a.mul(factor).mul(wa), b.mul(factor).mul(wb));
-                }
-                let first = a.mul(cos).sub(b.mul(sin));
-                let second = a.mul(sin).add(b.mul(cos));
-                pairs.store(&mut to, head, first, second);
-            });
-            head += 2 * half;
+                factors = factors.map(|squares| 1.0 / (squares / count(dim) + eps).sqrt());
+            }
+            for (head, factor) in (start..end).step_by(dim).zip(factors) {
+                let factor = L::splat(factor);
+                for_lanes!(L, half, |i, n| {
+                    let (cos, sin) = (rotation.cos.load::<L>(i, n), rotation.sin.load::<L>(i, n));
+                    let pairs = Pairs { i, n, half, layout: rotation.layout };
+                    let (mut a, mut b) = pairs.load::<L>(x, head);
+                    if let Some((weight, _)) = rotation.norm {
+                        let (wa, wb) = pairs.load::<L>(weight, 0);
+                        (a, b) = (a.mul(factor).mul(wa), b.mul(factor).mul(wb));
+                    }
+                    let first = a.mul(cos).sub(b.mul(sin));
+                    let second = a.mul(sin).add(b.mul(cos));
+                    pairs.store(&mut to, head, first, second);
+                });
+            }
         }
     }
 }
@@ -102,11 +121,7 @@ impl Pairs {
         unsafe {
             match layout {
                 RopeLayout::Halves => (x.load(head + i, n), x.load(head + i + half, n)),
-                RopeLayout::Interleaved => {
-                    let low = L::N.min(2 * n);
-                    let start = head + 2 * i;
-                    L::unzip(x.load(start, low), x.load(start + low, 2 * n - low))
-                }
+                RopeLayout::Interleaved => x.load_pairs(head + 2 * i, n),
             }
         }
     }
@@ -121,13 +136,7 @@ impl Pairs {
                     to.store(head + i, n, first);
                     to.store(head + i + half, n, second);
                 }
-                RopeLayout::Interleaved => {
-                    let low = L::N.min(2 * n);
-                    let start = head + 2 * i;
-                    let (a, b) = L::zip(first, second);
-                    to.store(start, low, a);
-                    to.store(start + low, 2 * n - low, b);
-                }
+                RopeLayout::Interleaved => to.store_pairs(head + 2 * i, n, (first, second)),
             }
         }
     }

@@ -68,12 +68,13 @@ impl<'a> Row<'a> {
         Self { start, len: range.len(), ..self }
     }
 
-    /// Asks for the element behind the row's end that lies as far in the next row as `i` does in this one, where rows
-    /// follow each other: so that memory works while the last pass over this row computes.
+    /// Asks for a part of the next row, where rows follow each other, while pass `pass` of `passes` over this one is at its
+    /// element `i`: so that memory works while they compute, and in none of them more than in the others.
     #[inline(always)]
-    pub(super) unsafe fn fetch_next<L: Lanes>(self, i: usize) {
+    pub(super) unsafe fn fetch_next<L: Lanes>(self, i: usize, [pass, passes]: [usize; 2]) {
+        let next = self.len + (pass * self.len + i) / passes;
         // SAFETY: any address may be asked for.
-        unsafe { L::fetch(self.start.wrapping_add((self.len + i) * self.dtype.size_bytes())) }
+        unsafe { L::fetch(self.start.wrapping_add(next * self.dtype.size_bytes())) }
     }
 
     /// Lanes with the elements from `i` on: `n` of them, zeros behind.
@@ -90,6 +91,22 @@ impl<'a> Row<'a> {
                 DType::Bf16 => L::load_bf16(self.start.cast::<u16>().add(i), n),
                 _ => L::load_f16(self.start.cast::<u16>().add(i), n),
             }
+        }
+    }
+
+    /// The first and the second elements of the `n` pairs from element `i` on.
+    ///
+    /// # Safety
+    /// `i + 2 n <= len`, `n <= L::N`, and the processor has what `L` needs.
+    #[inline(always)]
+    pub(super) unsafe fn load_pairs<L: Lanes>(self, i: usize, n: usize) -> (L, L) {
+        // SAFETY: the elements are in the row, by the contract above.
+        unsafe {
+            if self.dtype == DType::Bf16 {
+                return L::load_bf16_pairs(self.start.cast::<u16>().add(i), n);
+            }
+            let low = L::N.min(2 * n);
+            L::unzip(self.load(i, low), self.load(i + low, 2 * n - low))
         }
     }
 }
@@ -163,6 +180,25 @@ impl<'a> RowMut<'a> {
                 DType::F32 => v.store(self.start.cast::<f32>().add(i), n),
                 _ => v.store_bf16(self.start.cast::<u16>().add(i), n),
             }
+        }
+    }
+
+    /// Writes `n` pairs from element `i` on.
+    ///
+    /// # Safety
+    /// As [`Row::load_pairs`].
+    #[inline(always)]
+    pub(super) unsafe fn store_pairs<L: Lanes>(&mut self, i: usize, n: usize, (first, second): (L, L)) {
+        debug_assert!(i + 2 * n <= self.len && n <= L::N);
+        // SAFETY: the elements are in the row, by the contract above.
+        unsafe {
+            if self.dtype == DType::Bf16 {
+                return L::store_bf16_pairs(first, second, self.start.cast::<u16>().add(i), n);
+            }
+            let low = L::N.min(2 * n);
+            let (a, b) = L::zip(first, second);
+            self.store(i, low, a);
+            self.store(i + low, 2 * n - low, b);
         }
     }
 }

@@ -167,6 +167,33 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(p: *const u16, n: usize) -> (Self, Self) {
+        // SAFETY: see above; a pair is a word.
+        unsafe {
+            let words = if n == 16 {
+                _mm512_loadu_si512(p.cast())
+            } else {
+                _mm512_maskz_loadu_epi32(mask(n), p.cast())
+            };
+            let second = _mm512_and_si512(words, _mm512_set1_epi32(UPPER));
+            (Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(words))), Self(_mm512_castsi512_ps(second)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_pairs(first: Self, second: Self, p: *mut u16, n: usize) {
+        // SAFETY: see above; a pair is a word.
+        unsafe {
+            let [first, second] = [first.0, second.0]
+                .map(|v| _mm512_cvtepu16_epi32(if BF16 { round_in_one(v) } else { round(v) }));
+            let words = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
+            if n == 16 {
+                _mm512_storeu_si512(p.cast(), words);
+            } else {
+                _mm512_mask_storeu_epi32(p.cast(), mask(n), words);
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8) {
         // SAFETY: see above; 16 rows of 16 words are at both places.
         unsafe {
