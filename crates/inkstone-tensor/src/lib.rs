@@ -24,7 +24,7 @@ mod weight;
 
 pub use buffer::{AlignedBuffer, Pool, with_room};
 pub use device::{Backend, Device};
-pub use disk::free_disk_bytes;
+pub use disk::{disk_read_speed, free_disk_bytes};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use ledger::{Counted, CountedFile, Footprint, Ledger, Products, StandIns};

@@ -8,7 +8,7 @@ mod walk;
 
 pub use limits::{Limit, LimitOf, Limits, Usage};
 pub(crate) use plan::THREAD_SPACE_BYTES;
-pub use plan::{Alternative, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
+pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
 pub use walk::Walk;
 
 use limits::{System, kibibytes};

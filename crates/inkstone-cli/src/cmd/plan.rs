@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use inkstone::bench::{Bench, Clock, Options, Rates};
-use inkstone::memory::{Limits, Shortage};
+use inkstone::memory::{DiskSpeed, Limits, Shortage};
 use inkstone::pipeline::{Forecast, Form, Setting};
 use inkstone::progress::Stage;
 use inkstone::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX, Size};
@@ -39,6 +39,9 @@ struct Row {
     form: Form,
     offload: Offload,
     forecast: Forecast,
+    /// Of a step's arithmetic.
+    compute_s: f64,
+    /// Of a step, with what it waits for the disk.
     step_s: f64,
     /// Prompts, steps and decode.
     picture_s: f64,
@@ -53,7 +56,7 @@ impl Row {
         self.shortage.is_none()
     }
 
-    /// Whether steps wait for the disk, whose speed is not measured.
+    /// Whether each step reads weights from the disk.
     fn reads(&self) -> bool {
         self.reread_bytes.is_some_and(|bytes| bytes > 0)
     }
@@ -69,16 +72,17 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let limits = Limits::now(max_memory_bytes);
     // Before anything is measured: what that takes is no part of a drawing.
     let instead = instead(args, &pipeline)?;
-    let rows = rows(args, &pipeline, &limits, threads)?;
-    let best = best(&rows, &pipeline);
+    let disk = pipeline.disk_speed();
+    let rows = rows(args, &pipeline, &limits, threads, disk)?;
+    let best = best(&rows, &pipeline, disk);
     if session.terminal.json() {
-        return rows.iter().try_for_each(|row| event(row, is_best(row, best), session));
+        return rows.iter().try_for_each(|row| event(row, is_best(row, best), disk, session));
     }
     if args.optimal {
         let flags = best.map_or_else(String::new, |row| format!("{}\n", flags(row)));
         return session.terminal.print(&flags);
     }
-    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, instead.as_deref()))
+    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, disk, instead.as_deref()))
 }
 
 /// What fits where no row does, if something does.
@@ -92,7 +96,13 @@ fn instead(args: &args::Plan, pipeline: &Pipeline) -> Result<Option<String>> {
     Ok(refusal.and_then(|refusal| alternatives(&refusal.alternatives)))
 }
 
-fn rows(args: &args::Plan, pipeline: &Pipeline, limits: &Limits, threads: Option<usize>) -> Result<Vec<Row>> {
+fn rows(
+    args: &args::Plan,
+    pipeline: &Pipeline,
+    limits: &Limits,
+    threads: Option<usize>,
+    disk: Option<DiskSpeed>,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let system = Limits::now(None);
     for (precision, dtype, quantization) in ARITHMETIC {
@@ -111,15 +121,16 @@ fn rows(args: &args::Plan, pipeline: &Pipeline, limits: &Limits, threads: Option
                     Err(inkstone::Error::AlreadyQuantized { .. }) => continue,
                     forecast => forecast?,
                 };
-                let (step_s, picture_s) = seconds(&forecast, &rates);
                 let shortage = forecast.memory.shortage(limits);
                 let reread_bytes = forecast.reread_bytes(&system);
+                let Seconds { compute_s, step_s, picture_s } = seconds(&forecast, &rates, reread_bytes, disk);
                 rows.push(Row {
                     size,
                     dtype,
                     form,
                     offload,
                     forecast,
+                    compute_s,
                     step_s,
                     picture_s,
                     shortage,
@@ -174,22 +185,39 @@ fn sizes(args: &args::Plan, pipeline: &Pipeline) -> Vec<Size> {
     sizes
 }
 
-/// Seconds of a step, and of a picture without what is read and rounded at its beginning.
-fn seconds(forecast: &Forecast, rates: &Rates) -> (f64, f64) {
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Seconds {
+    /// Of a step's arithmetic.
+    compute_s: f64,
+    /// Of a step.
+    step_s: f64,
+    /// Of a picture without what is read and rounded at its beginning.
+    picture_s: f64,
+}
+
+/// Steps that read weights again take as long as that at least, where it is known how fast the disk is.
+fn seconds(
+    forecast: &Forecast,
+    rates: &Rates,
+    reread_bytes: Option<u64>,
+    disk: Option<DiskSpeed>,
+) -> Seconds {
     let of = |stage: Stage| {
         let stages = forecast.memory.stages.iter().filter(|s| s.stage == stage);
         stages.map(|s| rates.seconds(&s.products)).sum::<f64>()
     };
-    let step_s = of(Stage::Denoise);
+    let compute_s = of(Stage::Denoise);
+    let step_s = disk.map_or(compute_s, |disk| disk.step_seconds(compute_s, reread_bytes.unwrap_or(0)));
     #[allow(clippy::cast_precision_loss, reason = "at most a few hundred")]
     let steps = forecast.steps as f64;
-    (step_s, of(Stage::Text) + steps * step_s + of(Stage::Decode))
+    Seconds { compute_s, step_s, picture_s: of(Stage::Text) + steps * step_s + of(Stage::Decode) }
 }
 
 /// The fastest that fits with the weights as they are, which draws what the model draws; if none does, the fastest with
 /// smaller ones. At the model's own size, or at the largest size that is there; of equals the one that keeps most in
 /// memory.
-fn best<'r>(rows: &'r [Row], pipeline: &Pipeline) -> Option<&'r Row> {
+fn best<'r>(rows: &'r [Row], pipeline: &Pipeline, disk: Option<DiskSpeed>) -> Option<&'r Row> {
     let native = &pipeline.model().defaults;
     let of_form = |is_ours: fn(Form) -> bool| {
         let fitting: Vec<&'r Row> = rows.iter().filter(|row| row.fits() && is_ours(row.form)).collect();
@@ -200,8 +228,11 @@ fn best<'r>(rows: &'r [Row], pipeline: &Pipeline) -> Option<&'r Row> {
         let has_native = fitting.iter().any(|row| is_native(row));
         let wanted = |row: &&Row| if has_native { is_native(row) } else { area(row) == largest };
         let faster = |a: &&Row, b: &&Row| {
-            let arithmetic = a.step_s.total_cmp(&b.step_s);
-            a.reads().cmp(&b.reads()).then(arithmetic).then(a.offload.cmp(&b.offload))
+            let reading = a.reads().cmp(&b.reads());
+            let time = a.step_s.total_cmp(&b.step_s);
+            // Where the disk's speed is not known, reading counts as slower than any arithmetic.
+            let first = if disk.is_some() { time.then(reading) } else { reading.then(time) };
+            first.then(a.offload.cmp(&b.offload))
         };
         fitting.into_iter().filter(wanted).min_by(faster)
     };
@@ -217,7 +248,7 @@ fn flags(row: &Row) -> String {
     format!("--size {} --dtype {}{smaller} --offload {}", row.size, row.dtype, row.offload.name())
 }
 
-fn event(row: &Row, best: bool, session: &Session) -> Result<()> {
+fn event(row: &Row, best: bool, disk: Option<DiskSpeed>, session: &Session) -> Result<()> {
     let plan = &row.forecast.memory;
     session.terminal.event(&json!({
         "event": "plan", "width": row.size.width_px, "height": row.size.height_px, "dtype": row.dtype,
@@ -225,7 +256,8 @@ fn event(row: &Row, best: bool, session: &Session) -> Result<()> {
         "converted": matches!(row.form, Form::Converted(_)),
         "offload": row.offload.name(), "resident_bytes": plan.resident_bytes(),
         "anonymous_bytes": plan.anonymous_bytes(), "address_space_bytes": plan.address_space_bytes(),
-        "seconds_a_step": row.step_s, "seconds": row.picture_s, "steps": row.forecast.steps,
+        "seconds_a_step": row.step_s, "seconds_of_arithmetic_a_step": row.compute_s,
+        "disk_bytes_a_second": disk.map(|disk| disk.bytes_a_second), "seconds": row.picture_s, "steps": row.forecast.steps,
         "step_weights_bytes": row.forecast.step_weights_bytes, "reread_bytes_a_step": row.reread_bytes,
         "fits": row.fits(), "broken_limit": row.shortage.map(|shortage| shortage.limit.of.name()), "best": best,
     }))

@@ -171,6 +171,9 @@ fn the_table_marks_what_fits_and_one_best() {
     assert_eq!(plan.len(), 2 * (2 + 3) * 3, "sizes, types and formats of weights, offloads");
     assert_eq!(plan.iter().filter(|row| row["best"] == true).count(), 1);
     assert!(plan.iter().all(|row| row["seconds_a_step"].as_f64().unwrap() > 0.0));
+    // Nothing of it is read from a disk.
+    assert!(plan.iter().all(|row| row["disk_bytes_a_second"].is_null()
+        && row["seconds_a_step"] == row["seconds_of_arithmetic_a_step"]));
     let bytes = |row: &Value| row["resident_bytes"].as_u64().unwrap();
     assert!(bytes(&plan[15]) > bytes(&plan[0]), "a larger picture takes more");
     let table = dir.ok(["plan", "--size", "64x64", "--max-memory", "1M"]);

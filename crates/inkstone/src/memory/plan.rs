@@ -121,6 +121,28 @@ fn with_reserve(base: u64, bytes: u64) -> u64 {
     base + bytes + bytes / RESERVE + UNSEEN_BYTES
 }
 
+/// How fast weights come from the disk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DiskSpeed {
+    /// Bytes a second, read in order.
+    pub bytes_a_second: f64,
+}
+
+impl DiskSpeed {
+    /// Seconds that reading takes.
+    #[must_use]
+    pub fn seconds(self, bytes: u64) -> f64 {
+        bytes as f64 / self.bytes_a_second
+    }
+
+    /// Seconds of a step that computes so long and reads so much meanwhile: a layer is read while the one before it
+    /// computes, so that the slower of the two counts.
+    #[must_use]
+    pub fn step_seconds(self, compute_s: f64, reread_bytes: u64) -> f64 {
+        compute_s.max(self.seconds(reread_bytes))
+    }
+}
+
 /// A drawing does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {

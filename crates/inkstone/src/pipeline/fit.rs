@@ -4,7 +4,7 @@ use super::forecast::{Forecast, Setting};
 use super::networks::Arithmetic;
 use super::prediction::Passes;
 use super::{Pipeline, VaeTiling, Way};
-use crate::memory::{Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
+use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
 use crate::{Error, Request, Result};
 
 mod alternatives;
@@ -59,6 +59,13 @@ impl Pipeline {
         let way = Way { offload, passes: Passes::One, strips: self.vae_tiling.ways()[0], pictures: 1 };
         let arithmetic = Arithmetic { activations: precision.activations(&self.device), form };
         self.count(std::slice::from_ref(request), &[], way, arithmetic)
+    }
+
+    /// How fast the disk gives this model's weights. Reads up to 256 MiB of them for a second at most, past the system's
+    /// cache. `None` for a model that is in no files or too small, and where it cannot be measured.
+    #[must_use]
+    pub fn disk_speed(&self) -> Option<DiskSpeed> {
+        self.files.read_speed().map(|bytes_a_second| DiskSpeed { bytes_a_second })
     }
 
     /// The way to draw a group of requests that may share a forward.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use inkstone::Pipeline;
-use inkstone::memory::{LimitOf, Limits, MemoryPlan, gibibytes};
+use inkstone::memory::{DiskSpeed, LimitOf, Limits, MemoryPlan, gibibytes};
 use inkstone::pipeline::Form;
 use inkstone::progress::Stage;
 
@@ -16,6 +16,7 @@ pub(super) fn table(
     best: Option<&Row>,
     limits: &Limits,
     pipeline: &Pipeline,
+    disk: Option<DiskSpeed>,
     instead: Option<&str>,
 ) -> String {
     let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
@@ -31,14 +32,20 @@ pub(super) fn table(
         );
     }
     if rows.iter().any(Row::reads) {
-        text.push_str(
+        let time =
+            if disk.is_some() { "is in its time" } else { "is not in its time: that could not be measured" };
+        let _ = writeln!(
+            text,
             "+ memory does not hold a step's weights until the next one: each step reads them from the disk again, which\n  \
-             is not in its time\n",
+             {time}"
         );
     }
     text.push_str(
         "a picture is prompts, steps and decode; reading the weights for the first time, and rounding them with -q, is not in it\n",
     );
+    if let Some(disk) = disk {
+        let _ = writeln!(text, "disk: {} of weights a second", per_second(disk));
+    }
     for limit in limits.known() {
         let _ = writeln!(text, "limit: {limit}");
     }
@@ -46,11 +53,11 @@ pub(super) fn table(
         text.push_str("limit: none is known\n");
     }
     let _ = match (best, instead) {
-        (Some(row), _) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row)),
+        (Some(row), _) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row, disk)),
         (None, Some(instead)) => writeln!(text, "best: nothing fits; what does: {instead}"),
         (None, None) => writeln!(text, "best: nothing fits, and no smaller --size does"),
     };
-    if let Some((row, gain)) = best.and_then(|best| faster(rows, best)) {
+    if let Some((row, gain)) = best.and_then(|best| faster(rows, best, disk)) {
         let _ = writeln!(
             text,
             "faster: {}, {gain}; pictures are close to those of the best one, not the same",
@@ -90,11 +97,11 @@ fn line(row: &Row, is_best: bool, text: &mut String) {
 }
 
 /// The fastest with smaller weights, and what is gained by it, if that is worth naming.
-fn faster<'r>(rows: &'r [Row], best: &Row) -> Option<(&'r Row, String)> {
+fn faster<'r>(rows: &'r [Row], best: &Row, disk: Option<DiskSpeed>) -> Option<(&'r Row, String)> {
     const WORTH: f64 = 1.2;
     let same = |row: &&Row| row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_));
     let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
-    if best.reads() && !fastest.reads() {
+    if disk.is_none() && best.reads() && !fastest.reads() {
         return Some((fastest, "whose steps read nothing from the disk".into()));
     }
     let factor = best.step_s / fastest.step_s;
@@ -102,19 +109,30 @@ fn faster<'r>(rows: &'r [Row], best: &Row) -> Option<(&'r Row, String)> {
 }
 
 /// What a step and the memory of a setting mostly are.
-pub(super) fn bottleneck(row: &Row) -> String {
+pub(super) fn bottleneck(row: &Row, disk: Option<DiskSpeed>) -> String {
     let stages = &row.forecast.memory.stages;
     let step = stages.iter().find(|s| s.stage == Stage::Denoise).map(|s| s.products).unwrap_or_default();
     let percent = |part: f64| format!("{:.0} %", 100.0 * part / step.total().max(1.0));
     let work = format!("matrix products are {}, attention {}", percent(step.linear), percent(step.attention));
     let time = match row.reread_bytes {
         Some(0) => format!("the processor's arithmetic; of a step's work {work}"),
-        Some(bytes) => format!(
-            "reading: each step reads {} from the disk again, as memory does not hold it beside the rest; its arithmetic \
-             takes {}, of which {work}",
-            gibibytes(bytes),
-            duration(row.step_s)
-        ),
+        Some(bytes) => {
+            let takes = disk.map(|disk| disk.seconds(bytes));
+            let again = format!(
+                "each step reads {} from the disk again{}, as memory does not hold it beside the rest",
+                gibibytes(bytes),
+                takes.map_or_else(String::new, |s| format!(" in {}", duration(s)))
+            );
+            match takes {
+                Some(s) if s <= row.compute_s => {
+                    format!("the processor's arithmetic, of which {work}; meanwhile {again}")
+                }
+                _ => format!(
+                    "reading: {again}; its arithmetic takes {}, of which {work}",
+                    duration(row.compute_s)
+                ),
+            }
+        }
         None => format!(
             "the processor's arithmetic, if memory holds the {} that a step reads; of its work {work}",
             gibibytes(row.forecast.step_weights_bytes as u64)
@@ -134,4 +152,15 @@ fn largest(plan: &MemoryPlan) -> String {
         gibibytes(weights),
         gibibytes(work)
     )
+}
+
+/// A disk's speed as people read it.
+fn per_second(disk: DiskSpeed) -> String {
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "speeds are positive, and far below 2^64"
+    )]
+    let bytes = disk.bytes_a_second as u64;
+    gibibytes(bytes)
 }

@@ -30,6 +30,7 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         form: Form::Stored,
         offload: Offload::Stream,
         forecast,
+        compute_s: 2.0,
         step_s: 2.0,
         picture_s: 8.0,
         shortage: None,
@@ -41,15 +42,49 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
 #[test]
 fn what_takes_the_time_is_reading_where_memory_holds_no_step() {
     let fits = row(27 * GIB, Some(32 * GIB));
-    assert!(!fits.reads() && table::bottleneck(&fits).starts_with("time: the processor's arithmetic; of"));
+    assert!(
+        !fits.reads() && table::bottleneck(&fits, None).starts_with("time: the processor's arithmetic; of")
+    );
     let reads = row(27 * GIB, Some(16 * GIB));
     assert_eq!(reads.reread_bytes, Some(27 * GIB));
-    let told = table::bottleneck(&reads);
+    let told = table::bottleneck(&reads, None);
     assert!(told.starts_with("time: reading: each step reads 27.0 GiB from the disk again"), "{told}");
     assert!(!told.contains("processor"), "{told}");
     let unknown = row(27 * GIB, None);
-    let told = table::bottleneck(&unknown);
+    let told = table::bottleneck(&unknown, None);
     assert!(!unknown.reads() && told.contains("if memory holds the 27.0 GiB that a step reads"), "{told}");
     // Weights and work fill the memory exactly but for the reserve that every plan has.
     assert!(row(15 * GIB, Some(16 * GIB)).reads());
+}
+
+/// 27 GiB at 3 GiB a second take 9 s, at 27 GiB a second 1 s: of arithmetic of 2 s the first waits, the second does not.
+#[test]
+fn a_step_takes_what_its_reading_takes_where_that_is_longer() {
+    let disk = |gib: f64| Some(DiskSpeed { bytes_a_second: gib * 1_073_741_824.0 });
+    let rates = Rates { linear: 1.0, attention: 1.0, conv: 1.0 };
+    let mut forecast = row(27 * GIB, Some(16 * GIB)).forecast;
+    forecast.memory.stages[0].products.linear = 2.0;
+    let seconds = |reread_bytes, disk| seconds(&forecast, &rates, reread_bytes, disk);
+    let reads = Some(27 * GIB);
+    for (reread_bytes, disk, step_s) in [
+        (reads, disk(3.0), 9.0),
+        (reads, disk(27.0), 2.0),
+        (reads, None, 2.0),
+        (Some(0), disk(3.0), 2.0),
+        (None, disk(3.0), 2.0),
+    ] {
+        let want = Seconds { compute_s: 2.0, step_s, picture_s: 4.0 * step_s };
+        assert_eq!(seconds(reread_bytes, disk), want, "{reread_bytes:?} {disk:?}");
+    }
+    let reads = row(27 * GIB, Some(16 * GIB));
+    let told = table::bottleneck(&reads, disk(3.0));
+    assert!(
+        told.starts_with("time: reading: each step reads 27.0 GiB from the disk again in 9.00 s"),
+        "{told}"
+    );
+    let told = table::bottleneck(&reads, disk(27.0));
+    assert!(
+        told.starts_with("time: the processor's arithmetic, of which") && told.contains("in 1.00 s"),
+        "{told}"
+    );
 }

@@ -1,6 +1,9 @@
 //! Where a model's weights are, and what a folder made of them needs beside them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use inkstone_tensor::disk_read_speed;
 
 use super::{Home, ModelFiles};
 use crate::weights::folder::Folder;
@@ -78,6 +81,16 @@ impl ModelFiles {
             }
         }
         Ok(bytes)
+    }
+
+    /// Bytes a second that the disk gives of the largest file of weights, past the system's cache; takes a second at most.
+    /// `None` for a model that is in no files, or too small, and where it cannot be measured.
+    pub(crate) fn read_speed(&self) -> Option<f64> {
+        const MOST_BYTES: u64 = 256 << 20;
+        const MOST: Duration = Duration::from_secs(1);
+        let paths = Component::ALL.into_iter().filter_map(|component| self.weight_paths(component).ok());
+        let size = |path: &PathBuf| path.metadata().map_or(0, |found| found.len());
+        disk_read_speed(&paths.flatten().max_by_key(size)?, MOST_BYTES, MOST)
     }
 
     /// The folder and the files that a new folder must not take the place of, links followed.
