@@ -56,6 +56,16 @@ impl Quantized {
         }
     }
 
+    /// The tensor that holds the codes: nearly all of its bytes.
+    pub(crate) fn codes(&self) -> &Tensor {
+        match self {
+            Self::Blocks(m) => m.data(),
+            Self::Affine(m) => m.tensors()[0],
+            Self::Float8(m) => m.values(),
+            Self::ConvRot(m) => m.tensors()[0],
+        }
+    }
+
     /// The format's name for people, such as `q4_K` or `affine 4-bit`.
     #[must_use]
     pub fn format(&self) -> String {

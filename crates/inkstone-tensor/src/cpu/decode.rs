@@ -1,6 +1,9 @@
 //! Quantized rows to f32 or bf16: one body for all formats that are a scale, a code and an offset, one for 8-bit
 //! floats, one for rotated bytes.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod vbmi;
+
 use std::ops::Range;
 
 use super::elementwise::for_lanes;

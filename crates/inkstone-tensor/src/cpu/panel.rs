@@ -6,6 +6,7 @@ use super::decode::QuantRow;
 use super::lanes::{Lanes, Scalar};
 use super::rows::{Matrix, Row, RowMut};
 use super::table::Table;
+use super::tile::turned::{ELEMENTS_BETWEEN, StoredRows};
 use super::tile::{Lines, Tile};
 use crate::{DType, Quantized, Weight};
 
@@ -23,6 +24,19 @@ pub(super) struct Source<'a> {
 enum Stored<'a> {
     Dense(Matrix<'a>),
     Quantized(&'a Quantized),
+}
+
+/// A matrix whose rows hold `n_in` elements, evenly spread.
+struct Stretched<'a> {
+    matrix: Matrix<'a>,
+    n_in: usize,
+}
+
+impl Stretched<'_> {
+    /// Bytes of so many elements of a row.
+    fn bytes(&self, elements: usize) -> usize {
+        elements * self.matrix.cols() * self.matrix.dtype().size_bytes() / self.n_in.max(1)
+    }
 }
 
 /// Rows on their way to a panel are this much longer than their elements, so that they do not fall into the same L1
@@ -99,15 +113,24 @@ impl<'a> Source<'a> {
         (words.bytes, words.stride_bytes)
     }
 
-    /// How much farther on in memory lies element `to`, (row, column), than `from`, modulo the address space; 0 if
-    /// rows are not read where they lie.
-    pub(super) fn distance(&self, from: (usize, usize), to: (usize, usize)) -> usize {
-        let Stored::Dense(matrix) = &self.stored else { return 0 };
-        if matrix.dtype() != self.work {
-            return 0;
+    /// The stored rows from element (row, column) on.
+    pub(super) fn stored_rows(&self, (row, col): (usize, usize)) -> StoredRows {
+        let codes = self.codes();
+        StoredRows {
+            start: codes.matrix.bytes_from(row, 0).as_ptr().wrapping_add(codes.bytes(col)),
+            stride_bytes: codes.matrix.stride_bytes(),
+            step_bytes: codes.bytes(ELEMENTS_BETWEEN),
         }
-        let at = |(row, col): (usize, usize)| row * matrix.stride_bytes() + col * matrix.dtype().size_bytes();
-        at(to).wrapping_sub(at(from))
+    }
+
+    /// Where the elements lie, but for scales that lie elsewhere: they are too few to be asked for.
+    fn codes(&self) -> Stretched<'a> {
+        match self.stored {
+            Stored::Dense(matrix) => Stretched { matrix, n_in: matrix.cols() },
+            Stored::Quantized(matrix) => {
+                Stretched { matrix: Matrix::of(matrix.codes()), n_in: matrix.shape().cols() }
+            }
+        }
     }
 
     /// Rows on their way to a panel of `width` columns, in scratch, behind `lead` rows of zeros.
@@ -135,12 +158,12 @@ impl<'a> Source<'a> {
 
     /// The memory that [`Self::decode`] reads for this panel.
     pub(super) fn lines(&self, outs: &Range<usize>, ks: &Range<usize>) -> Lines {
-        let Stored::Dense(matrix) = &self.stored else { return Lines::NONE };
         if outs.is_empty() {
             return Lines::NONE;
         }
-        let row_bytes = ks.len() * matrix.dtype().size_bytes();
-        Lines::of(matrix.bytes_from(outs.start, ks.start), matrix.stride_bytes(), outs.len(), row_bytes)
+        let codes = self.codes();
+        let bytes = &codes.matrix.bytes_from(outs.start, 0)[codes.bytes(ks.start)..];
+        Lines::of(bytes, codes.matrix.stride_bytes(), outs.len(), codes.bytes(ks.len()))
     }
 
     /// The stored words themselves, if the panel can be made of them.

@@ -138,6 +138,12 @@ impl<'a> RowMut<'a> {
         self.dtype
     }
 
+    /// Where its first element is.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn start(&mut self) -> *mut u8 {
+        self.start
+    }
+
     /// Takes the elements of a row of the same type.
     ///
     /// # Safety

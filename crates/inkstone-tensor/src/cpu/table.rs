@@ -276,7 +276,10 @@ static AVX512_BF16: Table = Table {
     turned_tile: Some(&tile::turned::avx512::BF16),
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
-    rows: row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"),
+    rows: RowKernels {
+        decode: decode::vbmi::decode,
+        ..row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
+    },
     peak: &peak::AVX512_BF16,
 };
 

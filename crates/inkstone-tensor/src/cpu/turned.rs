@@ -227,7 +227,7 @@ impl Product<'_> {
         } else {
             (j, ks.start)
         };
-        let ahead_bytes = self.weight.distance((j, ks.start), next);
+        let ahead = self.weight.stored_rows(next);
         let words = words_of(ks.len(), DType::Bf16);
         let (bytes, stride_bytes) = self.weight.rows(self.table, outs, ks.clone(), weights, decoding);
         let weight = WeightRows { bytes, stride_bytes, words };
@@ -240,7 +240,7 @@ impl Product<'_> {
                 stride: self.sizes.turned_stride(),
                 mode,
             };
-            self.tile.run(panels, weight, panel, Wanted { ahead_bytes, call, calls: panels.count }, to);
+            self.tile.run(panels, weight, panel, Wanted { rows: ahead, call, calls: panels.count }, to);
         }
     }
 }

@@ -144,6 +144,25 @@ impl<'a> AffineRow<'a> {
     pub(crate) fn known_as<const BITS: usize>(self) -> Known<'a, BITS> {
         Known(self)
     }
+
+    /// Codes that share a scale.
+    #[inline(always)]
+    pub(crate) fn shared(&self) -> usize {
+        CHUNK << self.group_shift
+    }
+
+    /// Scales and biases of the groups from `first` on.
+    #[inline(always)]
+    pub(crate) fn scales_and_biases(&self, first: usize, scales: &mut [f32], biases: &mut [f32]) {
+        floats(self.scales, self.dtype, first, scales);
+        floats(self.biases, self.dtype, first, biases);
+    }
+
+    /// The bytes from chunk `i` of 32 codes on, of `bits` bits each.
+    #[inline(always)]
+    pub(crate) fn chunk(&self, i: usize, bits: usize) -> &'a [u8] {
+        &self.packed[CHUNK / 8 * bits * i..]
+    }
 }
 
 /// A row of codes of so many bits.
@@ -155,24 +174,31 @@ impl<const BITS: usize> Unpack for Known<'_, BITS> {
     #[inline(always)]
     fn unpack(&self, i: usize, to: &mut Codes) {
         let row = &self.0;
-        let group = i >> row.group_shift;
-        let (scale, bias) = (float(row.scales, row.dtype, group), float(row.biases, row.dtype, group));
+        let (mut scale, mut bias) = ([0.0], [0.0]);
+        row.scales_and_biases(i >> row.group_shift, &mut scale, &mut bias);
         for run in 0..2 {
-            to.scale[run] = scale;
-            to.offset[run] = bias;
+            to.scale[run] = scale[0];
+            to.offset[run] = bias[0];
         }
-        unpack::<BITS>(&row.packed[4 * BITS * i..][..4 * BITS], to);
+        unpack::<BITS>(&row.chunk(i, BITS)[..4 * BITS], to);
     }
 }
 
-/// Element `i` of a row of floats.
+/// The elements from `first` on of a row of floats.
 #[inline(always)]
-fn float(row: &[u8], dtype: DType, i: usize) -> f32 {
+fn floats(row: &[u8], dtype: DType, first: usize, to: &mut [f32]) {
     if dtype == DType::F32 {
-        return f32::from_le_bytes(row.as_chunks::<4>().0[i]);
+        for (to, float) in to.iter_mut().zip(&row.as_chunks().0[first..]) {
+            *to = f32::from_le_bytes(*float);
+        }
+        return;
     }
-    let half = u16::from_le_bytes(row.as_chunks::<2>().0[i]);
-    if dtype == DType::Bf16 { f32::from_bits(u32::from(half) << 16) } else { f16(half) }
+    let halves = row.as_chunks().0[first..].iter().map(|half| u16::from_le_bytes(*half));
+    if dtype == DType::Bf16 {
+        to.iter_mut().zip(halves).for_each(|(to, half)| *to = f32::from_bits(u32::from(half) << 16));
+    } else {
+        to.iter_mut().zip(halves).for_each(|(to, half)| *to = f16(half));
+    }
 }
 
 /// 32 codes of `BITS` bits from as many words.

@@ -87,10 +87,10 @@ impl ConvRot {
 /// A row of signed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct ConvRotRow<'a> {
-    bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// From what [`ConvRotRow::unpack`] writes to values.
     pub(crate) factor: f32,
-    group: usize,
+    pub(crate) group: usize,
 }
 
 impl ConvRotRow<'_> {

@@ -100,8 +100,8 @@ impl Float8 {
 
 /// An 8-bit float as a half that is [`Float8Kind::factor`] times too small.
 #[inline(always)]
-pub(crate) fn widen(kind: Float8Kind, byte: u8) -> u16 {
-    let byte = u16::from(byte);
+pub(crate) const fn widen(kind: Float8Kind, byte: u8) -> u16 {
+    let byte = byte as u16;
     match kind {
         Float8Kind::E4m3 => {
             let (sign, magnitude) = ((byte & 0x80) << 8, byte & 0x7f);

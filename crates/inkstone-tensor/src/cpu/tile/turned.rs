@@ -9,7 +9,10 @@
 pub(in crate::cpu) mod avx512;
 
 use super::Sums;
+use super::ahead::WORDS_BETWEEN;
 
+/// Elements of bf16 that are multiplied between two times that lines are asked for.
+pub(in crate::cpu) const ELEMENTS_BETWEEN: usize = 2 * WORDS_BETWEEN;
 const LANES: usize = 16;
 /// Rows of activations in half a register: panels hold a multiple of them.
 const HALF: usize = LANES / 2;
@@ -50,13 +53,22 @@ pub(in crate::cpu) struct WeightRows<'a> {
     pub(in crate::cpu) words: usize,
 }
 
-/// What is wanted after some rows of a weight, by as many bytes farther on, modulo the address space. It is asked for by
-/// `calls` calls in turns, of which this is number `call`.
+/// What is wanted after some rows of a weight: as many rows of memory, as they are stored. They are asked for by `calls` calls in
+/// turns, of which this is number `call`.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Wanted {
-    pub(in crate::cpu) ahead_bytes: usize,
+    pub(in crate::cpu) rows: StoredRows,
     pub(in crate::cpu) call: usize,
     pub(in crate::cpu) calls: usize,
+}
+
+/// Rows in memory to be asked for, wherever they are.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct StoredRows {
+    pub(in crate::cpu) start: *const u8,
+    pub(in crate::cpu) stride_bytes: usize,
+    /// Bytes of the elements that are multiplied between two times that lines are asked for.
+    pub(in crate::cpu) step_bytes: usize,
 }
 
 /// What a turned tile writes to: a row of sums for each of the weight, one sum for each row of activations.

@@ -70,7 +70,7 @@ impl Block<Q2_K_BYTES> for Q2K {
 
 /// 16 numbers of 6 bits: low halves of 8 bytes, then their high halves; two more bits of each in the last 4 bytes.
 #[inline(always)]
-fn six_bits(packed: &[u8; 12]) -> [u8; 16] {
+pub(crate) fn six_bits(packed: &[u8; 12]) -> [u8; 16] {
     const LOW_HALVES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
     const PAIRS: u64 = 0x0303_0303;
     let [a, b, c, d, e, f, g, h, i, j, k, l] = *packed;

@@ -36,12 +36,14 @@ unsafe fn run<const N: usize, const V: usize, const R: usize>(args: &Args) {
         let mut p10 = p0.wrapping_add(10 * stride);
         for (turn, word) in (0..args.words).step_by(WORDS_BETWEEN).enumerate() {
             let mine = turn % args.wanted.calls == args.wanted.call;
-            let mut wanted = p0.wrapping_add(if mine { args.wanted.ahead_bytes } else { 0 });
+            let ahead = &args.wanted.rows;
+            let mut wanted = if mine { ahead.start.wrapping_add(turn * ahead.step_bytes) } else { p0 };
+            let wanted_stride = if mine { ahead.stride_bytes } else { 0 };
             for i in 0..WORDS_BETWEEN.min(args.words - word) {
                 if i < N {
                     // A line of a row after the other: in a burst they would wait for each other.
                     _mm_prefetch::<_MM_HINT_T1>(wanted.cast());
-                    wanted = wanted.wrapping_add(stride);
+                    wanted = wanted.wrapping_add(wanted_stride);
                 }
                 let mut panel = [_mm512_setzero_ps(); 4];
                 for (v, words) in panel.iter_mut().enumerate().take(V + R) {

@@ -1,0 +1,146 @@
+//! Packed codes with a scale and a bias for each group.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::{BlockRow, STEP, round, select, store, table_16, table_32};
+use crate::quant::AffineRow;
+
+/// Codes of which `LEN` share a scale.
+pub(super) struct Codes<'a, const BITS: usize, const LEN: usize>(pub(super) AffineRow<'a>);
+
+impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
+    const LEN: usize = LEN;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+    #[inline]
+    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
+        /// Groups whose scales are read at a time.
+        const GROUPS: usize = 16;
+        for first in blocks.clone().step_by(GROUPS) {
+            let groups = first..blocks.end.min(first + GROUPS);
+            let (mut scales, mut biases) = ([0.0; GROUPS], [0.0; GROUPS]);
+            let n = groups.len();
+            self.0.scales_and_biases(first, &mut scales[..n], &mut biases[..n]);
+            for (group, (scale, bias)) in groups.zip(scales.into_iter().zip(biases)) {
+                // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
+                unsafe {
+                    let to = to.add((group - blocks.start) * LEN);
+                    write::<BITS, LEN>(&self.0, group, [scale, bias], to);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the values of a group of `LEN` codes.
+///
+/// # Safety
+/// As many elements are at `to`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+unsafe fn write<const BITS: usize, const LEN: usize>(
+    row: &AffineRow<'_>,
+    group: usize,
+    [scale, bias]: [f32; 2],
+    to: *mut u16,
+) {
+    let (scale, bias) = (_mm512_set1_ps(scale), _mm512_set1_ps(bias));
+    let chunk = |part| row.chunk(group * (LEN / STEP) + part, BITS);
+    // SAFETY: the caller's promise.
+    unsafe {
+        if BITS == 8 {
+            for part in 0..LEN / STEP {
+                store(to.add(part * STEP), bytes(chunk(part), scale, bias));
+            }
+            return;
+        }
+        let table = table::<BITS>(scale, bias);
+        for part in 0..LEN / STEP {
+            let codes = codes::<BITS>(chunk(part));
+            let values = match BITS {
+                3..=5 => select(table[0], codes),
+                _ => _mm512_permutex2var_epi16(table[0], codes, table[1]),
+            };
+            store(to.add(part * STEP), values);
+        }
+    }
+}
+
+/// The values of all codes: twice the same register for up to 5 bits.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn table<const BITS: usize>(scale: __m512, bias: __m512) -> [__m512i; 2] {
+    // SAFETY: the processor has the instructions.
+    unsafe {
+        match BITS {
+            3 => {
+                let numbers = _mm512_loadu_ps(EIGHT_NUMBERS.as_ptr());
+                let values = _mm512_fmadd_ps(numbers, scale, bias);
+                [round(values, values); 2]
+            }
+            4 => [table_16(scale, bias); 2],
+            5 => [table_32(0, scale, bias); 2],
+            _ => [table_32(0, scale, bias), table_32(32, scale, bias)],
+        }
+    }
+}
+
+/// 32 codes of 8 bits.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn bytes(packed: &[u8], scale: __m512, bias: __m512) -> __m512i {
+    let values = |packed: &[u8]| {
+        // SAFETY: as many bytes are there.
+        let codes = unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(packed.as_ptr().cast())) };
+        _mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), scale, bias)
+    };
+    round(values(&packed[..16]), values(&packed[16..STEP]))
+}
+
+/// 0 to 7, two times.
+const EIGHT_NUMBERS: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 0., 1., 2., 3., 4., 5., 6., 7.];
+
+/// Where the bits of 32 codes of `BITS` bits are: of each four codes, their bytes, and the first bit of each code among these.
+struct Places<const BITS: usize>;
+
+impl<const BITS: usize> Places<BITS> {
+    const BYTES: [u8; 64] = Self::list(true);
+    const SHIFTS: [u8; 64] = Self::list(false);
+
+    const fn list(bytes: bool) -> [u8; 64] {
+        let mut list = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            let (four, byte) = (i / 8, i % 8);
+            let first_bit = 4 * BITS * four;
+            let place = if bytes { first_bit / 8 + byte } else { first_bit % 8 + byte / 2 * BITS };
+            #[allow(clippy::cast_possible_truncation, reason = "below 64")]
+            let place = place as u8;
+            list[i] = place;
+            i += 1;
+        }
+        list
+    }
+}
+
+/// 32 codes as words of 16 bits, the bits of their neighbours behind theirs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn codes<const BITS: usize>(packed: &[u8]) -> __m512i {
+    // SAFETY: the caller's processor has the instructions; as many bytes are there as are loaded.
+    unsafe {
+        let at = packed[..4 * BITS].as_ptr();
+        // Two loads and no masked one, which may wait for memory that it does not want.
+        let bytes = match BITS {
+            3 => _mm256_castsi128_si256(_mm_unpacklo_epi64(_mm_loadu_si64(at), _mm_loadu_si32(at.add(8)))),
+            4 => _mm256_castsi128_si256(_mm_loadu_si128(at.cast())),
+            5 => _mm256_set_m128i(_mm_loadu_si32(at.add(16)), _mm_loadu_si128(at.cast())),
+            _ => _mm256_set_m128i(_mm_loadu_si64(at.add(16)), _mm_loadu_si128(at.cast())),
+        };
+        let bytes = _mm512_castsi256_si512(bytes);
+        let places = _mm512_loadu_si512(Places::<BITS>::BYTES.as_ptr().cast());
+        let shifts = _mm512_loadu_si512(Places::<BITS>::SHIFTS.as_ptr().cast());
+        _mm512_multishift_epi64_epi8(shifts, _mm512_permutexvar_epi8(places, bytes))
+    }
+}
