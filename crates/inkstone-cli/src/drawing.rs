@@ -7,7 +7,7 @@ use inkstone::codec::{LoraRecord, Metadata};
 use inkstone::pipeline::{ModelInfo, Planned};
 use inkstone::progress::CancelToken;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage};
-use inkstone::weights::lora::{Applied, LoraSource};
+use inkstone::weights::lora::LoraSource;
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
 
@@ -96,14 +96,9 @@ impl<'a> Drawing<'a> {
         Ok(self.pipeline.forecast(requests)?)
     }
 
-    /// The LoRAs that draw.
-    pub(crate) fn loras(&self) -> &[Applied] {
-        self.pipeline.loras()
-    }
-
-    /// What a picture records of them.
+    /// What a picture records of the LoRAs that draw.
     pub(crate) fn lora_records(&self) -> Vec<LoraRecord> {
-        self.loras().iter().map(LoraRecord::of).collect()
+        self.pipeline.loras().iter().map(LoraRecord::of).collect()
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.

@@ -60,8 +60,9 @@ fn lightning_decides_what_flags_do_not() {
         ["generate", "a cat", "-m", model.to_str().unwrap(), "--size", "64x64", "--lora", &file, "--dry-run"];
     let said = dir.ok(args);
     assert!(said.contains("steps: 4\n") && said.contains("true-cfg-scale: 1.0\n"), "{said}");
-    let name = format!("loras: [{{\"name\":\"{file}\",\"scale\":1.0}}]");
-    assert!(said.contains(&name), "{said}: hashes are for pictures");
+    let inspected: Value = serde_json::from_str(&dir.ok(["lora", "inspect", &file, "--json"])).unwrap();
+    let name = format!("loras: [{{\"name\":\"{file}\",\"scale\":1.0,\"sha256\":{}}}]", inspected["sha256"]);
+    assert!(said.contains(&name), "{name} is not in {said}");
     let said = dir.ok(args.iter().copied().chain(["--steps", "8", "--true-cfg-scale", "2"]));
     assert!(said.contains("steps: 8\n") && said.contains("true-cfg-scale: 2.0\n"), "{said}");
 }

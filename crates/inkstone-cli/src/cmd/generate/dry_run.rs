@@ -4,7 +4,6 @@ use std::iter;
 
 use inkstone::memory::{Alternative, Limit, Limits, MemoryPlan, Refusal, StageMemory, gibibytes};
 use inkstone::pipeline::Planned;
-use inkstone::weights::lora::Applied;
 use serde_json::{Map, Value, json};
 
 use super::Ready;
@@ -16,9 +15,7 @@ impl Ready<'_> {
     pub(in crate::cmd) fn tell(&self, session: &Session) -> Result<()> {
         let Self { drawing, requests, paths } = self;
         let model = &drawing.model().name;
-        // Without their hashes, which take a while of a large file.
-        let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
-        let loras: Vec<_> = drawing.loras().iter().map(lora).collect();
+        let loras = drawing.lora_records();
         let plans = drawing.forecast(requests)?;
         // Each picture has the plan of the batch that it is drawn in.
         let plans = plans.iter().flat_map(|plan| iter::repeat_n(plan, plan.forecast.memory.pictures));
