@@ -288,7 +288,45 @@ pub(super) fn lora() -> Vec<Vec<u8>> {
             &[],
             DType::F32,
         ),
-        layer("x", [".lokr_w1", ".lokr_w2"], false, &[], DType::F32),
+    ]
+    .into_iter()
+    .chain(lokr())
+    .collect()
+}
+
+/// Kronecker products for a layer of 64 inputs and 256 outputs: whole, in parts, and what is refused.
+fn lokr() -> Vec<Vec<u8>> {
+    const UP: &str = "transformer_blocks.0.img_mlp.net.0.proj";
+    let flat = UP.replace('.', "_");
+    let layer = |start: &str, parts: &[(&str, &[usize])], alpha: bool, notes: &[(&str, &str)], dtype| {
+        let names: Vec<String> = parts.iter().map(|(end, _)| format!("{start}.{end}")).collect();
+        let alpha_name = format!("{start}.alpha");
+        let mut tensors: Vec<(&str, &[usize])> =
+            names.iter().zip(parts).map(|(name, (_, dims))| (name.as_str(), *dims)).collect();
+        if alpha {
+            tensors.push((&alpha_name, &[]));
+        }
+        unframed(&file(&tensors, notes, dtype))
+    };
+    let whole: [(&str, &[usize]); 2] = [("lokr_w1", &[8, 4]), ("lokr_w2", &[32, 16])];
+    let in_parts: [(&str, &[usize]); 4] =
+        [("lokr_w1_a", &[16, 2]), ("lokr_w1_b", &[2, 8]), ("lokr_w2_a", &[16, 3]), ("lokr_w2_b", &[3, 8])];
+    let second_in_parts: [(&str, &[usize]); 3] = [whole[0], ("lokr_w2_a", &[32, 3]), ("lokr_w2_b", &[3, 16])];
+    // A rank of 1 that promises as many numbers as the weight, and more columns than it.
+    let promise: [(&str, &[usize]); 4] =
+        [("lokr_w1_a", &[256, 1]), ("lokr_w1_b", &[1, 1]), ("lokr_w2_a", &[1, 1]), ("lokr_w2_b", &[1, 64])];
+    let adapter =
+        r#"{"peft_type": "LOKR", "r": 8, "alpha": 4, "rank_pattern": {"img_mlp": 2}, "alpha_pattern": {}}"#;
+    let adapter = [("lora_adapter_metadata", adapter)];
+    let more: [(&str, &[usize]); 3] = [whole[0], whole[1], ("lokr_t2", &[2, 2, 3, 3])];
+    vec![
+        layer(&format!("diffusion_model.{UP}"), &whole, true, &[], DType::Bf16),
+        layer(&format!("lycoris_{flat}"), &in_parts, true, &[], DType::F32),
+        layer(&format!("lora_unet_{flat}"), &second_in_parts, true, &[], DType::Bf16),
+        layer(&format!("base_model.model.{UP}"), &whole, false, &adapter, DType::F32),
+        layer(&format!("transformer.{UP}"), &promise, false, &[], DType::F32),
+        layer(&format!("transformer.{UP}"), &more, false, &[], DType::F32),
+        layer("diffusion_model.double_blocks.0.img_attn.qkv", &whole, true, &[], DType::Bf16),
     ]
 }
 
