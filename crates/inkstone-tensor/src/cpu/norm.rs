@@ -4,12 +4,14 @@ use super::Cpu;
 use super::activation;
 use super::elementwise::{for_lanes, known_types, sum_lanes};
 use super::lanes::Lanes;
-use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
+use super::rows::{Matrix, MatrixMut, Row, RowMut, RowsMut, assert_cols};
 use crate::ops::{Activation, ChannelNorm, LayerNorm, RmsNorm};
 use crate::{DType, Result, Tensor};
 
 /// Elements a thread handles in about a nanosecond, on the slow side.
 const PER_NS: usize = 2;
+/// Pixels of a job.
+const PIXELS: usize = 64;
 
 pub(super) fn layer_norm(cpu: &Cpu, args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()> {
     let (x, to) = (Matrix::of(args.x), MatrixMut::of(out));
@@ -39,9 +41,12 @@ pub(super) fn channel_norm(cpu: &Cpu, args: &ChannelNorm<'_>, out: &mut Tensor) 
     let gamma = Matrix::of(args.gamma).row(0);
     let cols = x.cols();
     assert_cols(cols, &[gamma.len(), to.cols()]);
-    cpu.threads.rows(x.rows(), cols.div_ceil(PER_NS), |r| {
+    let (all, activation) = (x.rows(), args.activation);
+    cpu.threads.run(all.div_ceil(PIXELS), all * cols.div_ceil(PER_NS), |i| {
+        let rows = i * PIXELS..all.min((i + 1) * PIXELS);
+        let pixels = NormedPixels { pixels: x, first: rows.start, gamma, activation };
         // SAFETY: each row is one job's; all are of `cols` elements.
-        unsafe { (cpu.table.rows.channel_norm)(x.row(r), gamma, args.activation, to.part(r, 0..cols)) }
+        unsafe { (cpu.table.rows.channel_norm)(pixels, to.rows_part(rows, 0..cols)) }
     })
 }
 
@@ -106,22 +111,61 @@ unsafe fn rms_norm_of<L: Lanes>(x: Row<'_>, weight: Row<'_>, eps: f32, mut to: R
     }
 }
 
+/// Pixels that follow each other, and the factors and the function of their norm.
+#[derive(Clone, Copy)]
+pub(super) struct NormedPixels<'a> {
+    pub(super) pixels: Matrix<'a>,
+    /// The first of them.
+    pub(super) first: usize,
+    pub(super) gamma: Row<'a>,
+    pub(super) activation: Activation,
+}
+
+/// As many pixels as `to` has rows.
+///
 /// # Safety
-/// As [`layer_norm_row`].
+/// The processor has what `L` needs; pixels, factors and rows are equally long, and the pixels are in the matrix.
 #[inline(always)]
-pub(super) unsafe fn channel_norm_row<L: Lanes>(
-    x: Row<'_>,
-    gamma: Row<'_>,
-    activation: Activation,
-    mut to: RowMut<'_>,
-) {
-    // SAFETY: the caller's promise.
+pub(super) unsafe fn channel_norm_rows<L: Lanes>(x: NormedPixels<'_>, to: RowsMut<'_>) {
+    use DType::{Bf16, F32};
+    // SAFETY: the caller's promise. A loop for each of what nearly all pictures are: see `convert_row`.
     unsafe {
-        let factor = L::splat(channel_factor::<L>(x));
-        for_lanes!(L, to.len(), |i, n| {
-            let normal = x.load::<L>(i, n).mul(factor).mul(gamma.load(i, n));
-            to.store(i, n, activation::apply(activation, normal));
-        });
+        match (x.activation, x.pixels.dtype(), to.dtype()) {
+            (Activation::Silu, Bf16, Bf16) => channel_norm_of::<L>(x, Activation::Silu, [Bf16; 2], to),
+            (Activation::Silu, F32, F32) => channel_norm_of::<L>(x, Activation::Silu, [F32; 2], to),
+            (activation, from, dtype) => channel_norm_of::<L>(x, activation, [from, dtype], to),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn channel_norm_of<L: Lanes>(
+    x: NormedPixels<'_>,
+    activation: Activation,
+    [from, dtype]: [DType; 2],
+    mut to: RowsMut<'_>,
+) {
+    /// Pixels whose factors are found together, so that none waits for the root and the quotient of the one before.
+    const TOGETHER: usize = 8;
+    let gamma = x.gamma.known_as(DType::F32);
+    let pixel = |i| x.pixels.row(i).known_as(from);
+    let last = x.first + to.len();
+    for first in (x.first..last).step_by(TOGETHER) {
+        let mut factors = [0.0; TOGETHER];
+        let factors = &mut factors[..TOGETHER.min(last - first)];
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (i, factor) in factors.iter_mut().enumerate() {
+                *factor = channel_factor::<L>(pixel(first + i));
+            }
+            for (i, (factor, to)) in factors.iter().zip(to.by_ref()).enumerate() {
+                let (x, mut to, factor) = (pixel(first + i), to.known_as(dtype), L::splat(*factor));
+                for_lanes!(L, to.len(), |i, n| {
+                    let normal = x.load::<L>(i, n).mul(factor).mul(gamma.load(i, n));
+                    to.store(i, n, activation::apply(activation, normal));
+                });
+            }
+        }
     }
 }
 

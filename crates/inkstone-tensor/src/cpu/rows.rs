@@ -219,6 +219,24 @@ pub(super) struct RowsMut<'a> {
     life: PhantomData<&'a mut [u8]>,
 }
 
+impl<'a> RowsMut<'a> {
+    /// Rows of so many bytes, one in each chunk of `stride_bytes`.
+    pub(super) fn new(bytes: &'a mut [u8], len_bytes: usize, stride_bytes: usize, dtype: DType) -> Self {
+        assert!(len_bytes <= stride_bytes && stride_bytes > 0);
+        let rows = bytes.len() / stride_bytes;
+        Self { start: bytes.as_mut_ptr(), rows, len_bytes, stride_bytes, dtype, life: PhantomData }
+    }
+
+    /// Rows that are left.
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
 impl<'a> Iterator for RowsMut<'a> {
     type Item = RowMut<'a>;
 

@@ -8,6 +8,7 @@ use super::lanes::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
 use super::mix::Mixture;
+use super::norm::NormedPixels;
 use super::operand::Ahead;
 use super::peak::{self, Peak};
 use super::pixels::{self, PixelLine, RoundedPixels};
@@ -127,7 +128,7 @@ pub(super) struct RowKernels {
     pub(super) guidance: unsafe fn(Row<'_>, Row<'_>, f32, Rescale, RowMut<'_>),
     pub(super) layer_norm: unsafe fn(Row<'_>, f32, Row<'_>, Row<'_>, RowMut<'_>),
     pub(super) rms_norm: unsafe fn(Row<'_>, Row<'_>, f32, RowMut<'_>),
-    pub(super) channel_norm: unsafe fn(Row<'_>, Row<'_>, Activation, RowMut<'_>),
+    pub(super) channel_norm: unsafe fn(NormedPixels<'_>, RowsMut<'_>),
     pub(super) rope_norm: unsafe fn(Row<'_>, &Rotation<'_>, RowMut<'_>),
     pub(super) mix: unsafe fn(&Mixture<'_>, RowMut<'_>),
     pub(super) store: unsafe fn(Row<'_>, Option<Row<'_>>, Activation, RowMut<'_>),
@@ -180,8 +181,8 @@ macro_rules! row_kernels {
             layer_norm(x: Row<'_>, eps: f32, scale: Row<'_>, shift: Row<'_>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] n::rms_norm_row::<$lanes>,
             rms_norm(x: Row<'_>, weight: Row<'_>, eps: f32, to: RowMut<'_>));
-        kernel!([$lanes $(, $features)?] n::channel_norm_row::<$lanes>,
-            channel_norm(x: Row<'_>, gamma: Row<'_>, activation: Activation, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] n::channel_norm_rows::<$lanes>,
+            channel_norm(x: NormedPixels<'_>, to: RowsMut<'_>));
         kernel!([$lanes $(, $features)?] rope::rope_norm_row::<$lanes>,
             rope_norm(x: Row<'_>, rotation: &Rotation<'_>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] mix::mix_row::<$lanes>, mix(of: &Mixture<'_>, to: RowMut<'_>));

@@ -104,7 +104,7 @@ impl Window<'_> {
 pub struct Conv2d<'a> {
     /// `[n, h, w, c_in]`
     pub x: &'a Tensor,
-    /// What `x` and the lines above it go through first. Devices are given one with weights of bytes alone.
+    /// What `x` and the lines above it go through first.
     pub norm: Option<PixelNorm<'a>>,
     /// The kernel.
     pub weight: &'a ConvWeight,
@@ -155,9 +155,8 @@ pub fn conv2d(
 /// The same of pixels that go through a norm first: `x` and the lines above it are as they are before the norm.
 ///
 /// # Memory
-/// Plain weights need the normalized picture, in the type of `x`. Weights of bytes need a byte for each of its values:
-/// with the norm in front or without, the pixels of a line are rotated and rounded together, as the rows of
-/// [`linear`](super::linear) are.
+/// The normalized picture is never made. Weights of bytes need a byte for each of its values: with the norm in front or
+/// without, the pixels of a line are rotated and rounded together, as the rows of [`linear`](super::linear) are.
 ///
 /// # Errors
 /// As [`conv2d`].
@@ -173,7 +172,7 @@ pub fn conv2d_of(
     let shape = check_conv(&args)?;
     check::out_dtype("conv2d", out)?;
     let mut result = Tensor::empty(x.device(), out, shape)?;
-    convolve(&args, &mut result)?;
+    x.device().backend().conv2d(&args, &mut result)?;
     Ok(result)
 }
 
@@ -210,21 +209,8 @@ pub fn conv2d_add_of(
     }
     check::out_dtype("conv2d_add", residual.dtype())?;
     let mut out = own(residual)?;
-    convolve(&args, &mut out)?;
+    x.device().backend().conv2d(&args, &mut out)?;
     Ok(out)
-}
-
-/// Hands a convolution to the device, its norm before it unless pixels are rounded on the way.
-fn convolve(args: &Conv2d<'_>, out: &mut Tensor) -> Result<()> {
-    let backend = args.x.device().backend();
-    let norm = args.norm.filter(|_| !matches!(args.weight.matrix, Weight::Int8(_)));
-    let Some(PixelNorm { gamma, activation }) = norm else {
-        return backend.conv2d(args, out);
-    };
-    let normalized = |x: &Tensor| channel_norm(x, gamma, activation, x.dtype());
-    let (x, above) = (normalized(args.x)?, args.window.above.map(normalized).transpose()?);
-    let window = Window { above: above.as_ref(), ..args.window };
-    backend.conv2d(&Conv2d { x: &x, norm: None, window, ..*args }, out)
 }
 
 fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {

@@ -107,6 +107,13 @@ pub(crate) fn silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
+/// A pixel behind its channel norm, before the function behind that.
+pub(crate) fn channel_norm(pixel: &[f64], gamma: &[f32]) -> Vec<f64> {
+    let length = pixel.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+    let root = f64::from(u32::try_from(pixel.len()).unwrap()).sqrt();
+    pixel.iter().zip(gamma).map(|(v, g)| v / length * root * f64::from(*g)).collect()
+}
+
 pub(crate) fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
 }

@@ -1,18 +1,39 @@
 //! Operations on pictures.
 
-use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, Window};
+use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, PixelNorm, Window};
 use inkstone_tensor::{DType, Device, Shape, Tensor, Weight};
 
-use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
+use crate::host::{ACTIVATIONS, Host, Layout, channel_norm, devices, make, random, silu, vector};
 use crate::taps::{Seen, Sizes};
 use crate::tolerance::{ACTIVATION, SLOPE, check, dot, norm, store};
 
-/// The sums of an output in f64, and the magnitudes of their terms.
-fn convolved(sizes: &Sizes, x: &Host, w: &Host, bias: &[f32]) -> [Vec<f64>; 2] {
+/// The pixels as a convolution sees them, and how far each value may be off: nothing, or what a norm and silu leave.
+fn seen(x: &Host, gamma: Option<&[f32]>) -> Vec<[f64; 2]> {
+    let pixel = |row: usize| match gamma {
+        None => x.row(row).into_iter().map(|v| [v, 0.0]).collect::<Vec<_>>(),
+        Some(gamma) => {
+            let behind = |v: f64| {
+                let off = SLOPE * norm(x.cols, v) + ACTIVATION * silu(v).abs() + store(x.dtype, silu(v));
+                [silu(v), off]
+            };
+            channel_norm(&x.row(row), gamma).into_iter().map(behind).collect()
+        }
+    };
+    (0..x.rows).flat_map(pixel).collect()
+}
+
+/// The sums of an output in f64, the magnitudes of their terms, and what the sums are off for their terms' sake.
+fn convolved(sizes: &Sizes, x: &[[f64; 2]], w: &Host, bias: &[f32]) -> [Vec<f64>; 3] {
     let c_in = sizes.x[3];
     let mut all = sizes.sums(|Seen { pixel, row, col }| {
-        let terms = (0..c_in).map(|k| x.at(pixel, k) * w.at(row, col + k));
-        terms.fold([0.0; 2], |[sum, magnitude], term| [sum + term, magnitude + term.abs()])
+        let mut at = [0.0; 3];
+        for k in 0..c_in {
+            let ([v, off], w) = (x[pixel * c_in + k], w.at(row, col + k));
+            at[0] += v * w;
+            at[1] += (v * w).abs();
+            at[2] += off * w.abs();
+        }
+        at
     });
     for (i, bias) in (0..all[0].len()).zip(bias.iter().cycle()) {
         all[0][i] += f64::from(*bias);
@@ -21,27 +42,29 @@ fn convolved(sizes: &Sizes, x: &Host, w: &Host, bias: &[f32]) -> [Vec<f64>; 2] {
     all
 }
 
-fn conv_case(device: &Device, sizes: &Sizes, dtype: DType) {
+fn conv_case(device: &Device, sizes: &Sizes, dtype: DType, norm: bool) {
     let (c_in, c_out, [rows, k]) = (sizes.x[3], sizes.c_out, sizes.weight());
     let (x, w) = (Host::random(1, sizes.picture().rows(), c_in, dtype), Host::random(2, rows, k, dtype));
-    let bias = random(3, c_out);
-    let [sums, magnitudes] = convolved(sizes, &x, &w, &bias);
+    let (bias, gamma) = (random(3, c_out), random(5, c_in));
+    let [sums, magnitudes, off] = convolved(sizes, &seen(&x, norm.then_some(&gamma[..])), &w, &bias);
+    let allowed = |i: usize, more: f64| dot(k, magnitudes[i] + off[i] + more) + off[i];
     let xt = make(device, &x.values, dtype, sizes.picture());
     let weight = ConvWeight { matrix: Weight::Dense(w.tensor(device, Layout::View)), kernel: sizes.kernel };
-    let bt = vector(device, &bias);
-    let what = format!("{} {sizes:?} {dtype}", device.name());
+    let (bt, gt) = (vector(device, &bias), vector(device, &gamma));
+    let norm = norm.then_some(PixelNorm { gamma: &gt, activation: Activation::Silu });
+    let what = format!("{} {sizes:?} {dtype}, norm {}", device.name(), norm.is_some());
     let (window, shape) = (sizes.window(), sizes.out());
-    let got = ops::conv2d(&xt, &weight, &bt, window, DType::F32).unwrap();
+    let got = ops::conv2d_of(&xt, norm, &weight, &bt, window, DType::F32).unwrap();
     assert_eq!(got.shape(), &shape, "{what}");
-    check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]));
-    let got = ops::conv2d(&xt, &weight, &bt, window, DType::Bf16).unwrap();
-    check(&what, &got.to_f32().unwrap(), &sums, |i| dot(k, magnitudes[i]) + store(DType::Bf16, sums[i]));
+    check(&what, &got.to_f32().unwrap(), &sums, |i| allowed(i, 0.0));
+    let got = ops::conv2d_of(&xt, norm, &weight, &bt, window, DType::Bf16).unwrap();
+    check(&what, &got.to_f32().unwrap(), &sums, |i| allowed(i, 0.0) + store(DType::Bf16, sums[i]));
     if sizes.stride == 1 {
         let residual = Host::random(4, shape.rows(), c_out, dtype);
         let want: Vec<f64> = sums.iter().zip(&residual.values).map(|(s, r)| s + f64::from(*r)).collect();
-        let got =
-            ops::conv2d_add(make(device, &residual.values, dtype, shape), &xt, &weight, &bt, window).unwrap();
-        check(&what, &got.to_f32().unwrap(), &want, |i| dot(k, magnitudes[i] + 1.0) + store(dtype, want[i]));
+        let residual = make(device, &residual.values, dtype, shape);
+        let got = ops::conv2d_add_of(residual, &xt, norm, &weight, &bt, window).unwrap();
+        check(&what, &got.to_f32().unwrap(), &want, |i| allowed(i, 1.0) + store(dtype, want[i]));
     }
 }
 
@@ -68,8 +91,34 @@ fn conv2d_matches_its_definition() {
     for device in devices() {
         for case in &cases {
             for dtype in ACTIVATIONS {
-                conv_case(&device, case, dtype);
+                conv_case(&device, case, dtype, false);
+                conv_case(&device, case, dtype, true);
             }
+        }
+    }
+}
+
+/// A norm belongs to its pixel, so a picture in two pieces has the bytes of the whole one.
+#[test]
+fn lines_above_go_through_the_norm_too() {
+    for device in devices() {
+        for dtype in ACTIVATIONS {
+            let values = random(1, 7 * 9 * 6);
+            let picture = |lines: std::ops::Range<usize>| {
+                let shape = Shape::nhwc(1, lines.len(), 9, 6);
+                make(&device, &values[lines.start * 54..lines.end * 54], dtype, shape)
+            };
+            let (gamma, bias) = (vector(&device, &random(3, 6)), vector(&device, &random(4, 5)));
+            let matrix = Weight::Dense(Host::random(5, 5, 54, dtype).tensor(&device, Layout::Plain));
+            let weight = ConvWeight { matrix, kernel: 3 };
+            let norm = Some(PixelNorm { gamma: &gamma, activation: Activation::Silu });
+            let run = |x: &Tensor, above: Option<&Tensor>| {
+                let window = Window { above, ..Window::whole(Padding::all(1)) };
+                ops::conv2d_of(x, norm, &weight, &bias, window, dtype).unwrap().to_bytes()
+            };
+            let whole = run(&picture(0..7), None);
+            let pieces = run(&picture(3..7), Some(&picture(0..3)));
+            assert!(pieces == whole, "{} {dtype}", device.name());
         }
     }
 }
@@ -89,10 +138,7 @@ fn channel_norm_matches_its_definition() {
                 for activation in [Activation::None, Activation::Silu] {
                     let mut plain = Vec::new();
                     for r in 0..6 {
-                        let row = x.row(r);
-                        let length = row.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
-                        let root = f64::from(u32::try_from(c).unwrap()).sqrt();
-                        plain.extend((0..c).map(|i| row[i] / length * root * f64::from(gamma[i])));
+                        plain.extend(channel_norm(&x.row(r), &gamma));
                     }
                     let want: Vec<f64> = plain
                         .iter()

@@ -3,7 +3,7 @@
 use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, PixelNorm, Window};
 use inkstone_tensor::{DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
 
-use crate::host::{ACTIVATIONS, Host, Layout, devices, make, random, silu, vector};
+use crate::host::{ACTIVATIONS, Host, Layout, channel_norm, devices, make, random, silu, vector};
 use crate::int8::{FACTOR, STEPS_OFF, dequantized, quantized, rotated, rounded};
 use crate::taps::{Seen, Sizes};
 use crate::tolerance::{U, check, store};
@@ -24,13 +24,11 @@ const FACTOR_BEHIND_NORM: f64 = 5e-5;
 
 /// The pixels of a line behind their norm, rotated.
 fn pixels(case: &Case, x: &Host, gamma: &[f32], line: usize, group: usize) -> Vec<Vec<f64>> {
-    let [_, _, w, c] = case.sizes.x;
+    let [_, _, w, _] = case.sizes.x;
     let pixel = |p: usize| {
         let mut values = x.row(line * w + p);
         if case.norm {
-            let length = values.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
-            let factor = f64::from(u32::try_from(c).unwrap()).sqrt() / length;
-            values.iter_mut().zip(gamma).for_each(|(v, g)| *v = silu(*v * factor * f64::from(*g)));
+            values = channel_norm(&values, gamma).into_iter().map(silu).collect();
         }
         rotated(&values, group)
     };
@@ -160,31 +158,6 @@ fn a_pixel_convolution_is_a_linear_layer() {
         let window = Window::whole(Padding::all(0));
         let pixels = ops::conv2d(&picture, &weight, &bias, window, DType::F32).unwrap();
         assert!(pixels.to_bytes() == rows.unwrap().to_bytes(), "{}", device.name());
-    }
-}
-
-#[test]
-fn plain_weights_see_what_the_norm_alone_gives() {
-    for device in devices() {
-        for dtype in ACTIVATIONS {
-            let picture = |seed, h| make(&device, &random(seed, h * 7 * 6), dtype, Shape::nhwc(1, h, 7, 6));
-            let (x, above) = (picture(1, 5), picture(2, 2));
-            let (gamma, bias) = (vector(&device, &random(3, 6)), vector(&device, &random(4, 9)));
-            let matrix = Weight::Dense(Host::random(5, 9, 54, dtype).tensor(&device, Layout::Plain));
-            let weight = ConvWeight { matrix, kernel: 3 };
-            let norm = PixelNorm { gamma: &gamma, activation: Activation::Silu };
-            let alone = |x: &Tensor| ops::channel_norm(x, &gamma, Activation::Silu, dtype).unwrap();
-            let (normal, normal_above) = (alone(&x), alone(&above));
-            let window = |above| Window { above: Some(above), ..Window::whole(Padding::all(1)) };
-            let want = ops::conv2d(&normal, &weight, &bias, window(&normal_above), dtype).unwrap();
-            let got = ops::conv2d_of(&x, Some(norm), &weight, &bias, window(&above), dtype).unwrap();
-            assert!(got.to_bytes() == want.to_bytes(), "{} {dtype}", device.name());
-            let add = |got: Tensor, x: &Tensor, norm, above| {
-                ops::conv2d_add_of(got, x, norm, &weight, &bias, window(above)).unwrap().to_bytes()
-            };
-            let want = add(want, &normal, None, &normal_above);
-            assert!(add(got, &x, Some(norm), &above) == want, "{} {dtype}", device.name());
-        }
     }
 }
 

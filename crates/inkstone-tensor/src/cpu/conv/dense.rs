@@ -1,18 +1,22 @@
-//! Convolution of floats: each block of the output copies the lines that it sees, padded, in the tile's type.
+//! Convolution of floats: each block of the output copies the lines that it sees, padded, in the tile's type,
+//! behind their norm where they have one.
 
 use std::ops::Range;
 
+use super::super::norm::NormedPixels;
 use super::super::panel::{Source, words_of};
-use super::super::rows::{Matrix, RowMut};
+use super::super::rows::{Matrix, RowMut, RowsMut};
 use super::super::table::Table;
 use super::super::tile::{Lines, Operand, Panel, Sums, Tile};
 use super::super::{Cpu, scratch};
-use super::{Axis, Block, Output, Picture, block_size};
-use crate::ops::Conv2d;
+use super::{Axis, Block, JOBS_PER_THREAD, Output, Picture, block_size};
+use crate::ops::{Conv2d, PixelNorm};
 use crate::{DType, Result};
 
-/// Pixels in a block at least, where the picture has them: spreads the cost of decoding the weight.
+/// Pixels in a block at least: spreads the cost of decoding the weight.
 const BLOCK_PIXELS: usize = 448;
+/// Bytes of a block's pixels, if those are more: what a block sees beyond its own lines is copied, and normalized, more than once.
+const COPY_BYTES: usize = 384 << 10;
 
 pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) -> Result<()> {
     let dtype = picture.x.dtype();
@@ -20,13 +24,21 @@ pub(super) fn convolve(cpu: &Cpu, picture: &Picture<'_>, output: &Output<'_>) ->
     let weight = Source::of(&output.args.weight.matrix, work, dtype);
     let (down, across) = (Axis::down(output.args), Axis::across(output.args));
     let convolution = Convolution { tile, work, picture, weight, output, down, across };
-    output.blocks(cpu, [BLOCK_PIXELS, tile.cols], |block| convolution.block(block))
+    // Fewer where there would not be a block for each job.
+    let per_job = output.images * output.h_out * output.w_out / (JOBS_PER_THREAD * cpu.threads.count());
+    let pixels = block_pixels(output.args, work).min(per_job).max(BLOCK_PIXELS);
+    output.blocks(cpu, [pixels, tile.cols], |block| convolution.block(block))
 }
 
-/// Bytes of scratch that a block of an output `[h, w]` takes.
+/// Pixels in a block, where the picture has them.
+fn block_pixels(args: &Conv2d<'_>, work: DType) -> usize {
+    BLOCK_PIXELS.max(COPY_BYTES / (4 * words_of(args.x.cols(), work)).max(1))
+}
+
+/// Bytes of scratch that a block of an output `[h, w]` takes at most.
 pub(in crate::cpu) fn scratch_bytes(table: &Table, args: &Conv2d<'_>, [h, w]: [usize; 2]) -> usize {
     let (tile, work) = table.tile(args.x.dtype());
-    let [wide, high] = block_size(w, h, BLOCK_PIXELS);
+    let [wide, high] = block_size(w, h, block_pixels(args, work));
     let kernel = args.weight.kernel;
     let copied = Axis::down(args).reach_len(high) * Axis::across(args).reach_len(wide);
     let words = words_of(args.x.cols(), work);
@@ -115,7 +127,8 @@ impl Convolution<'_> {
         self.tile.run(outs, a, panel, sums, across.zoom * self.tile.cols, Sums::Start);
     }
 
-    /// Copies the part of the input that a block sees, zeros where it reaches beyond the picture, in the tile's type.
+    /// Copies the part of the input that a block sees, behind its norm, zeros where it reaches beyond the picture, in the
+    /// tile's type.
     fn copy(&self, block: &Block, [lines, columns]: &[Range<usize>; 2], copy: &mut [u8]) {
         let pixel_bytes = words_of(self.picture.x.cols(), self.work) * 4;
         if pixel_bytes == 0 {
@@ -142,16 +155,23 @@ impl Convolution<'_> {
     fn copy_pixels(&self, from: &Matrix<'_>, pixels: Range<usize>, pixel_bytes: usize, to: &mut [u8]) {
         let kernels = &self.output.table.rows;
         let len_bytes = from.cols() * self.work.size_bytes();
+        let to = &mut to[..pixels.len() * pixel_bytes];
+        if len_bytes < pixel_bytes {
+            to.chunks_exact_mut(pixel_bytes).for_each(|pixel| pixel[len_bytes..].fill(0));
+        }
+        if let Some(PixelNorm { gamma, activation }) = self.output.args.norm {
+            let gamma = Matrix::of(gamma).row(0);
+            let x = NormedPixels { pixels: *from, first: pixels.start, gamma, activation };
+            // SAFETY: all rows have the elements of a pixel.
+            return unsafe { (kernels.channel_norm)(x, RowsMut::new(to, len_bytes, pixel_bytes, self.work)) };
+        }
         if from.is_dense() && len_bytes == pixel_bytes {
-            let to = &mut to[..pixels.len() * pixel_bytes];
             // SAFETY: both rows have the elements of all pixels.
             return unsafe { (kernels.convert)(from.dense_rows(pixels), RowMut::new(to, self.work)) };
         }
-        for (pixel, to) in pixels.zip(to.chunks_exact_mut(pixel_bytes)) {
-            let (to, behind) = to.split_at_mut(len_bytes);
-            behind.fill(0);
+        for (pixel, to) in pixels.zip(RowsMut::new(to, len_bytes, pixel_bytes, self.work)) {
             // SAFETY: both rows have the elements of a pixel.
-            unsafe { (kernels.convert)(from.row(pixel), RowMut::new(to, self.work)) }
+            unsafe { (kernels.convert)(from.row(pixel), to) }
         }
     }
 }
