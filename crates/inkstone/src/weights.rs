@@ -42,7 +42,7 @@ fn is_tensor_name(name: &str) -> bool {
 }
 
 /// A part of a model that has weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
     /// Prompt to embedding.
     TextEncoder,

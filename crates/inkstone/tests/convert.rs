@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inkstone::convert::{Existing, Options, Report, convert};
 use inkstone::error::PlaceProblem;
+use inkstone::pipeline::{Form, Setting};
 use inkstone::progress::{CancelToken, Observer, Silent, Stage};
-use inkstone::weights::{Format, MODEL_INDEX, ModelSource, Quantization, Residence, SafeTensors};
-use inkstone::{Error, OpenOptions, Pipeline, Result};
+use inkstone::weights::{Format, MODEL_INDEX, ModelSource, Parts, Quantization, Residence, SafeTensors};
+use inkstone::{Error, OpenOptions, Pipeline, Request, Result};
 use inkstone_tensor::{DType, Device, cpu};
 use sha2::{Digest, Sha256};
 
@@ -190,6 +191,47 @@ fn what_is_quantized_is_not_quantized_again() {
         assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error:?}");
         assert_eq!(dir.names(), ["first"]);
     }
+}
+
+/// A GGUF transformer beside an encoder of full size, and the other way round: what is quantized stays, the rest becomes
+/// smaller.
+#[test]
+fn parts_that_are_quantized_stay_and_the_others_are_quantized() {
+    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name);
+    let model = |parts| ModelSource::Pieces { folder: golden("qwen_tiny"), parts };
+    let gguf = || Some(golden("gguf/qwen_tiny_q4_K.gguf"));
+    let encoder = || Some(golden("formats/text_encoder.gguf"));
+    let request = Request {
+        prompt: "a cat".into(),
+        negative_prompt: None,
+        width_px: 64,
+        height_px: 64,
+        steps: 1,
+        seed: 1,
+        true_cfg_scale: 1.0,
+        init: None,
+    };
+    for (parts, changed) in [
+        (Parts { transformer: gguf(), ..Parts::default() }, "model."),
+        (Parts { text_encoder: encoder(), ..Parts::default() }, "transformer_blocks."),
+    ] {
+        let mut pipeline = open(&model(parts), Some(Quantization::Q4));
+        let of = |form| pipeline.forecast_with(&request, Setting { form, ..Setting::default() });
+        assert_eq!(of(Form::Loaded(Quantization::Q4)).unwrap().steps, 1);
+        // `convert` copies an encoder, and makes no folder of such a transformer.
+        let folder = of(Form::Converted(Quantization::Q4));
+        assert_eq!(folder.is_ok(), changed == "transformer_blocks.", "{folder:?}");
+        pipeline.draw(std::slice::from_ref(&request), &CancelToken::default(), &mut Silent).unwrap();
+        let smaller: Vec<_> = pipeline.layer_formats().iter().filter(|l| l.format.is_smaller()).collect();
+        assert!(!smaller.is_empty() && smaller.iter().all(|l| l.name.starts_with(changed)), "{smaller:?}");
+    }
+    let both = Parts { transformer: gguf(), text_encoder: encoder(), ..Parts::default() };
+    let mut pipeline = open(&model(both), Some(Quantization::Q4));
+    let error = pipeline.draw(&[request], &CancelToken::default(), &mut Silent).unwrap_err();
+    assert!(
+        matches!(&error, Error::AlreadyQuantized { component, .. } if component == "transformer"),
+        "{error:?}"
+    );
 }
 
 #[test]

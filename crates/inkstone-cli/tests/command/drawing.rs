@@ -221,6 +221,20 @@ fn what_is_in_no_folder_is_converted_too() {
 }
 
 #[test]
+fn what_stays_as_it_is_with_quantize_is_told() {
+    let dir = Dir::new();
+    let part = |name: &str| golden(name).to_str().unwrap().to_owned();
+    let (model, transformer) = (part("qwen_tiny"), part("gguf/qwen_tiny_q4_K.gguf"));
+    let with = ["a cat", "-m", &model, "--transformer", &transformer, "-q", "q4", "--size", "64x64"];
+    let run = dir.run([&with[..], &["--steps", "1", "-o", "a.png"]].concat());
+    let said = "the transformer is quantized already (";
+    assert!(run.code == Some(0) && run.stderr.matches(said).count() == 1, "{run:#?}");
+    let encoder = part("formats/text_encoder.gguf");
+    let said = dir.refused([&with[..], &["--text-encoder", &encoder]].concat(), "INK-0315", 3);
+    assert!(said.contains("without --quantize"), "{said}");
+}
+
+#[test]
 fn a_replay_that_comes_out_otherwise_fails() {
     let dir = Dir::new();
     dir.ok(quick(&["a red apple", "-o", "a.png"]));

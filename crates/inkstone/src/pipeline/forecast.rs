@@ -80,6 +80,10 @@ impl Pipeline {
         let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
         dry.run(batch, next)?;
+        if arithmetic.form != Form::Stored {
+            dry.networks.encoder(&self.files)?; // a prompt whose embedding is known did without
+            dry.networks.check_form()?;
+        }
         let step_weights_bytes = dry.networks.transformer(&self.files)?.walk().len_bytes();
         let memory = MemoryPlan {
             offload: way.offload,

@@ -1,5 +1,6 @@
 //! The three networks of a model, opened when they are first needed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use inkstone_tensor::{DType, Device, Ledger};
@@ -81,6 +82,14 @@ pub(super) struct Arithmetic {
     pub(super) form: Form,
 }
 
+/// What became of networks that were to be brought into a smaller format.
+#[derive(Debug, Default)]
+struct Outcome {
+    formats: Vec<LayerFormat>,
+    /// Those that were in one before and stay in it: what an error says of them.
+    kept: BTreeMap<Component, Error>,
+}
+
 /// The networks that are open.
 #[derive(Debug)]
 pub(super) struct Networks {
@@ -89,8 +98,8 @@ pub(super) struct Networks {
     pub(super) loras: Vec<Applied>,
     pub(super) device: Device,
     pub(super) arithmetic: Arithmetic,
-    /// What became of the layers of networks that were brought into a smaller format.
-    formats: Vec<LayerFormat>,
+    /// What became of networks that were brought into a smaller format.
+    outcome: Outcome,
     /// Where weights are counted instead of opened.
     ledger: Option<Arc<Ledger>>,
     streamed: bool,
@@ -101,13 +110,12 @@ pub(super) struct Networks {
 
 impl Networks {
     pub(super) fn new(configs: Configs, device: Device, arithmetic: Arithmetic) -> Self {
-        let formats = Vec::new();
         Self {
             configs,
             loras: Vec::new(),
             device,
             arithmetic,
-            formats,
+            outcome: Outcome::default(),
             ledger: None,
             streamed: false,
             encoder: None,
@@ -124,7 +132,23 @@ impl Networks {
 
     /// What became of the linear layers of the networks that were opened, if they were to be quantized.
     pub(super) fn formats(&self) -> &[LayerFormat] {
-        &self.formats
+        &self.outcome.formats
+    }
+
+    /// Whether the weights can be brought into their form, once all networks were open.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyQuantized`] where nothing became smaller, as it was quantized before; and of a folder, which
+    /// `convert` does not make of a transformer that was.
+    pub(super) fn check_form(&mut self) -> Result<()> {
+        let Outcome { formats, kept } = &mut self.outcome;
+        let refused = match self.arithmetic.form {
+            Form::Stored => None,
+            Form::Loaded(_) if formats.iter().any(|layer| layer.format.is_smaller()) => None,
+            Form::Loaded(_) => kept.remove(&Component::Transformer).or_else(|| Some(kept.pop_first()?.1)),
+            Form::Converted(_) => kept.remove(&Component::Transformer),
+        };
+        refused.map_or(Ok(()), Err)
     }
 
     /// The same networks on a device that only counts; `None` if this one cannot be counted.
@@ -210,9 +234,11 @@ impl Networks {
         let open = self.encoder.is_some();
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::TextEncoder, files, device, self.arithmetic.activations, ledger);
-        let loader = || Ok(quantizing(Component::TextEncoder, loader()?, form).on_layer(on_layer));
+        let loader = || Ok(quantizing(loader()?, form).on_layer(on_layer));
         let config = &self.configs.encoder;
-        let encoder = opened(&mut self.encoder, &mut self.formats, loader, |l| TextEncoder::load(config, l))?;
+        let (network, outcome) = (&mut self.encoder, &mut self.outcome);
+        let load = |l: &mut Loader| TextEncoder::load(config, l);
+        let encoder = opened(Component::TextEncoder, network, outcome, loader, load)?;
         if !open {
             encoder.walk().stream(self.streamed);
         }
@@ -227,13 +253,11 @@ impl Networks {
         let open = self.transformer.is_some();
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::Transformer, files, device, self.arithmetic.activations, ledger);
-        let loader = || {
-            let loader = loader()?.with_loras(&self.loras);
-            Ok(quantizing(Component::Transformer, loader, form).on_layer(on_layer))
-        };
+        let loader = || Ok(quantizing(loader()?.with_loras(&self.loras), form).on_layer(on_layer));
         let config = &self.configs.transformer;
-        let transformer =
-            opened(&mut self.transformer, &mut self.formats, loader, |l| Transformer::load(config, l))?;
+        let (network, outcome) = (&mut self.transformer, &mut self.outcome);
+        let load = |l: &mut Loader| Transformer::load(config, l);
+        let transformer = opened(Component::Transformer, network, outcome, loader, load)?;
         if !open {
             transformer.walk().stream(self.streamed);
         }
@@ -243,8 +267,9 @@ impl Networks {
     pub(super) fn vae(&mut self, files: &ModelFiles) -> Result<&Vae> {
         let (device, ledger, form) = (&self.device, self.ledger.as_ref(), self.arithmetic.form);
         let loader = || loader(Component::Vae, files, device, self.arithmetic.activations, ledger);
-        let loader = || Ok(quantizing(Component::Vae, loader()?, form));
-        opened(&mut self.vae, &mut self.formats, loader, |l| Vae::load(&self.configs.vae, l))
+        let loader = || Ok(quantizing(loader()?, form));
+        let load = |l: &mut Loader| Vae::load(&self.configs.vae, l);
+        opened(Component::Vae, &mut self.vae, &mut self.outcome, loader, load)
     }
 
     /// Lets the text encoder go; it is opened again when a new prompt comes.
@@ -272,23 +297,20 @@ fn loader(
     }
 }
 
-/// The loader, told to quantize. A text encoder or VAE that is quantized already stays as it is; a transformer, which
-/// quantizing is for, is refused by its first layer.
-fn quantizing(component: Component, loader: Loader<'_>, form: Form) -> Loader<'_> {
-    if component != Component::Transformer && loader.already_quantized_as().is_some() {
-        return loader;
-    }
+/// The loader, told to quantize what is not quantized already.
+fn quantizing(loader: Loader<'_>, form: Form) -> Loader<'_> {
     match form {
         Form::Stored => loader,
-        Form::Loaded(quantization) => loader.with_rule(quantization),
-        Form::Converted(quantization) => loader.with_rule(quantization).converted(),
+        Form::Loaded(quantization) => loader.quantizing(quantization),
+        Form::Converted(quantization) => loader.quantizing(quantization).converted(),
     }
 }
 
 /// The network, opened if it is not.
 fn opened<'n, 'l, N>(
+    component: Component,
     network: &'n mut Option<N>,
-    formats: &mut Vec<LayerFormat>,
+    outcome: &mut Outcome,
     loader: impl FnOnce() -> Result<Loader<'l>>,
     load: impl FnOnce(&mut Loader) -> Result<N>,
 ) -> Result<&'n N> {
@@ -297,11 +319,12 @@ fn opened<'n, 'l, N>(
         None => {
             let mut loader = loader()?;
             let loaded = load(&mut loader)?;
-            let new = loader.formats().to_vec();
+            let (new, kept) = (loader.formats().to_vec(), loader.kept());
             loader.finish()?;
             // A network that was let go and comes back tells the same again.
-            formats.retain(|old| new.iter().all(|new| new.name != old.name));
-            formats.extend(new);
+            outcome.formats.retain(|old| new.iter().all(|new| new.name != old.name));
+            outcome.formats.extend(new);
+            outcome.kept.extend(kept.map(|kept| (component, kept)));
             loaded
         }
     };

@@ -69,6 +69,8 @@ pub struct Loader<'a> {
     /// Brings linear layers into a smaller format.
     rule: Option<Rule>,
     formats: Vec<LayerFormat>,
+    /// Why there is no rule: the first weight that is quantized already, and its format.
+    kept: Option<(String, String)>,
     /// The linear layers that were taken.
     layers: Vec<String>,
     /// The convolutions that were taken.
@@ -154,6 +156,12 @@ impl Loader<'_> {
     #[must_use]
     pub fn already_quantized_as(&self) -> Option<(String, String)> {
         packed::already_quantized(&self.tensors, &self.quantized)
+    }
+
+    /// What the component is quantized as already, if it should have been quantized: see [`Self::already_quantized_as`].
+    pub(crate) fn kept(&self) -> Option<Error> {
+        let (name, format) = self.kept.clone()?;
+        Some(self.already_quantized(name.strip_suffix(".weight").unwrap_or(&name), format))
     }
 
     /// The same path on the device of this loader, where that only counts: LoRAs are in memory before.
@@ -318,6 +326,9 @@ impl Loader<'_> {
             return Err(Error::Tensors { component: self.component, report: Box::new(self.report) });
         }
         self.failure.map_or(Ok(()), Err)?;
+        if let Some((_, format)) = self.kept.filter(|_| self.stand_ins.is_none()) {
+            tracing::warn!("the {} is quantized already ({format}) and stays as it is", self.component);
+        }
         self.loras.into_iter().try_for_each(Pending::finish)
     }
 

@@ -36,6 +36,7 @@ impl<'a> Loader<'a> {
             strictness: Strictness::default(),
             rule: None,
             formats: Vec::new(),
+            kept: None,
             layers: Vec::new(),
             convolutions: Vec::new(),
             on_layer: None,
@@ -122,6 +123,13 @@ impl<'a> Loader<'a> {
     pub fn with_rule(mut self, rule: impl Into<Rule>) -> Self {
         self.rule = Some(rule.into());
         self
+    }
+
+    /// The same, unless the component is quantized already: then it stays as it is.
+    #[must_use]
+    pub(crate) fn quantizing(mut self, rule: impl Into<Rule>) -> Self {
+        self.kept = self.already_quantized_as();
+        if self.kept.is_some() { self } else { self.with_rule(rule) }
     }
 
     /// Where tensors are counted: as if the rule had been applied before, and its results lay in files.
