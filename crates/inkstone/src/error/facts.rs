@@ -89,6 +89,10 @@ impl Error {
             Self::Safetensors { .. } => model("INK-0305", DOWNLOAD_AGAIN),
             Self::Gguf { .. } => model("INK-0311", DOWNLOAD_AGAIN),
             Self::ForeignFormat { format, .. } => model("INK-0306", foreign(*format)),
+            Self::Tensors { report, .. } if report.is_of_types() => model(
+                "INK-0307",
+                "get it in another format: f32, bf16, f16, fp8, MLX, or GGUF with q4_0 to q8_0 or q2_K to q6_K",
+            ),
             Self::Tensors { .. } => model("INK-0307", "use a config.json and weights that belong together"),
             Self::Shards { .. } => {
                 model("INK-0308", "download the model again, with the index and every shard")

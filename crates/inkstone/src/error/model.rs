@@ -1,5 +1,6 @@
 //! The details of errors about model files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::weights::Component;
@@ -154,29 +155,38 @@ pub struct TensorReport {
 
 impl TensorReport {
     /// Names of one kind that a message spells out; the rest is counted.
-    const NAMES_SHOWN: usize = 50;
+    const NAMES_SHOWN: usize = 5;
+
+    /// Whether nothing is wrong but types that are not read.
+    pub(super) fn is_of_types(&self) -> bool {
+        let Self { missing, misshapen, mistyped, extra } = self;
+        !mistyped.is_empty() && missing.is_empty() && misshapen.is_empty() && extra.is_empty()
+    }
 }
 
 impl std::error::Error for TensorReport {}
 
 impl fmt::Display for TensorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wrong = |list: &[WrongTensor]| -> Vec<String> {
-            list.iter().map(|t| format!("{} (want {}, have {})", t.name, t.want, t.have)).collect()
-        };
-        let kinds = [
-            ("missing", self.missing.clone()),
-            ("of another shape", wrong(&self.misshapen)),
-            ("of another type", wrong(&self.mistyped)),
-            ("not known", self.extra.clone()),
+        let misshapen =
+            self.misshapen.iter().map(|t| format!("{} (want {}, have {})", t.name, t.want, t.have));
+        let mut kinds = vec![
+            ("missing".to_owned(), self.missing.clone()),
+            ("of another shape".into(), misshapen.collect()),
         ];
+        let mut types: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for WrongTensor { name, have, .. } in &self.mistyped {
+            types.entry(have).or_default().push(name.clone());
+        }
+        kinds.extend(types.into_iter().map(|(have, names)| (format!("in {have}, which is not read"), names)));
+        kinds.push(("not known".into(), self.extra.clone()));
         let mut separator = "";
         for (kind, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
-            write!(f, "{separator}{} {kind}: ", names.len())?;
+            let (first, more) = names.split_at(names.len().min(Self::NAMES_SHOWN));
+            write!(f, "{separator}{} {kind}: {}", names.len(), first.join(", "))?;
             separator = "; ";
-            f.write_str(&names[..names.len().min(Self::NAMES_SHOWN)].join(", "))?;
-            if names.len() > Self::NAMES_SHOWN {
-                write!(f, " and {} more", names.len() - Self::NAMES_SHOWN)?;
+            if !more.is_empty() {
+                write!(f, " and {} more", more.len())?;
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use inkstone_tensor::{DType, Error as TensorError, Shape};
 
 use super::{
     Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, NoteProblem,
-    PictureProblem, PlaceProblem, ShardProblem, TensorReport, TokenizerProblem,
+    PictureProblem, PlaceProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
 
 fn path() -> PathBuf {
@@ -60,6 +60,7 @@ fn examples() -> Vec<Error> {
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Source },
         Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
         Error::Write { path: path(), source: io() },
+        Error::Tensors { component: "transformer".into(), report: Box::new(types()) },
         Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 1 }),
         Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),
         Error::Tensor(TensorError::DType { op: "add", what: "a", expected: "f32", got: DType::U8 }),
@@ -207,5 +208,24 @@ fn docs_list_every_error() {
 #[test]
 fn long_reports_are_counted() {
     let text = report().to_string();
-    assert!(text.starts_with("60 missing: t0, t1,") && text.ends_with("t49 and 10 more"), "{text}");
+    assert_eq!(text, "60 missing: t0, t1, t2, t3, t4 and 55 more");
+}
+
+#[test]
+fn types_that_are_not_read_are_told_together() {
+    let of = |have: &str, names: std::ops::Range<usize>| -> Vec<WrongTensor> {
+        names.map(|i| WrongTensor { name: format!("t{i}"), want: "f32".into(), have: have.into() }).collect()
+    };
+    let mut mixed = types();
+    assert_eq!(mixed.to_string(), "720 in iq4_nl, which is not read: t0, t1, t2, t3, t4 and 715 more");
+    mixed.mistyped = [of("mxfp4", 3..9), of("i64", 2..3), of("mxfp4", 0..1)].concat();
+    mixed.extra = vec!["x".into()];
+    let want = "1 in i64, which is not read: t2; 7 in mxfp4, which is not read: t3, t4, t5, t6, t7 and 2 more; \
+                1 not known: x";
+    assert_eq!(mixed.to_string(), want);
+}
+
+fn types() -> TensorReport {
+    let wrong = |i| WrongTensor { name: format!("t{i}"), want: "f32".into(), have: "iq4_nl".into() };
+    TensorReport { mistyped: (0..720).map(wrong).collect(), ..Default::default() }
 }
