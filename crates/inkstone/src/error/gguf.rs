@@ -117,6 +117,14 @@ pub enum GgufProblem {
         /// Elements of a block.
         block_len: u64,
     },
+    /// The shape that a tensor had before its program laid it out anew has other elements than it, or is none.
+    #[error("{name:?} has {count} elements, the shape noted for it others")]
+    NotedShape {
+        /// The tensor.
+        name: String,
+        /// What it has.
+        count: usize,
+    },
     /// A tensor's shape gives more bytes than there are addresses.
     #[error("the shape of {name:?} overflows")]
     Overflow {

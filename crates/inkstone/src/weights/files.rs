@@ -222,6 +222,7 @@ impl ModelFiles {
         names::make_canonical(component, &mut file);
         Ok(Loader::new(component.name(), device, activations, file.tensors)
             .with_quantized(file.quantized)
+            .with_shapes(file.shapes)
             .with_foreign(file.foreign)
             .with_order(file.order)
             .with_mappings(mappings)
@@ -267,6 +268,7 @@ impl ModelFiles {
             names::make_canonical(component, &mut file);
             Loader::new(component.name(), device, activations, file.tensors)
                 .with_quantized(file.quantized)
+                .with_shapes(file.shapes)
                 .with_foreign(file.foreign)
                 .with_order(file.order)
         };

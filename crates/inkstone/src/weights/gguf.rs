@@ -71,6 +71,9 @@ fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Resu
             Stored::Blocks(format) => {
                 let data = rows_of_bytes(&entry, device, storage(1)?)?;
                 let matrix = Quantized::Blocks(Blocks::new(format, data)?);
+                if entry.laid_out != entry.shape {
+                    out.shapes.insert(entry.name.clone(), entry.shape);
+                }
                 out.quantized.insert(entry.name, matrix);
             }
             Stored::Foreign(stored, ..) => {
@@ -83,7 +86,7 @@ fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Resu
 
 /// The blocks of a matrix as u8 `[rows, row bytes]`.
 fn rows_of_bytes(entry: &Entry, device: &Device, storage: Storage) -> Result<Tensor> {
-    let rows = entry.shape.rows();
+    let rows = entry.laid_out.rows();
     let shape = Shape::matrix(rows, entry.range.len() / rows.max(1));
     Ok(Tensor::from_storage(device, storage, DType::U8, shape)?)
 }

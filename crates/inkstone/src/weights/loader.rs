@@ -56,6 +56,8 @@ pub struct Loader<'a> {
     /// Makes what is asked for, whatever its name.
     random: Option<RandomTensors>,
     quantized: BTreeMap<String, Quantized>,
+    /// Of those whose matrix has another one.
+    shapes: BTreeMap<String, Shape>,
     foreign: BTreeMap<String, &'static str>,
     /// Of the weights of convolutions.
     order: Order,
@@ -318,8 +320,11 @@ impl Loader<'_> {
             (Strictness::AllowExtra, _) if self.stand_ins.is_some() => {}
             (Strictness::RefuseExtra, Some(_)) => self.report.extra = extra,
             (Strictness::AllowExtra, Some(first)) => {
-                let (component, count) = (&self.component, extra.len());
-                tracing::warn!("the {component} has {count} tensors that are not used, such as {first}");
+                let component = &self.component;
+                match extra.len() {
+                    1 => tracing::warn!("the {component} has a tensor that is not used: {first}"),
+                    n => tracing::warn!("the {component} has {n} tensors that are not used, such as {first}"),
+                }
             }
         }
         if self.report != TensorReport::default() {

@@ -107,6 +107,7 @@ fn rename_all(tensors: &mut SafeTensors, rename: impl Fn(&str) -> Option<Cow<'_,
     }
     all(&mut tensors.tensors, &rename);
     all(&mut tensors.quantized, &rename);
+    all(&mut tensors.shapes, &rename);
     all(&mut tensors.foreign, &rename);
 }
 

@@ -34,6 +34,8 @@ pub struct SafeTensors {
     pub tensors: BTreeMap<String, Tensor>,
     /// Quantized matrices by name: those of a GGUF file.
     pub quantized: BTreeMap<String, Quantized>,
+    /// Shapes of those whose matrix has another one with as many elements.
+    pub(crate) shapes: BTreeMap<String, Shape>,
     /// Tensors of a type that the engine does not have, and that type.
     pub foreign: BTreeMap<String, &'static str>,
     /// In which order the weights of convolutions are: known once the names are.

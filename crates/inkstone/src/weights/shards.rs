@@ -121,6 +121,7 @@ impl Shards {
         for file in files {
             all.metadata.extend(file.metadata);
             all.quantized.extend(file.quantized);
+            all.shapes.extend(file.shapes);
             let twice = file.tensors.keys().chain(file.foreign.keys());
             let mut twice =
                 twice.filter(|name| all.tensors.contains_key(*name) || all.foreign.contains_key(*name));

@@ -270,6 +270,32 @@ fn row_09_gguf_of_another_shape_or_type() {
 }
 
 #[test]
+fn row_22_gguf_shapes_that_are_noted() {
+    const I32: u32 = 5;
+    let noted = |kind: u32, dims: &[i32]| {
+        let file = File::new(3, 1, 1).text(b"comfy.gguf.orig_shape.a").u32(LIST).u32(kind);
+        let file = file.u64(dims.len() as u64);
+        let file = dims.iter().fold(file, |file, dim| file.bytes(&dim.to_le_bytes()));
+        file.tensor(b"a", &[64, 3], Q4_0, 0).data(32, 6 * 18)
+    };
+    // Rows of whole blocks, and others.
+    for (dims, wanted) in [(&[6, 32][..], &[6, 32][..]), (&[2, 2, 48], &[2, 2, 48]), (&[192], &[192])] {
+        let mut loader = read(&noted(I32, dims)).unwrap();
+        assert_eq!(loader.tensor("a", wanted).shape().dims(), wanted);
+        loader.finish().unwrap();
+        let mut loader = read(&noted(I32, dims)).unwrap();
+        loader.tensor("a", &[3, 64]);
+        let Err(Error::Tensors { report, .. }) = loader.finish() else { panic!("{dims:?}") };
+        assert_eq!(report.misshapen.len(), 1, "{report}");
+    }
+    let shapes: [(u32, &[i32]); 5] =
+        [(I32, &[3, 63]), (I32, &[-3, -64]), (I32, &[]), (4, &[3, 64]), (I32, &[1, 1, 1, 1, 3, 64])];
+    for (kind, dims) in shapes {
+        assert_eq!(problem(&noted(kind, dims)), GgufProblem::NotedShape { name: name(), count: 192 });
+    }
+}
+
+#[test]
 fn a_lone_gguf_file_is_told_how_to_pair_it() {
     let file = crate::dir::golden().join("../gguf/qwen_tiny_q8_0.gguf");
     let error = open(&file).unwrap_err();

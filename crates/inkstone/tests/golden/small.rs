@@ -38,7 +38,7 @@ fn input(fixture: &Fixture, vae: &Vae, name: &str) -> Tensor {
 fn vaes_whose_convolutions_are_quantized_compute_what_the_reference_does() {
     let fixture = Fixture::open("small");
     let config = Config::from_json(&text("qwen_tiny/vae/config.json")).unwrap();
-    for (name, ending) in [("cast", "safetensors"), ("scaled", "safetensors")] {
+    for (name, ending) in [("cast", "safetensors"), ("scaled", "safetensors"), ("reshaped", "gguf")] {
         let mut loader = loader(Component::Vae, path(&format!("formats/vae_{name}.{ending}")));
         let vae = Vae::load(&config, &mut loader).unwrap();
         loader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -4,6 +4,8 @@
 //! <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>: magic, version, counts, key-value pairs, tensors'
 //! names, shapes, types and offsets, then the tensors' bytes, each at a multiple of the alignment. All numbers are
 //! little-endian. ggml wants tensors one after another without holes beyond the alignment, and so do we.
+//! ComfyUI-GGUF lays tensors of many dimensions or narrow rows out as rows of 256 elements, and notes the shapes that they
+//! had: `comfy.gguf.orig_shape.NAME`, a list of i32, outermost dimension first (its loader.py, `get_orig_shape`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +33,8 @@ const ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 /// Largest alignment: more than a page helps nobody.
 const ALIGNMENT_LIMIT: u64 = 1 << 16;
+/// Before the name of a tensor: the shape that it had before.
+const NOTED_SHAPE: &str = "comfy.gguf.orig_shape.";
 /// What of a bad name is shown in its error.
 const NAME_SHOWN_CHARS: usize = 80;
 
@@ -52,8 +56,30 @@ pub(super) struct Entry {
     pub(super) stored: Stored,
     /// Outermost dimension first, as everywhere here; files have them the other way round.
     pub(super) shape: Shape,
+    /// The same, or another one with as many elements in whose rows its blocks lie.
+    pub(super) laid_out: Shape,
     /// Bytes from the start of the file.
     pub(super) range: Range<usize>,
+}
+
+impl Entry {
+    /// Gives the tensor the shape that is noted for it, if one is.
+    fn take_noted_shape(&mut self, values: &BTreeMap<String, Value<'_>>) -> Result<(), GgufProblem> {
+        let Some(noted) = values.get(&format!("{NOTED_SHAPE}{}", self.name)) else { return Ok(()) };
+        let count = self.shape.count();
+        let dims = noted.i32s().and_then(|dims| dims.map(|dim| usize::try_from(dim).ok()).collect());
+        let shape = dims.and_then(|dims: Vec<usize>| Shape::new(&dims));
+        let Some(shape) = shape.filter(|shape| shape.count() == count) else {
+            return Err(GgufProblem::NotedShape { name: self.name.clone(), count });
+        };
+        self.shape = shape;
+        // Blocks follow each other: whole ones make rows of any length.
+        let (block_len, _) = self.stored.block();
+        if (shape.cols() as u64).is_multiple_of(block_len) {
+            self.laid_out = shape;
+        }
+        Ok(())
+    }
 }
 
 /// A head that was checked.
@@ -90,7 +116,8 @@ pub(super) fn parse(file: &[u8]) -> Result<Header<'_>, GgufProblem> {
         raw.push(read_tensor(&mut reader)?);
     }
     let data_start = (reader.at as u64).next_multiple_of(alignment);
-    let entries = place(raw, data_start, alignment, file.len() as u64)?;
+    let mut entries = place(raw, data_start, alignment, file.len() as u64)?;
+    entries.iter_mut().try_for_each(|entry| entry.take_noted_shape(&values))?;
     Ok(Header { entries, values })
 }
 
@@ -189,7 +216,8 @@ fn place(
         next = (offset + bytes).next_multiple_of(alignment);
         // A file in memory has no more bytes than `usize` can count.
         let position = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-        entries.push(Entry { name, stored, shape, range: position(begin)..position(end) });
+        let range = position(begin)..position(end);
+        entries.push(Entry { name, stored, shape, laid_out: shape, range });
     }
     Ok(entries)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, Ledger, MappedFile, Pages, Quantized, StandIns, Tensor};
+use inkstone_tensor::{DType, Device, Ledger, MappedFile, Pages, Quantized, Shape, StandIns, Tensor};
 
 use super::{Loader, OnLayer, Order, Strictness};
 use crate::Result;
@@ -28,6 +28,7 @@ impl<'a> Loader<'a> {
             tensors,
             random: None,
             quantized: BTreeMap::new(),
+            shapes: BTreeMap::new(),
             foreign: BTreeMap::new(),
             order: Order::default(),
             pages: Pages::default(),
@@ -60,6 +61,13 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn with_quantized(mut self, quantized: BTreeMap<String, Quantized>) -> Self {
         self.quantized = quantized;
+        self
+    }
+
+    /// Adds the shapes of quantized tensors whose matrices have others.
+    #[must_use]
+    pub(in crate::weights) fn with_shapes(mut self, shapes: BTreeMap<String, Shape>) -> Self {
+        self.shapes = shapes;
         self
     }
 

@@ -27,6 +27,9 @@ impl Loader<'_> {
     /// fit is noted, as for plain tensors.
     pub(super) fn quantized(&mut self, name: &str, n_out: usize, n_in: usize) -> Option<Weight> {
         let want = format!("[{n_out}, {n_in}]");
+        if self.shapes.contains_key(name) {
+            return None; // its blocks are no rows
+        }
         if let Some(matrix) = self.quantized.remove(name) {
             let have = matrix.shape();
             if have.dims() != [n_out, n_in] {

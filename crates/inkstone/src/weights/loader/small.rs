@@ -14,8 +14,14 @@ impl Loader<'_> {
     pub(super) fn decoded(&mut self, name: &str, dims: &[usize]) -> Option<Tensor> {
         let shape = Shape::new(dims)?;
         let (decoded, have) = if let Some(matrix) = self.quantized.remove(name) {
-            let (have, format) = (matrix.shape(), matrix.format());
-            let fits = have.rows() == shape.rows() && have.cols() == shape.cols();
+            let format = matrix.format();
+            let (have, fits) = match self.shapes.remove(name) {
+                Some(have) => (have, have == shape),
+                None => (
+                    matrix.shape(),
+                    matrix.shape().rows() == shape.rows() && matrix.shape().cols() == shape.cols(),
+                ),
+            };
             (fits.then(|| self.values_of(matrix, shape)), format!("{have} in {format}"))
         } else {
             let dtype = self.tensors.get(name)?.dtype();
