@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use inkstone::Error;
+use inkstone_tensor::regular::NotRegular;
 
 mod arguments;
 mod library;
@@ -106,7 +107,11 @@ impl Failure {
     /// A file that was named as an argument cannot be read.
     pub(crate) fn read(path: &Path, source: &std::io::Error) -> Self {
         let what = format!("cannot read {}", path.display());
-        Self::usage(what, source.to_string(), "check the name and your right to read it")
+        let cure = match NotRegular::of(source) {
+            Some(_) => "save it as a file and give that",
+            None => "check the name and your right to read it",
+        };
+        Self::usage(what, source.to_string(), cure)
     }
 
     /// An error of the library about a file that was named as an argument.

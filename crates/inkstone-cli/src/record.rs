@@ -1,11 +1,11 @@
 //! Files that are named as arguments: pictures, and the settings in them. They come from strangers.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use inkstone::Pixels;
 use inkstone::codec::{self, Metadata, Origin};
+use inkstone_tensor::regular;
 
 use crate::failure::{Failure, Result, printable};
 
@@ -15,7 +15,7 @@ const MAX_FILE_BYTES: u64 = 50 << 20;
 /// The bytes of a file, within the limit.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    let read = regular::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
     match read {
         Err(error) => Err(Failure::read(path, &error)),
         Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {

@@ -13,6 +13,9 @@ mod faults;
 mod loras;
 #[path = "command/memory.rs"]
 mod memory;
+#[cfg(unix)]
+#[path = "command/pipes.rs"]
+mod pipes;
 #[path = "command/settings.rs"]
 mod settings;
 #[cfg(unix)]

@@ -17,6 +17,7 @@ pub mod mapped;
 pub mod ops;
 mod pages;
 mod quant;
+pub mod regular;
 mod shape;
 mod storage;
 mod tensor;

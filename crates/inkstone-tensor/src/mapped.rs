@@ -14,6 +14,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::regular;
+
 /// A file mapped read-only.
 #[derive(Debug)]
 pub struct MappedFile {
@@ -39,9 +41,9 @@ impl MappedFile {
     /// Maps the whole of a file.
     ///
     /// # Errors
-    /// Whatever the system says of opening or mapping it.
+    /// [`regular::NotRegular`] inside for what is no file; whatever the system says of opening or mapping it.
     pub fn open(path: &Path) -> std::io::Result<Self> {
-        let file = File::open(path)?;
+        let file = regular::open(path)?;
         let modified = file.metadata()?.modified().ok();
         // SAFETY: the mapping is private and read-only. That others may write to the file is the nature of a
         // mapping: the bytes are plain numbers, valid whatever they are, and the guard covers a file that shrinks.

@@ -1,6 +1,7 @@
 //! What each error means to a program and to its user.
 
 use inkstone_tensor::Error as TensorError;
+use inkstone_tensor::regular::NotRegular;
 
 use super::{Error, FileFormat, Found, LoraProblem, PlaceProblem};
 use crate::memory::LimitOf;
@@ -36,6 +37,7 @@ mod http {
     pub(super) const UNAVAILABLE: u16 = 503;
 }
 
+const REGULAR: &str = "give a file on a disk; pipes and devices have no length to check";
 const DOWNLOAD_AGAIN: &str = "download the model again; the file is damaged or cut short";
 
 impl Error {
@@ -76,6 +78,7 @@ impl Error {
                 http_status: http::BAD_REQUEST,
                 cure: no_alternative(shortage.limit.of),
             },
+            Self::ModelRead { source, .. } if NotRegular::of(source).is_some() => model("INK-0301", REGULAR),
             Self::ModelRead { .. } => {
                 model("INK-0301", "check that the file is there and that you may read it")
             }

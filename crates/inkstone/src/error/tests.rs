@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::memory::{Limit, LimitOf, Shortage};
 use crate::weights::Component;
 
-use inkstone_tensor::{DType, Error as TensorError, Shape};
+use inkstone_tensor::{DType, Error as TensorError, Shape, regular};
 
 use super::{
     Error, FileFormat, Found, GgufProblem, HeaderProblem, JsonProblem, LoraProblem, NoteProblem,
@@ -34,6 +34,7 @@ fn examples() -> Vec<Error> {
         },
         Error::NotFinite { step: 3 },
         Error::ModelRead { path: path(), source: io() },
+        Error::ModelRead { path: path(), source: regular::open(&std::env::temp_dir()).unwrap_err() },
         Error::ModelNotFound { path: path() },
         Error::MissingFile { path: path() },
         Error::OutsideModel { path: path(), target: "/etc/passwd".into(), boundary: "model".into() },

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use inkstone_tensor::regular;
+
 use crate::{Error, Result};
 
 /// How the folders of models begin in the Hugging Face cache.
@@ -20,11 +22,18 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder at a path. Of a repository in the Hugging Face cache it is the snapshot that `refs/main` names.
+    ///
+    /// # Errors
+    /// [`Error::ModelNotFound`], [`Error::ModelRead`].
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut root = fs::canonicalize(path).map_err(|source| match source.kind() {
             ErrorKind::NotFound => Error::ModelNotFound { path: path.to_owned() },
             _ => Error::ModelRead { path: path.to_owned(), source },
         })?;
+        // A pipe or a device is neither a folder nor a file with weights.
+        if !root.is_dir() {
+            regular::open(&root).map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
+        }
         if let Some(snapshot) = main_snapshot(&root) {
             root = snapshot;
         }

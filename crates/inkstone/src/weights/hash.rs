@@ -1,9 +1,9 @@
 //! The SHA-256 of a file.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use inkstone_tensor::regular;
 use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 256 << 10;
 /// [`Error::ModelRead`], and those of `before_piece`.
 pub(crate) fn sha256(path: &Path, mut before_piece: impl FnMut() -> Result<()>) -> Result<(u64, String)> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = regular::open(path).map_err(failed)?;
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -1,10 +1,9 @@
 //! Says what a file or folder is that is not a Qwen-Image model.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use inkstone_tensor::Shape;
+use inkstone_tensor::{Shape, regular};
 use serde_json::Value;
 
 use super::folder::Folder;
@@ -184,7 +183,7 @@ pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
 /// Whether a file begins as GGUF files do.
 pub(super) fn is_gguf(path: &Path) -> bool {
     let mut start = [0; gguf::MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == gguf::MAGIC
+    regular::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == gguf::MAGIC
 }
 
 /// What tensors of these names are.
@@ -199,7 +198,7 @@ pub(super) fn holds(names: &[String]) -> &'static str {
 /// [`Error::ForeignFormat`] for a format that is known and not read; [`Error::ModelRead`].
 pub(super) fn check_format(path: &Path) -> Result<()> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
+    let read = regular::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
     read.map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
     match format(&start) {
         Some(format) => Err(Error::ForeignFormat { path: path.to_owned(), format }),

@@ -1,10 +1,10 @@
 //! JSON from strangers: read up to a size, never deep, no key twice.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use inkstone_tensor::regular;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ const KEY_SHOWN_CHARS: usize = 80;
 /// Reads a file up to its limit.
 pub(super) fn read_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = regular::open(path).map_err(failed)?;
     let size_bytes = file.metadata().map_err(failed)?.len();
     let mut bytes = Vec::new();
     if size_bytes <= limit_bytes {

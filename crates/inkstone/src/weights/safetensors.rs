@@ -5,11 +5,10 @@ pub(super) mod whole;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor};
+use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor, regular};
 
 use super::Order;
 use super::source::Source;
@@ -61,7 +60,7 @@ impl SafeTensors {
                 Ok(this)
             }
             Residence::Owned => {
-                let file = File::open(path).map_err(failed)?;
+                let file = regular::open(path).map_err(failed)?;
                 let file_bytes = file.metadata().map_err(failed)?.len();
                 read(&Source::File(&file, file_bytes), path, device)
             }
@@ -95,7 +94,7 @@ impl SafeTensors {
 /// The names of a file's tensors, with their shapes; nothing but its header is read.
 pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
     let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = regular::open(path).map_err(failed)?;
     let file_bytes = file.metadata().map_err(failed)?.len();
     let (_, header) = read_head(&Source::File(&file, file_bytes), path)?;
     Ok(header.entries.into_iter().map(|entry| (entry.name, entry.shape)).collect())

@@ -1,7 +1,8 @@
 //! Figures of an earlier run.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use inkstone::bench::{Clock, Measurement};
@@ -11,6 +12,10 @@ use crate::failure::{Failure, Result};
 
 /// Differences below this are noise.
 const NOISE: f64 = 0.03;
+/// A file of figures is at most this large; those of all cases have 100 KB.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+/// How a file is made that times are compared with.
+const COMPARED: &str = "inkstone bench --json > FILE";
 
 /// What an earlier `bench --json` wrote, by case, type, device and clock.
 #[derive(Debug)]
@@ -38,14 +43,17 @@ struct Event {
 
 impl Earlier {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(|error| Failure::read(path, &error))?;
-        Self::parse(&text).ok_or_else(|| {
+        let mut bytes = Vec::new();
+        // A pipe is allowed: what another program picks from an earlier run.
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+        read.map_err(|error| Failure::read(path, &error))?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            let why = format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20);
+            return Err(Failure::usage(format!("{} is too large", path.display()), why, COMPARED));
+        }
+        std::str::from_utf8(&bytes).ok().and_then(Self::parse).ok_or_else(|| {
             let what = format!("{} holds no measurements", path.display());
-            Failure::usage(
-                what,
-                "each line should be an event of inkstone bench --json",
-                "inkstone bench --json > FILE",
-            )
+            Failure::usage(what, "each line should be an event of inkstone bench --json", COMPARED)
         })
     }
 

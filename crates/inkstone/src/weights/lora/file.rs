@@ -1,10 +1,9 @@
 //! Reads a LoRA file and checks everything in it that can be checked without a model.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use inkstone_tensor::Device;
+use inkstone_tensor::{Device, regular};
 
 use super::adapter::Adapter;
 use super::keys;
@@ -37,7 +36,7 @@ impl Lora {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
         identify::check_format(path)?;
         let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = regular::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
         let head = match Head::read(&file, bytes, path) {
