@@ -97,7 +97,7 @@ impl Bench {
     }
 
     /// What the processor multiplies and adds on registers alone right now, on all threads, in G/s (two operations
-    /// each): of f32, bf16 and int8; `None` where the table has no such instruction.
+    /// each): of f32, bf16 and int8; `None` where the table has no loop that multiplies so.
     #[must_use]
     pub fn peaks(&self) -> [Option<f64>; 3] {
         [DType::F32, DType::Bf16, DType::I8]

@@ -170,8 +170,8 @@ fn report(measured: &Measurement, earlier: Option<&Earlier>, session: &Session) 
 /// A line of the table; the verdict is on the time against an earlier one.
 fn row(measured: &Measurement, verdict: Option<&str>) -> String {
     let range = format!("{}..{}", time(measured.seconds_min), time(measured.seconds_max));
-    let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
-    let share = measured.peak_percent.map_or(String::new(), |share| format!("{share:.1} %"));
+    let number = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+    let share = measured.peak_percent.map_or("-".into(), |share| format!("{share:.1} %"));
     let mut row = format!(
         "{:<28} {:<5} {:>11} {range:>21} {:>9} {share:>8}",
         measured.case,

@@ -12,25 +12,28 @@ type Loops = unsafe fn(u32) -> f64;
 
 /// The best instructions of a table.
 pub(super) struct Peak {
-    f32: Loops,
+    /// `None` where the compiler chooses the instructions.
+    f32: Option<Loops>,
     /// `None` where bf16 operands are widened to f32 first.
     bf16: Option<Loops>,
-    /// `None` without products of bytes.
+    /// Of bytes that are widened first; `None` where the compiler chooses the instructions.
     int8: Option<Loops>,
+    /// Of bytes as they are, on processors that have it.
+    vnni: Option<Loops>,
 }
 
 /// As [`crate::Backend::multiply_registers`].
 pub(super) fn multiply_registers(cpu: &Cpu, operands: DType, loops: u32) -> Option<f64> {
     let peak = cpu.table.peak;
     let run = match operands {
-        DType::F32 => peak.f32,
-        DType::Bf16 => peak.bf16.unwrap_or(peak.f32),
-        DType::I8 => peak.int8.filter(|_| has_int8())?,
+        DType::F32 => peak.f32?,
+        DType::Bf16 => peak.bf16.or(peak.f32)?,
+        DType::I8 => peak.vnni.filter(|_| has_int8()).or(peak.int8)?,
         DType::F16 | DType::U8 | DType::U32 | DType::F8E4m3 | DType::F8E5m2 => return None,
         DType::F64 | DType::I64 => return None,
     };
     let threads = cpu.threads.count();
-    // SAFETY: tables are chosen by what the processor has; int8 was asked for.
+    // SAFETY: tables are chosen by what the processor has; VNNI was asked for.
     let done = cpu.threads.run(threads, usize::MAX, |_| unsafe {
         run(loops);
     });
@@ -73,32 +76,25 @@ pub(super) fn has_int8() -> bool {
     false
 }
 
-pub(super) static SCALAR: Peak = Peak { f32: scalar, bf16: None, int8: None };
+/// Its kernels are compiled to what every processor of the architecture has: four lanes on x86-64, which multiply and add
+/// one after the other.
+#[cfg(target_arch = "x86_64")]
+pub(super) static SCALAR: Peak = Peak { f32: Some(x86::f32_128), bf16: None, int8: None, vnni: None };
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) static SCALAR: Peak = Peak { f32: None, bf16: None, int8: None, vnni: None };
 
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX2: Peak = Peak { f32: x86::f32_256, bf16: None, int8: None };
+pub(super) static AVX2: Peak =
+    Peak { f32: Some(x86::f32_256), bf16: None, int8: Some(x86::int8_256), vnni: None };
 
 #[cfg(target_arch = "x86_64")]
-pub(super) static AVX512: Peak = Peak { f32: x86::f32_512, bf16: None, int8: Some(x86::int8) };
+pub(super) static AVX512: Peak =
+    Peak { f32: Some(x86::f32_512), bf16: None, int8: Some(x86::int8_256), vnni: Some(x86::vnni) };
 
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX512_BF16: Peak =
-    Peak { f32: x86::f32_512, bf16: Some(x86::bf16), int8: Some(x86::int8) };
-
-/// Sums that are independent of each other: enough to hide the latency of an addition.
-const SCALAR_SUMS: u8 = 16;
-
-unsafe fn scalar(loops: u32) -> f64 {
-    let mut sums = [0.0f32; SCALAR_SUMS as usize];
-    let (a, b) = (std::hint::black_box(1.0001), std::hint::black_box(0.5));
-    for _ in 0..loops {
-        for sum in &mut sums {
-            *sum += a * b;
-        }
-        std::hint::black_box(&mut sums);
-    }
-    f64::from(SCALAR_SUMS)
-}
+    Peak { f32: Some(x86::f32_512), bf16: Some(x86::bf16), int8: Some(x86::int8_256), vnni: Some(x86::vnni) };
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -126,6 +122,13 @@ mod x86 {
         };
     }
 
+    // A sum is a factor of its next product: what does not change in the loop would be multiplied once.
+    peak_loop!(f32_128, "sse2", 14, 4, __m128, _mm_setzero_ps, _mm_set1_epi32, |c, a, b| {
+        _mm_add_ps(_mm_mul_ps(c, _mm_castsi128_ps(a)), _mm_castsi128_ps(b))
+    });
+    peak_loop!(int8_256, "avx2", 12, 16, __m256i, _mm256_setzero_si256, _mm256_set1_epi32, |c, a, b| {
+        _mm256_add_epi32(_mm256_madd_epi16(c, a), b)
+    });
     peak_loop!(f32_256, "avx2,fma", 12, 8, __m256, _mm256_setzero_ps, _mm256_set1_epi32, |c, a, b| {
         _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), c)
     });
@@ -147,7 +150,7 @@ mod x86 {
         }
     );
     peak_loop!(
-        int8,
+        vnni,
         "avx512f,avx512vnni",
         16,
         64,

@@ -67,8 +67,13 @@ impl fmt::Debug for Prepared {
 pub struct Round {
     /// What it took.
     pub seconds: f64,
-    /// What the processor did on registers alone right before and after (the mean), in G/s.
-    pub peak_gflops: f64,
+    /// What the processor did on registers alone right before and after (the mean), with operands of the case's type, in
+    /// G/s; `None` where its table multiplies them in no way of its own.
+    #[serde(default)]
+    pub peak_gflops: Option<f64>,
+    /// The same, of f32 operands where there is no peak: tells how busy the machine was. `None` where neither is.
+    #[serde(default)]
+    pub pace_gflops: Option<f64>,
 }
 
 /// All rounds of a case.
@@ -93,7 +98,7 @@ pub struct Measurement {
     pub busy_rounds: usize,
     /// Operations a second (two each multiply-add) at the median, in G/s.
     pub gflops: Option<f64>,
-    /// Median share of the register-only rate, for operands of this type.
+    /// Median share of the register-only rate, for operands of this type; `None` where there is none.
     pub peak_percent: Option<f64>,
     /// All rounds in order.
     pub rounds: Vec<Round>,
@@ -105,10 +110,13 @@ impl Prepared {
     /// # Errors
     /// What the case's own code gives: no memory.
     pub fn round(&mut self) -> Result<Round> {
-        let peak = || peak_gflops(&self.device, self.operands, self.clock).unwrap_or(0.0);
-        let before = peak();
+        let has_peak = self.device.multiply_registers(self.operands, 0).is_some();
+        let operands = if has_peak { self.operands } else { DType::F32 };
+        let pace = || peak_gflops(&self.device, operands, self.clock);
+        let before = pace();
         let seconds = (self.run)()?;
-        Ok(Round { seconds, peak_gflops: f64::midpoint(before, peak()) })
+        let pace_gflops = before.zip(pace()).map(|(before, after)| f64::midpoint(before, after));
+        Ok(Round { seconds, peak_gflops: pace_gflops.filter(|_| has_peak), pace_gflops })
     }
 
     /// Runs so many times.
@@ -121,12 +129,13 @@ impl Prepared {
     }
 
     fn summary(&self, rounds: Vec<Round>) -> Measurement {
-        let best = rounds.iter().map(|round| round.peak_gflops).fold(0.0, f64::max);
-        let quiet: Vec<Round> =
-            rounds.iter().copied().filter(|round| round.peak_gflops >= QUIET * best).collect();
+        let best = rounds.iter().filter_map(|round| round.pace_gflops).fold(0.0, f64::max);
+        let is_quiet = |round: &Round| round.pace_gflops.is_none_or(|pace| pace >= QUIET * best);
+        let quiet: Vec<Round> = rounds.iter().copied().filter(is_quiet).collect();
         let seconds = sorted(quiet.iter().map(|round| round.seconds));
         let rate = |round: &Round| self.products.map(|n| 2e-9 * n / round.seconds);
-        let shares = sorted(quiet.iter().filter_map(|round| Some(100.0 * rate(round)? / round.peak_gflops)));
+        let share = |round: &Round| Some(100.0 * rate(round)? / round.peak_gflops?);
+        let shares = sorted(quiet.iter().filter_map(share));
         let median_s = median(&seconds).unwrap_or(f64::NAN);
         Measurement {
             case: self.case.to_string(),

@@ -57,6 +57,38 @@ fn a_small_case_is_measured() {
     assert!((measured.gflops.unwrap() / gflops - 1.0).abs() < 1e-9);
 }
 
+/// On every table, whatever its operands: shares are of something, and rounds on a machine that was busy are known.
+#[test]
+fn rounds_have_a_pace_and_shares_are_of_a_peak() {
+    for table in tables() {
+        for (precision, quantization, name) in [
+            (Precision::F32, None, "f32"),
+            (Precision::Bf16, None, "bf16"),
+            (Precision::F32, Some(Quantization::Int8), "int8"),
+        ] {
+            // On the processor's clock other programs take little from either side of the share.
+            let (isa, clock) = (Some(table.to_owned()), Clock::Processor);
+            let bench = Bench::new(Options { isa, precision, quantization, clock, ..options() }).unwrap();
+            let case = Case::Linear { rows: 64, n_in: 256, n_out: 256 };
+            let measured = bench.prepare(case).unwrap().measure(3).unwrap();
+            let has_peak = cfg!(target_arch = "x86_64") && (table, name) != ("scalar", "int8");
+            assert_eq!(measured.peak_percent.is_some(), has_peak, "{table} {name}");
+            let share = measured.peak_percent.unwrap_or(1.0);
+            assert!(share > 0.0 && share < 160.0, "{table} {name}: {share} %");
+            for round in &measured.rounds {
+                assert_eq!(round.pace_gflops.is_some(), cfg!(target_arch = "x86_64"), "{table} {name}");
+                assert_eq!(round.peak_gflops, round.pace_gflops.filter(|_| has_peak), "{table} {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rounds_of_older_files_are_read() {
+    let round: Round = serde_json::from_str(r#"{"seconds": 2.0, "peak_gflops": 364.0}"#).unwrap();
+    assert_eq!(round, Round { seconds: 2.0, peak_gflops: Some(364.0), pace_gflops: None });
+}
+
 #[test]
 fn a_case_with_quantized_weights_has_their_type() {
     let quantization = Some(Quantization::Int8);

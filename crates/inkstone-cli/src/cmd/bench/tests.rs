@@ -14,7 +14,7 @@ fn measured(seconds: f64) -> Measurement {
         busy_rounds: 0,
         gflops: Some(300.04),
         peak_percent: Some(82.44),
-        rounds: vec![Round { seconds, peak_gflops: 364.0 }],
+        rounds: vec![Round { seconds, peak_gflops: Some(364.0), pace_gflops: Some(364.0) }],
     }
 }
 
@@ -27,6 +27,14 @@ fn a_row_has_units_and_says_what_was_not_counted() {
     );
     let busy = row(&Measurement { busy_rounds: 1, ..measured(2e-6) }, Some("1.50x as fast"));
     assert!(busy.contains("2.0 us") && busy.ends_with("1 of 1 runs busy  1.50x as fast\n"), "{busy}");
+}
+
+#[test]
+fn where_there_is_no_peak_there_is_no_share_of_it() {
+    let scalar = row(&Measurement { peak_percent: None, ..measured(0.8) }, None);
+    assert!(scalar.ends_with(" 300.0        -\n"), "{scalar}");
+    let picture = row(&Measurement { peak_percent: None, gflops: None, ..measured(0.8) }, None);
+    assert!(picture.ends_with(" -        -\n"), "{picture}");
 }
 
 /// What is said of `now` where an earlier run wrote `then`.
