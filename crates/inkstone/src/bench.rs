@@ -107,9 +107,9 @@ impl Bench {
     /// Makes what a case needs and runs it once, so that the next run is like all others.
     ///
     /// # Errors
-    /// No memory for its weights.
+    /// No memory for what it takes; found beforehand where the system tells what is free.
     pub fn prepare(&self, case: Case) -> Result<Prepared> {
-        let wanted_bytes = stages::weight_bytes(case, &self.options.model);
+        let wanted_bytes = stages::needed_bytes(case, &self.options.model);
         if memory::available_bytes().is_some_and(|free| free < wanted_bytes) {
             let wanted_bytes = usize::try_from(wanted_bytes).unwrap_or(usize::MAX);
             return Err(inkstone_tensor::Error::OutOfMemory { device: self.device(), wanted_bytes }.into());

@@ -7,9 +7,10 @@ mod tests;
 
 use std::collections::HashSet;
 
-use inkstone::Precision;
 use inkstone::bench::{self, Case, Clock, Group, Measurement, Options, ParseCaseError};
 use inkstone::weights::{Quantization, RandomModel};
+use inkstone::{Error, Precision};
+use inkstone_tensor::Error as TensorError;
 use serde_json::json;
 
 use super::Session;
@@ -51,12 +52,21 @@ pub(super) fn run(args: &args::Bench, session: &Session) -> Result<()> {
                 heading(&bench, session)?;
             }
             for case in wanted.into_iter().filter(|case| seen.insert(key(&bench, *case))) {
-                let measured = bench.prepare(case)?.measure(usize::from(args.runs))?;
+                let runs = usize::from(args.runs);
+                let measured = bench.prepare(case).and_then(|mut ready| ready.measure(runs));
+                let measured = measured.map_err(|error| too_large(case, error))?;
                 report(&measured, earlier.as_ref(), session)?;
             }
         }
     }
     Ok(())
+}
+
+/// What a case failed with. It draws nothing that could be smaller.
+fn too_large(case: Case, error: Error) -> Failure {
+    let is_memory = matches!(error, Error::Tensor(TensorError::OutOfMemory { .. }));
+    let failure = Failure::about(case.to_string().as_ref(), error);
+    if is_memory { failure.with_cure("measure a smaller case, or close other programs") } else { failure }
 }
 
 /// Case, type and device: what must agree for two figures to be compared.

@@ -227,3 +227,25 @@ fn amounts_of_memory_are_read() {
         dir.ok(["a cat", "--dry-run", "--max-memory", amount]);
     }
 }
+
+/// Cases that cannot be measured are no fault of the program, and no picture would be smaller.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_case_above_the_limit_is_refused_before_it_is_made() {
+    let dir = Dir::new();
+    let script = |bench: &str| format!("ulimit -v 3000000; exec \"$0\" bench {bench}");
+    for (bench, name) in [
+        ("conv/4096x512x512 --runs 1", "conv/4096x512x512"),
+        ("linear/131072x8192x64 --runs 1 --dtype f32", "linear/131072x8192x64"),
+        ("- < cases", "attention/131072x24x128"),
+    ] {
+        dir.write("cases", "attention/131072x24x128\n");
+        let mut shell = std::process::Command::new("sh");
+        let run = finish(
+            shell.args(["-c", &script(bench), env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")),
+        );
+        let told = format!("error[INK-0402]: {name}: out of memory\n");
+        assert!(run.code == Some(4) && run.stderr.contains(&told), "{bench}: {run:#?}");
+        assert!(run.stderr.contains("  try: measure a smaller case"), "{bench}: {run:#?}");
+    }
+}

@@ -12,22 +12,45 @@ use crate::nn::strips::Walk;
 /// A run lasts this long at least: short operations are repeated.
 const SHORTEST_S: f64 = 0.05;
 
+/// Bytes of a kernel's operands and results: bf16 ones, and those of its first operand's stored values beside them.
+pub(super) fn needed_bytes(case: Case) -> u64 {
+    const BF16_BYTES: u64 = 2;
+    let product = |sizes: &[usize]| sizes.iter().fold(BF16_BYTES, |all, n| all.saturating_mul(*n as u64));
+    let (read, weights, written) = match case {
+        Case::Linear { rows, n_in, n_out } => {
+            (product(&[rows, n_in]), product(&[n_in, n_out]), product(&[rows, n_out]))
+        }
+        Case::Attention { tokens, n_heads, head_dim } => {
+            let one = product(&[tokens, n_heads, head_dim]);
+            (one.saturating_mul(3), 0, one)
+        }
+        Case::Conv { side_px, c_in, c_out } => {
+            let pixels = side_px * side_px;
+            (product(&[pixels, c_in]), product(&[9, c_in, c_out]), product(&[pixels, c_out]))
+        }
+        _ => return 0,
+    };
+    read.saturating_mul(2).saturating_add(weights).saturating_add(written)
+}
+
 pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Result<f64>>> {
     let (activations, clock) = (bench.activations, bench.options.clock);
     let mut loader = bench.loader("kernel");
-    let mut operand =
-        |rows, cols| -> Result<Tensor> { Ok(ops::convert(&loader.tensor("x", &[rows, cols]), activations)?) };
+    let convert = |stored: &Tensor| -> Result<Tensor> { Ok(ops::convert(stored, activations)?) };
     match case {
         Case::Linear { rows, n_in, n_out } => {
-            let x = operand(rows, n_in)?;
+            let x = loader.tensor("x", &[rows, n_in]);
             let weight = loader.layer_weight("w", n_out, n_in);
             loader.finish()?;
+            let x = convert(&x)?;
             repeated(clock, move || Ok(ops::linear(&x, &weight, None, Activation::None, activations)?))
         }
         Case::Attention { tokens, n_heads, head_dim } => {
             let width = n_heads * head_dim;
-            let (q, k, v) = (operand(tokens, width)?, operand(tokens, width)?, operand(tokens, width)?);
+            let stored = ["q", "k", "v"].map(|name| loader.tensor(name, &[tokens, width]));
             loader.finish()?;
+            let [q, k, v] = stored.map(|stored| convert(&stored));
+            let (q, k, v) = (q?, k?, v?);
             repeated(clock, move || {
                 let sequences = [std::iter::once(0..tokens).collect()];
                 let args = ops::Attention {
@@ -42,12 +65,11 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Re
             })
         }
         Case::Conv { side_px, c_in, c_out } => {
-            let x = operand(side_px * side_px, c_in)?;
-            let shape = Shape::nhwc(1, side_px, side_px, c_in);
-            // Rows that the device pads keep their padding: the columns stay.
-            let x = x.reshape(shape)?;
+            let x = loader.tensor("x", &[side_px * side_px, c_in]);
             let conv = Conv::load(&mut loader, "conv", ConvShape { c_in, c_out, kernel: 3 });
             loader.finish()?;
+            // Rows that the device pads keep their padding: the columns stay.
+            let x = convert(&x)?.reshape(Shape::nhwc(1, side_px, side_px, c_in))?;
             repeated(clock, move || conv.forward(&x, &mut Walk::whole()))
         }
         _ => unreachable!("stages are prepared elsewhere"),

@@ -2,7 +2,7 @@
 
 use inkstone_tensor::{DType, Shape, Tensor, ops};
 
-use super::{Bench, Case, Clock};
+use super::{Bench, Case, Clock, kernels};
 use crate::models::qwen_image::{Inputs, Prompts, Transformer};
 use crate::models::qwen_vae::Vae;
 use crate::models::qwen25_vl::TextEncoder;
@@ -15,15 +15,15 @@ use crate::{OpenOptions, Pipeline, Request, Result};
 
 type Run = Box<dyn FnMut() -> Result<f64>>;
 
-/// Bytes of the weights that a case takes.
-pub(super) fn weight_bytes(case: Case, model: &RandomModel) -> u64 {
+/// Bytes of the weights that a case takes, and of what a kernel reads and writes.
+pub(super) fn needed_bytes(case: Case, model: &RandomModel) -> u64 {
     /// Of a block, a layer, and everything else that a network has, in bf16.
     const BLOCK_BYTES: u64 = 680 << 20;
     const LAYER_BYTES: u64 = 470 << 20;
     const REST_BYTES: u64 = 512 << 20;
     let (blocks, layers) = (model.blocks as u64 * BLOCK_BYTES, model.layers as u64 * LAYER_BYTES);
     match case {
-        Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => 0,
+        Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => kernels::needed_bytes(case),
         Case::Layer { .. } => layers + REST_BYTES,
         Case::Block { .. } | Case::Modulations { .. } => blocks + REST_BYTES,
         Case::Decode { .. } => REST_BYTES,
@@ -58,7 +58,9 @@ fn per_part(parts: usize, with: f64, without: f64) -> f64 {
 
 fn random(bench: &Bench, rows: usize, cols: usize, dtype: DType) -> Result<Tensor> {
     let mut loader = Loader::random("input", &bench.device, bench.activations);
-    Ok(ops::convert(&loader.tensor("x", &[rows, cols]), dtype)?)
+    let stored = loader.tensor("x", &[rows, cols]);
+    loader.finish()?;
+    Ok(ops::convert(&stored, dtype)?)
 }
 
 fn layer(bench: &Bench, tokens: usize) -> Result<Run> {

@@ -101,8 +101,20 @@ fn a_case_with_quantized_weights_has_their_type() {
 fn more_weights_than_memory_are_refused_before_any_is_made() {
     let model = RandomModel { blocks: 1_000_000, layers: 1 };
     let bench = Bench::new(Options { model, ..options() }).unwrap();
-    let error = bench.prepare(Case::Block { side_px: 256 }).unwrap_err();
-    assert_eq!(error.code(), "INK-0402");
+    for name in ["block/256", "linear/131072x131072x131072", "conv/131072x64x64", "attention/131072x512x512"]
+    {
+        let error = bench.prepare(name.parse().unwrap()).unwrap_err();
+        assert_eq!(error.code(), "INK-0402", "{name}");
+    }
+}
+
+/// Bytes by hand: the first operand twice, in bf16.
+#[test]
+fn kernels_need_what_they_read_and_write() {
+    let needed = |name: &str| kernels::needed_bytes(name.parse().unwrap());
+    assert_eq!(needed("linear/8x64x32"), 2 * (2 * 8 * 64 + 64 * 32 + 8 * 32));
+    assert_eq!(needed("attention/10x2x16"), 2 * 7 * 10 * 2 * 16);
+    assert_eq!(needed("conv/16x8x4"), 2 * (2 * 256 * 8 + 9 * 8 * 4 + 256 * 4));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::io::{self, BufRead as _};
 use inkstone::bench::{Bench, Case, ParseCaseError, Prepared};
 use serde_json::json;
 
+use super::too_large;
 use crate::cmd::Session;
 use crate::failure::{Failure, Result};
 
@@ -33,7 +34,7 @@ pub(super) fn serve(bench: &Bench, session: &Session) -> Result<()> {
         })?;
         let prepared = match ready.remove(&case) {
             Some(prepared) => prepared,
-            None => bench.prepare(case)?,
+            None => bench.prepare(case).map_err(|error| too_large(case, error))?,
         };
         let prepared = ready.entry(case).or_insert(prepared);
         let mut event = json!({
@@ -41,7 +42,7 @@ pub(super) fn serve(bench: &Bench, session: &Session) -> Result<()> {
             "case": case.to_string(), "dtype": bench.dtype(), "device": bench.device(),
         });
         if only_prepare.is_none() {
-            event["round"] = json!(prepared.round()?);
+            event["round"] = json!(prepared.round().map_err(|error| too_large(case, error))?);
         }
         session.terminal.event(&event)?;
     }
