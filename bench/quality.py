@@ -1,4 +1,4 @@
-"""Compares pictures of the embedded model in each format with those in f32: every drawing that it knows, some of them on a
+"""Compares pictures of the embedded model in each format with those in f32, in decibels and structural similarity: every drawing that it knows, some of them on a
 colour, in pairs and two to four times.
 
     cargo build --release && python3 bench/quality.py [--dtype bf16] [FORMAT...]
@@ -49,6 +49,29 @@ def psnr_db(a, b):
     return 10 * np.log10(255**2 / error) if error else np.inf
 
 
+WINDOW, DEVIATION = 11, 1.5
+
+
+def blurred(plane):
+    """Weighted means over the window, at all places where it lies in the picture."""
+    weights = np.exp(-((np.arange(WINDOW) - WINDOW // 2) ** 2) / (2 * DEVIATION**2))
+    weights /= weights.sum()
+    for axis in (0, 1):
+        plane = np.lib.stride_tricks.sliding_window_view(plane, WINDOW, axis) @ weights
+    return plane
+
+
+def ssim(a, b):
+    """Structural similarity as the tests define it (Wang et al. 2004): mean over all windows and the three colours."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    colors = []
+    for x, y in zip(np.moveaxis(a, 2, 0), np.moveaxis(b, 2, 0)):
+        mx, my = blurred(x), blurred(y)
+        vx, vy, cov = blurred(x * x) - mx * mx, blurred(y * y) - my * my, blurred(x * y) - mx * my
+        colors.append(np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2))))
+    return np.mean(colors)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("formats", nargs="*", default=["stored", "int8", "q8", "q4"])
@@ -59,7 +82,7 @@ def main():
 
 
 def measure(texts, formats, dtype):
-    """By format, decibels and prompt of each."""
+    """By format, decibels, structural similarity and prompt of each."""
     found = {name: [] for name in formats}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "picture.png"
@@ -67,16 +90,20 @@ def measure(texts, formats, dtype):
             want = draw(prompt, seed, ["--dtype", "f32"], path)
             for name, values in found.items():
                 flags = [] if name == "stored" else ["-q", name]
-                values.append((psnr_db(draw(prompt, seed, ["--dtype", dtype, *flags], path), want), prompt))
+                have = draw(prompt, seed, ["--dtype", dtype, *flags], path)
+                values.append((psnr_db(have, want), ssim(have, want), prompt))
     return found
 
 
 def report(kind, found):
     for name, values in found.items():
-        decibels = [value for value, _ in values]
-        worst = ", ".join(f"{prompt} {value:.1f}" for value, prompt in sorted(values)[:WORST])
-        low, middle = np.percentile(decibels, [5, 50])
-        print(f"{kind:12} {name:7} median {middle:.1f} dB, 5 % below {low:.1f}; worst of {len(values)}: {worst}", flush=True)
+        for measure, digits in enumerate([1, 4]):
+            of = sorted((value[measure], value[2]) for value in values)
+            worst = ", ".join(f"{prompt} {value:.{digits}f}" for value, prompt in of[:WORST])
+            low, middle = np.percentile([value for value, _ in of], [5, 50])
+            unit = ["dB", "SSIM"][measure]
+            print(f"{kind:12} {name:7} {unit:4} median {middle:.{digits}f}, 5 % below {low:.{digits}f}; "
+                  f"worst of {len(of)}: {worst}", flush=True)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,13 @@ pub enum Case {
         /// Lines of the strips that it is decoded in; `None` for one piece.
         strip_px: Option<usize>,
     },
+    /// Pixels to latents.
+    Encode {
+        /// Side of the picture.
+        side_px: usize,
+        /// Lines of the strips that it is encoded in; `None` for one piece.
+        strip_px: Option<usize>,
+    },
     /// Text, [`Case::PICTURE_STEPS`] without guidance, pixels: as many blocks and layers as the model has.
     Picture {
         /// Side of the picture.
@@ -105,6 +112,7 @@ impl Group {
                 Case::Block { side_px },
                 Case::Modulations { steps: 20 },
                 Case::Decode { side_px, strip_px: None },
+                Case::Encode { side_px, strip_px: None },
             ],
             Self::Pictures => vec![Case::Picture { side_px }],
         }
@@ -141,6 +149,7 @@ impl Case {
                 product(&[12, dim, dim, steps])
             }
             Self::Decode { side_px, .. } => decode_products(side_px / 8)?,
+            Self::Encode { side_px, .. } => encode_products(side_px)?,
             Self::Picture { .. } => return None,
         })
     }
@@ -155,21 +164,51 @@ fn product(sizes: &[usize]) -> f64 {
     sizes.iter().map(|&n| n as f64).product()
 }
 
+/// Multiply-adds of a convolution over a square picture, at each of its outputs.
+fn conv(side: usize, kernel: usize, c_in: usize, c_out: usize) -> f64 {
+    product(&[side, side, kernel * kernel, c_in, c_out])
+}
+
+/// Those of a residual block.
+fn residual(side: usize, c_in: usize, c_out: usize) -> f64 {
+    let shortcut = if c_in == c_out { 0.0 } else { conv(side, 1, c_in, c_out) };
+    conv(side, 3, c_in, c_out) + conv(side, 3, c_out, c_out) + shortcut
+}
+
+/// Those of the two residual blocks at the lowest resolution, and of the attention between them.
+fn middle(side: usize, channels: usize) -> f64 {
+    let tokens = side * side;
+    let attention = conv(side, 1, channels, 4 * channels) + product(&[2, tokens, tokens, channels]);
+    attention + 2.0 * residual(side, channels, channels)
+}
+
+/// Multiply-adds of the encoder for square pictures of this side, walked as the encoder is built.
+fn encode_products(mut side: usize) -> Option<f64> {
+    let config = RandomModel { blocks: 1, layers: 1 }.vae().ok()?;
+    let mut channels = config.base_dim;
+    let mut sum = conv(side, 3, config.input_channels, channels);
+    for (i, mult) in config.dim_mult.iter().enumerate() {
+        let dim = mult * config.base_dim;
+        for _ in 0..config.num_res_blocks {
+            sum += residual(side, channels, dim);
+            channels = dim;
+        }
+        if i + 1 < config.dim_mult.len() {
+            side /= 2;
+            sum += conv(side, 3, dim, dim);
+        }
+    }
+    let moments = 2 * config.z_dim;
+    Some(sum + middle(side, channels) + conv(side, 3, channels, moments) + conv(side, 1, moments, moments))
+}
+
 /// Multiply-adds of the decoder for square latents of this side, walked as the decoder is built.
 fn decode_products(mut side: usize) -> Option<f64> {
     let config = RandomModel { blocks: 1, layers: 1 }.vae().ok()?;
-    let conv = |side: usize, kernel: usize, c_in: usize, c_out: usize| {
-        product(&[side, side, kernel * kernel, c_in, c_out])
-    };
-    let residual = |side: usize, c_in: usize, c_out: usize| {
-        let shortcut = if c_in == c_out { 0.0 } else { conv(side, 1, c_in, c_out) };
-        conv(side, 3, c_in, c_out) + conv(side, 3, c_out, c_out) + shortcut
-    };
     let dims: Vec<usize> = config.dim_mult.iter().rev().map(|m| m * config.base_dim).collect();
-    let (widest, tokens) = (*dims.first()?, side * side);
-    let attention = conv(side, 1, widest, 4 * widest) + product(&[2, tokens, tokens, widest]);
+    let widest = *dims.first()?;
     let mut sum = conv(side, 1, config.z_dim, config.z_dim) + conv(side, 3, config.z_dim, widest);
-    sum += attention + 2.0 * residual(side, widest, widest);
+    sum += middle(side, widest);
     let mut c_in = widest;
     for (i, &dim) in dims.iter().enumerate() {
         sum += residual(side, c_in, dim) + config.num_res_blocks as f64 * residual(side, dim, dim);
@@ -196,6 +235,8 @@ impl fmt::Display for Case {
             Self::Modulations { steps } => write!(f, "modulations/{steps}"),
             Self::Decode { side_px, strip_px: None } => write!(f, "decode/{side_px}"),
             Self::Decode { side_px, strip_px: Some(strip_px) } => write!(f, "decode/{side_px}x{strip_px}"),
+            Self::Encode { side_px, strip_px: None } => write!(f, "encode/{side_px}"),
+            Self::Encode { side_px, strip_px: Some(strip_px) } => write!(f, "encode/{side_px}x{strip_px}"),
             Self::Picture { side_px } => write!(f, "picture/{side_px}"),
         }
     }
@@ -209,7 +250,7 @@ impl fmt::Display for ParseCaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "linear/ROWSxINxOUT, attention/TOKENSxHEADSxDIM, conv/SIDExINxOUT, layer/TOKENS, block/SIDE, \
-             modulations/STEPS, decode/SIDE, decode/SIDExSTRIP or picture/SIDE; sides are multiples of 16",
+             modulations/STEPS, decode/SIDE, decode/SIDExSTRIP, encode/SIDE, encode/SIDExSTRIP or picture/SIDE; sides are multiples of 16",
         )
     }
 }
@@ -234,9 +275,13 @@ impl FromStr for Case {
             ("decode", &[side_px, strip_px]) if side_px.is_multiple_of(SIDE_STEP_PX) => {
                 Self::Decode { side_px, strip_px: Some(strip_px) }
             }
+            ("encode", &[side_px, strip_px]) if side_px.is_multiple_of(SIDE_STEP_PX) => {
+                Self::Encode { side_px, strip_px: Some(strip_px) }
+            }
             (_, &[side_px]) if !side_px.is_multiple_of(SIDE_STEP_PX) => return Err(ParseCaseError),
             ("block", &[side_px]) => Self::Block { side_px },
             ("decode", &[side_px]) => Self::Decode { side_px, strip_px: None },
+            ("encode", &[side_px]) => Self::Encode { side_px, strip_px: None },
             ("picture", &[side_px]) => Self::Picture { side_px },
             _ => return Err(ParseCaseError),
         };

@@ -26,7 +26,7 @@ pub(super) fn needed_bytes(case: Case, model: &RandomModel) -> u64 {
         Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => kernels::needed_bytes(case),
         Case::Layer { .. } => layers + REST_BYTES,
         Case::Block { .. } | Case::Modulations { .. } => blocks + REST_BYTES,
-        Case::Decode { .. } => REST_BYTES,
+        Case::Decode { .. } | Case::Encode { .. } => REST_BYTES,
         Case::Picture { .. } => blocks + layers + REST_BYTES,
     }
 }
@@ -37,6 +37,7 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Run> {
         Case::Block { side_px } => block(bench, side_px)?,
         Case::Modulations { steps } => modulations(bench, steps)?,
         Case::Decode { side_px, strip_px } => decode(bench, side_px, strip_px)?,
+        Case::Encode { side_px, strip_px } => encode(bench, side_px, strip_px)?,
         Case::Picture { side_px } => picture(bench, side_px)?,
         Case::Linear { .. } | Case::Attention { .. } | Case::Conv { .. } => {
             unreachable!("kernels are prepared elsewhere")
@@ -132,16 +133,30 @@ fn modulations(bench: &Bench, steps: usize) -> Result<Run> {
     }))
 }
 
-fn decode(bench: &Bench, side_px: usize, strip_px: Option<usize>) -> Result<Run> {
-    let clock = bench.options.clock;
+/// The VAE, and strips of so many lines of a picture as it takes them.
+fn vae(bench: &Bench, strip_px: Option<usize>) -> Result<(Vae, Strips)> {
     let config = bench.options.model.vae()?;
     let mut loader = bench.loader("VAE");
     let vae = Vae::load(&config, &mut loader)?;
     loader.finish()?;
-    let side = side_px / config.scale_factor();
-    let strips = strip_px.map_or(Strips::Whole, |px| Strips::Lines(px / config.scale_factor()));
-    let latents = random(bench, side * side, config.z_dim, DType::F32)?;
-    let latents = latents.reshape(Shape::nhwc(1, side, side, config.z_dim))?;
+    Ok((vae, strip_px.map_or(Strips::Whole, |px| Strips::Lines(px / config.scale_factor()))))
+}
+
+fn encode(bench: &Bench, side_px: usize, strip_px: Option<usize>) -> Result<Run> {
+    let clock = bench.options.clock;
+    let (vae, strips) = vae(bench, strip_px)?;
+    let channels = vae.config().input_channels;
+    let picture = random(bench, side_px * side_px, channels, DType::F32)?;
+    let picture = picture.reshape(Shape::nhwc(1, side_px, side_px, channels))?;
+    Ok(Box::new(move || seconds(clock, || vae.encode(&picture, strips, &Context::default()))))
+}
+
+fn decode(bench: &Bench, side_px: usize, strip_px: Option<usize>) -> Result<Run> {
+    let clock = bench.options.clock;
+    let (vae, strips) = vae(bench, strip_px)?;
+    let (side, z_dim) = (side_px / vae.config().scale_factor(), vae.config().z_dim);
+    let latents = random(bench, side * side, z_dim, DType::F32)?;
+    let latents = latents.reshape(Shape::nhwc(1, side, side, z_dim))?;
     Ok(Box::new(move || seconds(clock, || vae.decode(&latents, strips, &Context::default()))))
 }
 

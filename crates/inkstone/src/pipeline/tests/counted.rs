@@ -40,9 +40,9 @@ fn counted_steps(request: &Request) -> (usize, usize) {
 }
 
 /// Memory that a VAE of the full size takes for a square picture beside weights, counted: to decode it and to encode it.
-fn counted_vae(side_px: usize, strips: Strips) -> [usize; 2] {
+fn counted_vae(side_px: usize, strips: Strips, precision: Precision) -> [usize; 2] {
     let model = RandomModel { blocks: 1, layers: 1 };
-    let options = OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() };
+    let options = OpenOptions { precision, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
     let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
     let vae = networks.vae(&pipeline.files).unwrap();
@@ -61,11 +61,16 @@ fn counted_vae(side_px: usize, strips: Strips) -> [usize; 2] {
 #[test]
 fn large_pictures_pass_the_vae_in_little_memory() {
     const MOST_BYTES: usize = 3 << 29; // 1.5 GiB
-    let whole = counted_vae(2048, Strips::Whole);
-    assert!(whole.iter().all(|bytes| *bytes > MOST_BYTES), "{whole:?} bytes would do without strips");
-    for strips in [Strips::Lines(8), Strips::Lines(4)] {
-        let taken = counted_vae(2048, strips);
-        assert!(taken.iter().all(|bytes| *bytes <= MOST_BYTES), "{strips:?}: {taken:?} bytes");
+    for precision in [Precision::Bf16, Precision::F32] {
+        let whole = counted_vae(2048, Strips::Whole, precision);
+        assert!(whole.iter().all(|bytes| *bytes > MOST_BYTES), "{whole:?} bytes would do without strips");
+        for strips in [Strips::Lines(32), Strips::Lines(16), Strips::Lines(4)] {
+            let taken = counted_vae(2048, strips, precision);
+            assert!(
+                taken.iter().all(|bytes| *bytes <= MOST_BYTES),
+                "{precision:?} {strips:?}: {taken:?} bytes"
+            );
+        }
     }
 }
 
