@@ -33,6 +33,7 @@ use std::sync::Arc;
 pub use self::peak::process_seconds;
 use self::table::Table;
 use self::threads::Threads;
+use crate::mapped::ahead;
 use crate::ops::{
     AffineParts, Attention, ChannelNorm, Conv2d, Elementwise, Int8Rows, LayerNorm, Linear, Mix,
     QuantizeAffine, QuantizeInt8, RmsNorm, RopeNorm,
@@ -89,6 +90,29 @@ impl Cpu {
     }
 }
 
+/// Nanoseconds that the system needs to map a part of a file, at least.
+const PIECE_NS: usize = 10_000;
+
+impl Cpu {
+    /// Maps a weight's pages before they are read for the first time, on all threads.
+    fn bring(&self, weight: &Weight) -> Result<()> {
+        match weight {
+            Weight::Dense(tensor) => self.bring_tensor(tensor),
+            other => other.tensors().into_iter().try_for_each(|tensor| self.bring_tensor(tensor)),
+        }
+    }
+
+    fn bring_tensor(&self, tensor: &Tensor) -> Result<()> {
+        let (storage, span) = tensor.stored();
+        let Storage::Mapped(file, range) = storage else { return Ok(()) };
+        let range = range.start + span.start..range.start + span.end;
+        let pieces = file.missing(range.clone());
+        self.threads.run(pieces.len(), pieces.len() * PIECE_NS, |i| {
+            file.read_ahead(ahead::within(&range, pieces.start + i));
+        })
+    }
+}
+
 /// A distance of a multiple of 4 KiB puts all rows into the same L1 sets; one line more avoids it.
 fn row_stride(dtype: DType, cols: usize) -> usize {
     let bytes = cols * dtype.size_bytes();
@@ -133,6 +157,7 @@ impl Backend for Cpu {
     fn wait(&self) {}
 
     fn linear(&self, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
+        self.bring(args.weight)?;
         gemm::linear(self, args, out)
     }
     fn quantize_int8(&self, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) -> Result<()> {

@@ -4,6 +4,7 @@
 //! with SIGBUS. So a guard (on Linux and macOS) puts zeros in place of such a mapping and remembers it:
 //! [`MappedFile::check`] tells, and the caller throws away what was computed from it.
 
+pub(crate) mod ahead;
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 mod guard;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub struct MappedFile {
     // The guard lets go of the mapping before it is unmapped: fields are dropped in this order.
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     guard: Option<guard::Guard>,
+    brought: ahead::Brought,
     map: memmap2::Mmap,
 }
 
@@ -54,6 +56,7 @@ impl MappedFile {
             modified,
             #[cfg(any(target_os = "linux", target_os = "macos"))]
             guard: guard::Guard::new(&map),
+            brought: ahead::Brought::none(map.len()),
             map,
         })
     }
@@ -70,20 +73,35 @@ impl MappedFile {
         &self.map
     }
 
-    /// Brings a range into memory; returns when it is there, where the system can wait for it. Only advice: bytes are
-    /// read from the file when they are needed, with or without it.
+    /// Brings a range into memory; returns when it is there, where the system can wait for it. What was brought before and
+    /// not released since is passed over. Only advice: bytes are read from the file when they are needed, with or without it.
     pub fn read_ahead(&self, range: Range<usize>) {
-        let Range { start, end } = self.inside(range);
-        if start == end {
+        let range = self.inside(range);
+        for piece in ahead::pieces(&range) {
+            if !self.brought.mark(piece) {
+                self.bring(&ahead::within(&range, piece));
+            }
+        }
+    }
+
+    /// The parts of the file that a range touches, from the first to the last that was not brought yet.
+    pub(crate) fn missing(&self, range: Range<usize>) -> Range<usize> {
+        let mut pieces = ahead::pieces(&self.inside(range)).filter(|piece| !self.brought.is_marked(*piece));
+        let Some(first) = pieces.next() else { return 0..0 };
+        first..pieces.next_back().unwrap_or(first) + 1
+    }
+
+    fn bring(&self, range: &Range<usize>) {
+        if range.is_empty() {
             return;
         }
         #[cfg(target_os = "linux")]
-        if self.map.advise_range(memmap2::Advice::PopulateRead, start, end - start).is_ok() {
+        if self.map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len()).is_ok() {
             return;
         }
         // Kernels before 5.14 only begin to read.
         #[cfg(unix)]
-        let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
     }
 
     /// Takes a range out of this process's memory. Nothing is lost: whoever reads it again gets it from the file, or from
@@ -93,6 +111,7 @@ impl MappedFile {
         if start == end {
             return;
         }
+        self.brought.clear(&(start..end));
         // SAFETY: the mapping is read-only, so its pages hold nothing that is not in the file; and where the guard put
         // zeros over it, zeros come back.
         #[cfg(unix)]

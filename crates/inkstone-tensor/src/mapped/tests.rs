@@ -106,3 +106,47 @@ fn foreign_faults_are_passed_on() {
         .unwrap();
     assert_eq!(child.status.signal(), Some(libc::SIGBUS), "{child:?}");
 }
+
+#[test]
+fn what_was_read_ahead_is_missing_again_behind_its_release() {
+    const PIECE: usize = super::ahead::PIECE_BYTES;
+    let file = TestFile::new("ahead");
+    fs::write(&file.0, vec![1; 3 * PIECE + 5]).unwrap();
+    let map = MappedFile::open(&file.0).unwrap();
+    let whole = 0..3 * PIECE + 5;
+    assert_eq!(map.missing(whole.clone()), 0..4);
+    assert_eq!(map.missing(PIECE - 1..PIECE + 1), 0..2);
+    map.read_ahead(PIECE..PIECE + 1);
+    assert_eq!((map.missing(whole.clone()), map.missing(PIECE..2 * PIECE)), (0..4, 0..0));
+    map.read_ahead(0..PIECE);
+    assert_eq!(map.missing(whole.clone()), 2..4);
+    map.read_ahead(0..usize::MAX);
+    assert_eq!(map.missing(whole.clone()), 0..0);
+    map.release(2 * PIECE + 7..2 * PIECE + 8);
+    assert_eq!(map.missing(whole.clone()), 2..3);
+    map.release(whole.clone());
+    assert_eq!(map.missing(whole), 0..4);
+    for empty in [0..0, 7..7, 3 * PIECE + 5..4 * PIECE, usize::MAX..usize::MAX] {
+        map.read_ahead(empty.clone());
+        assert_eq!(map.missing(empty), 0..0);
+    }
+}
+
+/// Many parts, so that the marks take more than one word.
+#[test]
+fn parts_are_marked_each_for_itself() {
+    use super::ahead::{Brought, PIECE_BYTES, pieces, within};
+    let brought = Brought::none(200 * PIECE_BYTES);
+    for piece in [0, 63, 64, 127, 199] {
+        assert!(!brought.mark(piece) && brought.mark(piece));
+    }
+    let marked: Vec<usize> = (0..200).filter(|piece| brought.is_marked(*piece)).collect();
+    assert_eq!(marked, [0, 63, 64, 127, 199]);
+    brought.clear(&(PIECE_BYTES..127 * PIECE_BYTES));
+    let marked: Vec<usize> = (0..200).filter(|piece| brought.is_marked(*piece)).collect();
+    assert_eq!(marked, [0, 127, 199]);
+    let range = PIECE_BYTES - 3..2 * PIECE_BYTES + 4;
+    let parts: Vec<_> = pieces(&range).map(|piece| within(&range, piece)).collect();
+    let (a, b) = (PIECE_BYTES, 2 * PIECE_BYTES);
+    assert_eq!(parts, [a - 3..a, a..b, b..b + 4]);
+}

@@ -74,6 +74,14 @@ impl Walk {
         }
     }
 
+    /// Brings layers into memory, the first one first, while something else is done: until they are not wanted any more. Those of
+    /// a streamed walk come one by one, as it passes them.
+    pub fn read_ahead(&self, wanted: impl Fn() -> bool) {
+        if !self.0.streamed.load(Ordering::Relaxed) {
+            self.0.layers.pages.iter().for_each(|pages| pages.read_ahead(&wanted));
+        }
+    }
+
     /// A layer begins to compute; all operations of the one before it are done.
     pub fn enter(&self, layer: usize) {
         if !self.0.streamed.load(Ordering::Relaxed) {

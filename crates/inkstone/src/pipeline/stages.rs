@@ -1,6 +1,7 @@
 //! The stages of a run, in the order of the way.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use inkstone_tensor::{DType, Shape, Tensor, ops};
 
@@ -8,7 +9,7 @@ use super::pixels;
 use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
 use super::{Pipeline, Plan, Way};
-use crate::memory::Offload;
+use crate::memory::{Offload, Walk};
 use crate::nn::strips::Strips;
 use crate::progress::Stage;
 use crate::request::InitImage;
@@ -89,8 +90,8 @@ impl Pipeline {
     }
 
     fn embed_unseen(&mut self, texts: &[&str], run: &mut Run<'_>) -> Result<()> {
-        let tokenizer = built(&self.tokenizer, &self.files)?;
         let encoder = self.networks.encoder(&self.files)?;
+        let tokenizer = built_beside(&self.tokenizer, &self.files, encoder.walk())?;
         run.stage(Stage::Text, 1, |run| {
             let mut all = Vec::with_capacity(texts.len());
             for text in texts {
@@ -226,6 +227,26 @@ pub(super) fn built<'a>(
     }
     let new = PromptTokenizer::from_json(&files.tokenizer()?)?;
     Ok(tokenizer.get_or_init(|| new))
+}
+
+/// The same. Only one thread can build it: another brings a network's layers into memory until it is done.
+fn built_beside<'a>(
+    tokenizer: &'a OnceLock<PromptTokenizer>,
+    files: &ModelFiles,
+    walk: &Walk,
+) -> Result<&'a PromptTokenizer> {
+    let done = AtomicBool::new(tokenizer.get().is_some());
+    let wanted = || !done.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        if wanted() {
+            let thread = std::thread::Builder::new().name("inkstone-reader".into());
+            // Without a thread, pages come when they are needed.
+            let _ = thread.spawn_scoped(scope, || walk.read_ahead(wanted));
+        }
+        let built = built(tokenizer, files);
+        done.store(true, Ordering::Relaxed);
+        built
+    })
 }
 
 /// That all latents are numbers.

@@ -110,3 +110,23 @@ fn a_walk_without_layers_or_pages_goes_nowhere() {
         walk.rest();
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn layers_are_brought_ahead_as_long_as_they_are_wanted() {
+    let fixture = Fixture::new("ahead");
+    fixture.walk.read_ahead(|| false);
+    assert_eq!(resident_bytes(&fixture.path), 0);
+    let left = AtomicUsize::new(2);
+    let wanted =
+        || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    fixture.walk.read_ahead(wanted);
+    // The system may map more of the file where it keeps it in large pages.
+    assert!((2 * LAYER_BYTES..LAYERS * LAYER_BYTES).contains(&resident_bytes(&fixture.path)));
+    fixture.walk.read_ahead(|| true);
+    assert_eq!(resident_bytes(&fixture.path), LAYERS * LAYER_BYTES);
+    fixture.walk.stream(true);
+    fixture.walk.read_ahead(|| true);
+    assert_eq!(resident_bytes(&fixture.path), 0, "layers of a streamed walk come one by one");
+    assert_eq!(fixture.pass().0, SUM);
+}
