@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for engineers")]
 
+use std::collections::VecDeque;
+
 use inkstone_tensor::ops::{self, Activation, Attention, ConvWeight, Mask, Padding, PixelNorm, Qkv, Window};
 use inkstone_tensor::{
     Affine, AffineBits, AlignedBuffer, BlockFormat, Blocks, ConvRot, DType, Device, Float8, Int8Weight,
@@ -38,6 +40,9 @@ fn cases() -> Vec<(&'static str, DType, Make)> {
         cases.push(("gemm 256x3072x3072", dtype, |d, t| gemm(d, t, 256, 3072, 3072)));
         cases.push(("gemm 40x3072x3072", dtype, |d, t| gemm(d, t, 40, 3072, 3072)));
         cases.push(("gemm 1x3072x3072", dtype, |d, t| gemm(d, t, 1, 3072, 3072)));
+        cases.push(("gemm 256x3072x3072 memory", dtype, |d, t| from_memory(d, t, 256, 3072, 3072)));
+        cases.push(("gemm 40x3072x3072 memory", dtype, |d, t| from_memory(d, t, 40, 3072, 3072)));
+        cases.push(("gemm 1x3072x3072 memory", dtype, |d, t| from_memory(d, t, 1, 3072, 3072)));
         cases.push(("gemm 16x192x768", dtype, |d, t| gemm(d, t, 16, 192, 768)));
         if dtype != DType::I8 {
             cases.push(("attention 4136x24x128", dtype, |d, t| attention(d, t, 4136, 24, 128)));
@@ -125,9 +130,13 @@ fn activations(dtype: DType) -> DType {
 }
 
 fn weight(device: &Device, dtype: DType, n: usize, k: usize) -> Weight {
-    let plain = matrix(device, n, k, activations(dtype));
+    weight_of(matrix(device, n, k, activations(dtype)), dtype)
+}
+
+fn weight_of(plain: Tensor, dtype: DType) -> Weight {
+    let group = Int8Weight::group_of(plain.cols());
     match dtype {
-        DType::I8 => Weight::Int8(ops::quantize_int8(&plain, Int8Weight::group_of(k)).unwrap().weight),
+        DType::I8 => Weight::Int8(ops::quantize_int8(&plain, group).unwrap().weight),
         _ => Weight::Dense(plain),
     }
 }
@@ -135,6 +144,21 @@ fn weight(device: &Device, dtype: DType, n: usize, k: usize) -> Weight {
 fn gemm(device: &Device, dtype: DType, m: usize, k: usize, n: usize) -> Case {
     let (x, weight) = (matrix(device, m, k, activations(dtype)), weight(device, dtype, n, k));
     let run = move || drop(ops::linear(&x, &weight, None, Activation::None, x.dtype()).unwrap());
+    (products(&[m, k, n]), Box::new(run))
+}
+
+/// A product with another weight each time, so that none is in a cache.
+fn from_memory(device: &Device, dtype: DType, m: usize, k: usize, n: usize) -> Case {
+    const LEAST_BYTES: usize = 300 << 20;
+    let x = matrix(device, m, k, activations(dtype));
+    let plain = matrix(device, n, k, activations(dtype));
+    let another = || weight_of(ops::convert(&plain, plain.dtype()).unwrap(), dtype);
+    let count = LEAST_BYTES.div_ceil(n * k * dtype.size_bytes());
+    let mut weights: VecDeque<Weight> = (0..count).map(|_| another()).collect();
+    let run = move || {
+        drop(ops::linear(&x, &weights[0], None, Activation::None, x.dtype()).unwrap());
+        weights.rotate_left(1);
+    };
     (products(&[m, k, n]), Box::new(run))
 }
 

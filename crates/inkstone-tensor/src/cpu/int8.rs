@@ -12,7 +12,7 @@ use super::rows::{Matrix, MatrixMut};
 use super::table::Table;
 use super::threads::Chunks;
 use super::tile::int8::{BLOCK_BYTES, Factors, Int8Tile, RowScale, Target};
-use super::tile::{Operand, Sums};
+use super::tile::{Lines, Operand, Panel, Sums};
 use super::{Cpu, scratch};
 use crate::ops::{Int8Rows, Linear, QuantizeInt8};
 use crate::{AlignedBuffer, Int8Weight, Result, Tensor};
@@ -72,13 +72,30 @@ impl Product<'_> {
                     self::panel(self.table, tile, &self.weight, [outs, ks.clone()], decoding, panel);
                     let factors = Factors { rows: self.x.scales(block, rows.clone()), cols: factors };
                     let to = Target { sums: &mut sums[j - cols.start..], stride, mode };
-                    tile.run(a, panel, factors, to);
+                    let next = self.next(&cols, j, &ks);
+                    tile.run(a, Panel { bytes: panel, next }, factors, to);
                 }
             }
             let finished = Finished { sums, stride, rows, cols };
             // SAFETY: a block is one job's.
             unsafe { finished.store(self.table, self.args, &self.out) }
         });
+    }
+
+    /// What the panel behind that of column `j` and these `ks` is made of.
+    fn next(&self, cols: &Range<usize>, j: usize, ks: &Range<usize>) -> Lines {
+        let (width, k) = (self.tile.cols, self.args.x.cols());
+        let panel = |j: usize, ks: Range<usize>| {
+            let bytes = self.weight.bytes_from(j, ks.start);
+            Lines::of(bytes, self.weight.stride_bytes(), width.min(cols.end - j), ks.len())
+        };
+        if j + width < cols.end {
+            panel(j + width, ks.clone())
+        } else if ks.end < k {
+            panel(cols.start, ks.end..k.min(ks.end + ks.len()))
+        } else {
+            Lines::NONE
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::super::int8::{factors, panel};
 use super::super::rows::Matrix;
 use super::super::table::Table;
 use super::super::tile::int8::{Factors, Int8Tile, Target};
-use super::super::tile::{Operand, Sums};
+use super::super::tile::{Operand, Panel, Sums};
 use super::super::{Cpu, scratch};
 use super::lines::{Layout, Lines};
 use super::{Axis, Block, Output, Picture, block_size};
@@ -122,7 +122,8 @@ impl Convolution<'_> {
                 let rows = self.lines.scales(from, &block.columns, run);
                 let factors = Factors { rows, cols: &columns[place * tile.cols..] };
                 let to = Target { sums: &mut sums[run * tile.cols..], stride: across.zoom * tile.cols, mode };
-                tile.run(a, &panels[(place * kernel + i) * panel_bytes..][..panel_bytes], factors, to);
+                let panel = &panels[(place * kernel + i) * panel_bytes..][..panel_bytes];
+                tile.run(a, Panel::of(panel), factors, to);
             }
             mode = Sums::GoOn;
         }

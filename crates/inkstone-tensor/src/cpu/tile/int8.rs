@@ -5,8 +5,8 @@
 //! ones; they leave the tile as f32, times a factor for the row and one for the column. The products of A with the 128
 //! are the same for all columns: they are taken off at the start.
 
-use super::Operand;
-use super::Sums;
+use super::ahead::Ahead;
+use super::{Operand, Panel, Sums};
 use crate::Int8Weight;
 
 #[cfg(target_arch = "x86_64")]
@@ -53,6 +53,8 @@ struct Args<'a> {
     c: *mut f32,
     c_stride: usize,
     go_on: bool,
+    /// What to ask for meanwhile.
+    ahead: Ahead,
 }
 
 /// The factors of a product.
@@ -83,29 +85,31 @@ impl Int8Tile {
     }
 
     /// `C = A B` or `C += A B`, for as many rows of A as there are factors, and one panel B.
-    pub(in crate::cpu) fn run(&self, a: Operand<'_>, b: &[u8], factors: Factors<'_>, to: Target<'_>) {
+    pub(in crate::cpu) fn run(&self, a: Operand<'_>, b: Panel<'_>, factors: Factors<'_>, to: Target<'_>) {
         let rows = factors.rows.len();
         let reach = a.taps.iter().max().map_or(0, |tap| tap + a.words * 4);
         let words = a.taps.len() * a.words;
-        assert!(words * 4 <= Int8Weight::MAX_PRODUCTS && b.len() >= self.panel_bytes(words));
+        assert!(words * 4 <= Int8Weight::MAX_PRODUCTS && b.bytes.len() >= self.panel_bytes(words));
         assert!(factors.cols.len() >= self.cols);
         assert!(rows == 0 || a.bytes.len() >= (rows - 1) * a.stride_bytes + reach);
         assert!(rows == 0 || to.sums.len() >= (rows - 1) * to.stride + self.cols);
         let mut first = 0;
         // Kernels of about the same height: one of a few rows waits for its sums.
-        for left in (1..=rows.div_ceil(self.rows())).rev() {
+        let turns = rows.div_ceil(self.rows());
+        for left in (1..=turns).rev() {
             let n = (rows - first).div_ceil(left);
             let args = Args {
                 a: a.bytes.as_ptr().wrapping_add(first * a.stride_bytes),
                 a_stride_bytes: a.stride_bytes,
                 taps: a.taps,
                 words: a.words,
-                b: b.as_ptr(),
+                b: b.bytes.as_ptr(),
                 rows: factors.rows[first..].as_ptr(),
                 factors: factors.cols.as_ptr(),
                 c: to.sums.as_mut_ptr().wrapping_add(first * to.stride),
                 c_stride: to.stride,
                 go_on: to.mode == Sums::GoOn,
+                ahead: b.next.part(turns - left, turns).over(words),
             };
             // SAFETY: the slices reach as far as `n` rows need, as checked above; tiles are only in the tables of
             // instruction sets that the processor has.

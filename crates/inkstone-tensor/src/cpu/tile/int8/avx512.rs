@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::super::ahead::WORDS_BETWEEN;
 use super::super::avx512::{kernels, opaque};
 use super::{Args, Int8Tile};
 
@@ -18,31 +19,34 @@ unsafe fn run<const ROWS: usize>(args: &Args<'_>) {
         for (r, row) in sums.iter_mut().enumerate() {
             *row = [_mm512_set1_epi32((*args.rows.add(r)).start); 2];
         }
-        let mut b = args.b;
+        let (mut b, mut ahead) = (args.b, args.ahead);
         for tap in args.taps {
             // As in the tiles of floats: five rows from one pointer.
             let stride = args.a_stride_bytes;
             let mut p0 = args.a.wrapping_add(*tap);
             let mut p5 = p0.wrapping_add(5 * stride);
             let mut p10 = p0.wrapping_add(10 * stride);
-            for _ in 0..args.words {
-                let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
-                (p0, p5, p10) = (opaque(p0), opaque(p5), opaque(p10));
-                for (r, row) in sums.iter_mut().enumerate() {
-                    let near = if r < 5 {
-                        p0
-                    } else if r < 10 {
-                        p5
-                    } else {
-                        p10
-                    };
-                    let word = near.wrapping_add(r % 5 * stride).cast::<i32>();
-                    let a = _mm512_set1_epi32(word.read_unaligned());
-                    row[0] = _mm512_dpbusd_epi32(row[0], b0, a);
-                    row[1] = _mm512_dpbusd_epi32(row[1], b1, a);
+            for word in (0..args.words).step_by(WORDS_BETWEEN) {
+                ahead.fetch();
+                for _ in 0..WORDS_BETWEEN.min(args.words - word) {
+                    let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
+                    (p0, p5, p10) = (opaque(p0), opaque(p5), opaque(p10));
+                    for (r, row) in sums.iter_mut().enumerate() {
+                        let near = if r < 5 {
+                            p0
+                        } else if r < 10 {
+                            p5
+                        } else {
+                            p10
+                        };
+                        let word = near.wrapping_add(r % 5 * stride).cast::<i32>();
+                        let a = _mm512_set1_epi32(word.read_unaligned());
+                        row[0] = _mm512_dpbusd_epi32(row[0], b0, a);
+                        row[1] = _mm512_dpbusd_epi32(row[1], b1, a);
+                    }
+                    (p0, p5, p10) = (p0.wrapping_add(4), p5.wrapping_add(4), p10.wrapping_add(4));
+                    b = b.add(COLS * 4);
                 }
-                (p0, p5, p10) = (p0.wrapping_add(4), p5.wrapping_add(4), p10.wrapping_add(4));
-                b = b.add(COLS * 4);
             }
         }
         let factors = [_mm512_loadu_ps(args.factors), _mm512_loadu_ps(args.factors.add(16))];
