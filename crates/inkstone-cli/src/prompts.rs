@@ -26,7 +26,11 @@ pub(crate) fn given(draw: &Draw) -> Result<Vec<String>> {
     let prompts = if let Some(path) = &what.prompts_file {
         lines(path, &text(path, MAX_PROMPTS_BYTES)?)?
     } else if let Some(path) = &what.prompt_file {
-        vec![text(path, MAX_PROMPT_BYTES)?.trim_end_matches(['\r', '\n']).to_owned()]
+        let text = text(path, MAX_PROMPT_BYTES)?;
+        if text.trim().is_empty() {
+            return Err(without_prompt(path, &text));
+        }
+        vec![text.trim_end_matches(['\r', '\n']).to_owned()]
     } else {
         draw.words.iter().chain(&what.prompt).cloned().collect()
     };
@@ -34,6 +38,13 @@ pub(crate) fn given(draw: &Draw) -> Result<Vec<String>> {
         return Err(Failure::no_prompt());
     }
     Ok(prompts)
+}
+
+/// The error for a file in which there is nothing to draw.
+fn without_prompt(path: &Path, text: &str) -> Failure {
+    let name = if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
+    let why = if text.is_empty() { "it is empty" } else { "all of it is blank" };
+    Failure::usage(format!("{name} has no prompt"), why, "write what the picture shows into it")
 }
 
 /// A prompt for each line that is not blank.
@@ -49,7 +60,7 @@ fn lines(path: &Path, text: &str) -> Result<Vec<String>> {
             prompts.push(line.to_owned());
         }
     }
-    if prompts.is_empty() { Err(Failure::no_prompt()) } else { Ok(prompts) }
+    if prompts.is_empty() { Err(without_prompt(path, text)) } else { Ok(prompts) }
 }
 
 /// The text of a file, or of standard input.

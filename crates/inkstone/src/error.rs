@@ -1,6 +1,7 @@
 //! What can go wrong, with a stable code, an exit code and a cure for each: docs/errors.md lists them.
 
 mod facts;
+mod found;
 mod gguf;
 mod lora;
 mod model;
@@ -16,10 +17,11 @@ use crate::memory::{Alternative, Shortage};
 use crate::weights::Component;
 
 pub use facts::Facts;
+pub use found::Found;
 pub use gguf::GgufProblem;
 pub use lora::LoraProblem;
 pub use model::{
-    FileFormat, Found, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
+    FileFormat, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,
 };
 pub use note::NoteProblem;
 pub use picture::PictureProblem;

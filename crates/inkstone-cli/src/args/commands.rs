@@ -82,7 +82,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value = "7", value_parser = values::up_to::<1000>, allow_negative_numbers = true)]
     pub(crate) runs: u16,
     /// Side of pictures, and of the stages that depend on it
-    #[arg(long, value_name = "PX", default_value = "256", value_parser = values::side, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PX", default_value = "256", value_parser = values::exact_side, allow_negative_numbers = true)]
     pub(crate) size: usize,
     /// Blocks of the transformer; it has 60, of 0.7 GB each
     #[arg(long, value_name = "N", default_value = "1", value_parser = values::up_to::<60>, allow_negative_numbers = true)]

@@ -28,7 +28,17 @@ fn whole(text: &str, allowed: impl Into<String>) -> Result<usize, Allowed> {
 // Ranges are the library's to check; these refuse what is not a number at all, with the same words.
 
 pub(super) fn side(text: &str) -> Result<usize, Allowed> {
-    whole(text, format!("{MIN_SIDE_PX} to {MAX_SIDE_PX} px in multiples of {SIDE_STEP_PX}"))
+    whole(text, side_rule())
+}
+
+fn side_rule() -> String {
+    format!("{MIN_SIDE_PX} to {MAX_SIDE_PX} px in multiples of {SIDE_STEP_PX}")
+}
+
+/// A side that the library does not look at before it is used.
+pub(super) fn exact_side(text: &str) -> Result<usize, Allowed> {
+    let is_side = |px: &usize| (MIN_SIDE_PX..=MAX_SIDE_PX).contains(px) && px.is_multiple_of(SIDE_STEP_PX);
+    side(text).ok().filter(is_side).ok_or_else(|| Allowed(side_rule()))
 }
 
 pub(super) fn steps(text: &str) -> Result<usize, Allowed> {

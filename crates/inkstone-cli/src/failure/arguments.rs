@@ -34,7 +34,7 @@ impl Failure {
                 }
                 _ => {
                     let allowed = error.source().map(ToString::to_string).unwrap_or_default();
-                    let cure = nearest::flag(&name, &value).unwrap_or(help);
+                    let cure = nearest::number_flag(&name, &value).unwrap_or(help);
                     Self::usage(format!("{name} is {value:?}"), format!("allowed is {allowed}"), cure)
                 }
             },

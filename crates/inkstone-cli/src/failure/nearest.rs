@@ -17,6 +17,11 @@ pub(super) fn flag(param: &str, got: &str) -> Option<String> {
     Some(format!("--{param} {value}"))
 }
 
+/// [`flag`] of one that takes a number: the size of a benchmark is a side.
+pub(super) fn number_flag(param: &str, got: &str) -> Option<String> {
+    if param == "size" { Some(format!("--size {}", side(got)?)) } else { flag(param, got) }
+}
+
 fn size(got: &str) -> Option<Size> {
     // A number alone is a side of a square.
     let (width, height) = got.trim().split_once(['x', 'X', '*']).unwrap_or((got, got));

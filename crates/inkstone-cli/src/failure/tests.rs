@@ -109,6 +109,13 @@ fn wrong_arguments_of_commands_are_named() {
             "allowed is a number with M, G or T behind it, such as 12G or 800M, at least 1M",
             "inkstone --help lists the flags",
         ),
+        // Before anything is measured.
+        (
+            &["bench", "--size", "65"],
+            "size is \"65\"",
+            "allowed is 64 to 4096 px in multiples of 16",
+            "--size 64",
+        ),
         (
             &["completions", "foo"],
             "shell is \"foo\"",

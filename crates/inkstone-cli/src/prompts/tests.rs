@@ -19,5 +19,6 @@ fn a_line_that_can_be_no_prompt_is_named() {
     assert!(refused("a cat\n\na\0b").starts_with("p.txt line 3: prompt is text with a NUL"));
     let long = format!("a cat\n{}", "x".repeat(MAX_PROMPT_CHARS + 1));
     assert!(refused(&long).starts_with("p.txt line 2: prompt is 32001 characters"));
-    assert_eq!(refused("\n \n"), "there is no prompt");
+    assert_eq!(refused("\n \n"), "p.txt has no prompt");
+    assert_eq!(refused(""), "p.txt has no prompt");
 }

@@ -77,7 +77,7 @@ fn row_77_alternatives_within_an_address_space() {
     let dir = Dir::new();
     let shell = |kilobytes: u64, flags: &str| {
         let script = format!(
-            "ulimit -v {kilobytes}; exec \"$0\" 'a red apple' --steps 1 --seed 1 --threads 2 --json --no-progress {flags}"
+            "ulimit -S -v {kilobytes}; exec \"$0\" 'a red apple' --steps 1 --seed 1 --threads 2 --json --no-progress {flags}"
         );
         let mut command = std::process::Command::new("sh");
         finish(command.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))

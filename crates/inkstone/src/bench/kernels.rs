@@ -7,7 +7,7 @@ use super::{Bench, Case, Clock};
 use crate::Result;
 use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
-use crate::nn::strips::Walk;
+use crate::nn::strips::StripWalk;
 
 /// A run lasts this long at least: short operations are repeated.
 const SHORTEST_S: f64 = 0.05;
@@ -70,7 +70,7 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Re
             loader.finish()?;
             // Rows that the device pads keep their padding: the columns stay.
             let x = convert(&x)?.reshape(Shape::nhwc(1, side_px, side_px, c_in))?;
-            repeated(clock, move || conv.forward(&x, &mut Walk::whole()))
+            repeated(clock, move || conv.forward(&x, &mut StripWalk::whole()))
         }
         _ => unreachable!("stages are prepared elsewhere"),
     }

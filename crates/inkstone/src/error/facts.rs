@@ -164,6 +164,7 @@ fn no_alternative(limit: LimitOf) -> &'static str {
 fn unsupported(found: &Found) -> &'static str {
     match found {
         Found::NoPart { holds: "a LoRA", .. } => "draw with it as a LoRA: --lora FILE",
+        Found::NoWeights { .. } => "name the file itself, or the folder that has it",
         Found::OtherPart { .. } | Found::NoPart { .. } => {
             "give each flag the file of its own part, or leave it out"
         }

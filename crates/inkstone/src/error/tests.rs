@@ -79,6 +79,7 @@ fn examples() -> Vec<Error> {
     all.extend(formats.map(|format| Error::ForeignFormat { path: path(), format }));
     let found = [
         Found::EmptyFolder,
+        Found::NoWeights { wanted: Component::Vae, usual: "model.safetensors".into() },
         Found::Pipeline { class: "FluxPipeline".into(), family: Some("FLUX.1") },
         Found::Pipeline { class: "MysteryPipeline".into(), family: None },
         Found::Part { component: "vae", class: "AutoencoderKL".into(), want: "AutoencoderKLQwenImage" },

@@ -91,6 +91,12 @@ impl Limits {
         System::default().limits(max_memory_bytes)
     }
 
+    /// How far the user of this process may raise a limit of its own; `None` for any far, and for limits that are not its own.
+    #[must_use]
+    pub(crate) fn hard_bytes(of: LimitOf) -> Option<u64> {
+        System::default().hard_bytes(of)
+    }
+
     /// All that are known.
     pub fn known(&self) -> impl Iterator<Item = Limit> {
         [self.resident, self.address_space, self.data].into_iter().flatten()
@@ -165,12 +171,27 @@ impl System {
             self.group_bytes().map(|free| total(free, LimitOf::ControlGroup)),
         ];
         let limits = self.read("self/limits").unwrap_or_default();
-        let soft = |name, of| soft_limit(&limits, name).map(|bytes| Limit { bytes, of });
+        let soft = |name, of| own_limit(&limits, name, 0).map(|bytes| Limit { bytes, of });
         Limits {
             resident: resident.into_iter().flatten().min_by_key(|limit| limit.bytes),
-            address_space: soft("Max address space", LimitOf::AddressSpace),
-            data: soft("Max data size", LimitOf::Data),
+            address_space: soft(ADDRESS_SPACE, LimitOf::AddressSpace),
+            data: soft(DATA, LimitOf::Data),
         }
+    }
+
+    pub(super) fn hard_bytes(&self, of: LimitOf) -> Option<u64> {
+        let name = match of {
+            LimitOf::AddressSpace => ADDRESS_SPACE,
+            LimitOf::Data => DATA,
+            LimitOf::MaxMemory | LimitOf::Free | LimitOf::ControlGroup => return None,
+        };
+        let status = self.read("self/status").unwrap_or_default();
+        let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let capabilities = capabilities.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+        if capabilities.is_some_and(|all| all & RAISES_LIMITS != 0) {
+            return None;
+        }
+        own_limit(&self.read("self/limits")?, name, 1)
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -203,6 +224,12 @@ impl System {
         fs::read_to_string(self.proc.join(name)).ok()
     }
 }
+
+/// `CAP_SYS_RESOURCE`, with which hard limits are none (capabilities(7)).
+const RAISES_LIMITS: u64 = 1 << 24;
+/// How lines of /proc/self/limits begin.
+const ADDRESS_SPACE: &str = "Max address space";
+const DATA: &str = "Max data size";
 
 /// What the files of a control group are called.
 struct Names {
@@ -254,9 +281,9 @@ pub(super) fn kibibytes(text: &str, key: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The soft limit in a line of /proc/self/limits; `None` for `unlimited`.
-fn soft_limit(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+/// The soft limit (`place` 0) or the hard one (1) in a line of /proc/self/limits; `None` for `unlimited`.
+fn own_limit(text: &str, name: &str, place: usize) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().nth(place)?.parse().ok()
 }
 
 #[cfg(test)]

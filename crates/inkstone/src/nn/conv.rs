@@ -5,7 +5,7 @@ use std::sync::Arc;
 use inkstone_tensor::ops::{self, Padding, PixelNorm, Window};
 use inkstone_tensor::{DType, Shape, Tensor};
 
-use super::strips::{Walk, size};
+use super::strips::{StripWalk, size};
 use crate::Result;
 use crate::weights::{Kernel, Loader};
 
@@ -63,7 +63,7 @@ impl Conv {
     ///
     /// # Errors
     /// Shapes that do not fit, no memory.
-    pub fn forward(&self, x: &Tensor, walk: &mut Walk) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, walk: &mut StripWalk) -> Result<Tensor> {
         self.run(x, None, walk, self.activations)
     }
 
@@ -71,7 +71,7 @@ impl Conv {
     ///
     /// # Errors
     /// As [`Conv::forward`].
-    pub fn forward_normed(&self, x: &Tensor, norm: PixelNorm<'_>, walk: &mut Walk) -> Result<Tensor> {
+    pub fn forward_normed(&self, x: &Tensor, norm: PixelNorm<'_>, walk: &mut StripWalk) -> Result<Tensor> {
         self.run(x, Some(norm), walk, self.activations)
     }
 
@@ -79,7 +79,12 @@ impl Conv {
     ///
     /// # Errors
     /// As [`Conv::forward`].
-    pub fn forward_f32(&self, x: &Tensor, norm: Option<PixelNorm<'_>>, walk: &mut Walk) -> Result<Tensor> {
+    pub fn forward_f32(
+        &self,
+        x: &Tensor,
+        norm: Option<PixelNorm<'_>>,
+        walk: &mut StripWalk,
+    ) -> Result<Tensor> {
         self.run(x, norm, walk, DType::F32)
     }
 
@@ -92,7 +97,7 @@ impl Conv {
         residual: Tensor,
         x: &Tensor,
         norm: PixelNorm<'_>,
-        walk: &mut Walk,
+        walk: &mut StripWalk,
     ) -> Result<Tensor> {
         let mut turn = walk.turn(x, self.kernel.shape(), &self.window())?;
         let residual = turn.residual(residual)?;
@@ -103,7 +108,13 @@ impl Conv {
         Ok(ops::conv2d_add_of(residual, x, Some(norm), weight, &self.bias, window)?)
     }
 
-    fn run(&self, x: &Tensor, norm: Option<PixelNorm<'_>>, walk: &mut Walk, out: DType) -> Result<Tensor> {
+    fn run(
+        &self,
+        x: &Tensor,
+        norm: Option<PixelNorm<'_>>,
+        walk: &mut StripWalk,
+        out: DType,
+    ) -> Result<Tensor> {
         let shape = self.kernel.shape();
         let turn = walk.turn(x, shape, &self.window())?;
         if turn.lines == 0 {

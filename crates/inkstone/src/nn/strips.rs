@@ -48,7 +48,7 @@ impl Strips {
     pub fn pass(
         self,
         x: Tensor,
-        mut layers: impl FnMut(Tensor, &mut Walk) -> Result<Tensor>,
+        mut layers: impl FnMut(Tensor, &mut StripWalk) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let [n, h, ..] = size(&x);
         match self {
@@ -59,7 +59,7 @@ impl Strips {
                     .collect::<Result<_>>()?;
                 join(&pictures.iter().collect::<Vec<_>>(), n)
             }
-            _ => layers(x, &mut Walk::whole()),
+            _ => layers(x, &mut StripWalk::whole()),
         }
     }
 }
@@ -67,10 +67,10 @@ impl Strips {
 fn in_strips(
     picture: &Tensor,
     lines: usize,
-    layers: &mut impl FnMut(Tensor, &mut Walk) -> Result<Tensor>,
+    layers: &mut impl FnMut(Tensor, &mut StripWalk) -> Result<Tensor>,
 ) -> Result<Tensor> {
     let [_, h, ..] = size(picture);
-    let mut walk = Walk { is_late: true, ..Walk::whole() };
+    let mut walk = StripWalk { is_late: true, ..StripWalk::whole() };
     let mut done = Vec::with_capacity(h.div_ceil(lines));
     for first in (0..h).step_by(lines) {
         let strip = first..h.min(first + lines);
@@ -86,7 +86,7 @@ fn in_strips(
 }
 
 /// One way of a picture through layers: what its convolutions keep from one strip to the next.
-pub struct Walk {
+pub struct StripWalk {
     layers: Vec<Kept>,
     /// The layer whose turn it is.
     next: usize,
@@ -128,7 +128,7 @@ pub(super) struct Turn<'w> {
     pub(super) lines: usize,
 }
 
-impl Walk {
+impl StripWalk {
     /// The way of a picture in one piece.
     #[must_use]
     pub fn whole() -> Self {

@@ -118,6 +118,7 @@ impl ModelFiles {
         };
         let index = match (self.read(MODEL_INDEX, json::CONFIG_LIMIT_BYTES), &self.home) {
             (Err(Error::MissingFile { .. }), Home::Files) => {
+                self.check_named()?;
                 self.parts.check_whole()?;
                 return self.derive_configs();
             }

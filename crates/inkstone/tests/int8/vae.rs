@@ -6,7 +6,7 @@ use inkstone::Pixels;
 use inkstone::models::qwen_vae::Vae;
 use inkstone::nn::conv::{Conv, ConvShape};
 use inkstone::nn::norm::ChannelNorm;
-use inkstone::nn::strips::{Strips, Walk};
+use inkstone::nn::strips::{StripWalk, Strips};
 use inkstone::progress::Context;
 use inkstone::weights::{Format, Int8Rule, Loader, Quantization, RandomModel, Rule};
 use inkstone_tensor::ops::Activation;
@@ -44,7 +44,7 @@ fn block(device: &Device, tensors: &BTreeMap<String, Tensor>, rule: Option<Int8R
     loader.finish().unwrap();
     let x = Random(11).values(SIZE[0] * SIZE[1] * CHANNELS, 0.0, 1.7 * RESIDUAL);
     let x = Tensor::from_f32(device, &x, Shape::nhwc(1, SIZE[0], SIZE[1], CHANNELS)).unwrap();
-    let walk = &mut Walk::whole();
+    let walk = &mut StripWalk::whole();
     let h = conv1.forward_normed(&x, norm1.then(Activation::Silu), walk).unwrap();
     conv2.forward_add(x, &h, norm2.then(Activation::Silu), walk).unwrap().to_f32().unwrap()
 }

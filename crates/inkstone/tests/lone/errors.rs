@@ -42,6 +42,29 @@ fn parts_that_are_missing_are_named() {
 }
 
 #[test]
+fn a_named_folder_without_weights_and_a_file_that_is_not_there_come_first() {
+    let dir = Dir::new("nothing");
+    let folder = dir.0.join("empty");
+    std::fs::create_dir(&folder).unwrap();
+    let named = |path: &std::path::Path| Parts { transformer: Some(path.to_owned()), ..Parts::default() };
+    let whole = |parts| ModelSource::Pieces { folder: golden("qwen_tiny"), parts };
+    for source in [ModelSource::Files(named(&folder)), whole(named(&folder))] {
+        let error = ModelFiles::open(&source, ReadOptions::default())
+            .and_then(|files| files.weight_bytes())
+            .unwrap_err();
+        let Error::UnsupportedModel { path, found: Found::NoWeights { wanted, usual } } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!((path, *wanted), (&folder, Component::Transformer));
+        assert_eq!(usual, "diffusion_pytorch_model.safetensors");
+        assert!(error.cure().contains("name the file itself"));
+    }
+    // Parts that are missing too are no help to who mistyped a name.
+    let error = open(&named(&dir.0.join("none.safetensors"))).unwrap_err();
+    assert!(matches!(error, Error::ModelRead { .. }), "{error:?}");
+}
+
+#[test]
 fn files_of_other_parts_are_told() {
     let dir = Dir::new("swapped");
     let whole = parts(&dir, &Tables::default());
@@ -53,8 +76,7 @@ fn files_of_other_parts_are_told() {
     assert_eq!(found(&ModelSource::Files(swapped)), Found::OtherPart { wanted: Component::Transformer });
     let file = whole.vae.clone().unwrap();
     assert_eq!(found(&ModelSource::Pieces { folder: file, parts: whole.clone() }), Found::NamedTwice);
-    let lora = std::fs::read_dir(golden("lora")).unwrap().next().unwrap().unwrap().path();
-    let with_lora = Parts { transformer: Some(lora), ..whole };
+    let with_lora = Parts { transformer: Some(golden("lora/qwen_kohya.safetensors")), ..whole };
     assert_eq!(found(&ModelSource::Files(with_lora)), Found::LoneFile { holds: "a LoRA" });
 }
 

@@ -72,6 +72,23 @@ fn row_77_the_lowest_limit_counts() {
 }
 
 #[test]
+fn a_limit_is_raised_as_far_as_its_hard_one_unless_its_user_may_do_more() {
+    let fake = Fake::new("hard");
+    fake.write(
+        "proc/self/limits",
+        "Max data size             2000000              unlimited            bytes     \n\
+         Max address space         1073741824           2147483648           bytes     \n",
+    );
+    let hard = |of| fake.0.hard_bytes(of);
+    assert_eq!((hard(LimitOf::AddressSpace), hard(LimitOf::Data)), (Some(2 << 30), None));
+    assert_eq!((hard(LimitOf::MaxMemory), hard(LimitOf::Free)), (None, None));
+    fake.write("proc/self/status", "CapEff:\t0000000000000000\n");
+    assert_eq!(fake.0.hard_bytes(LimitOf::AddressSpace), Some(2 << 30));
+    fake.write("proc/self/status", "CapEff:\t000001ffffffffff\n");
+    assert_eq!(fake.0.hard_bytes(LimitOf::AddressSpace), None);
+}
+
+#[test]
 fn the_first_version_of_control_groups_counts_too() {
     let fake = Fake::new("first-version");
     fake.write("proc/self/cgroup", "8:pids:/\n4:memory:/job\n0::/\n");

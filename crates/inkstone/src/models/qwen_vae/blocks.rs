@@ -8,7 +8,7 @@ use crate::nn::attention::score_scale;
 use crate::nn::conv::{Conv, ConvShape};
 use crate::nn::linear::Linear;
 use crate::nn::norm::ChannelNorm;
-use crate::nn::strips::Walk;
+use crate::nn::strips::StripWalk;
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -70,7 +70,7 @@ impl ResidualBlock {
     }
 
     /// `x [n, h, w, c_in]`, result `[n, h, w, c_out]`.
-    pub(super) fn forward(&self, x: Tensor, walk: &mut Walk) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: Tensor, walk: &mut StripWalk) -> Result<Tensor> {
         let h = self.conv1.forward_normed(&x, self.norm1.then(Activation::Silu), walk)?;
         let residual = match &self.shortcut {
             Some(shortcut) => shortcut.forward(&x, walk)?,
@@ -142,7 +142,7 @@ impl MidBlock {
 
     /// `x [n, h, w, c]`, whole pictures, as every pixel sees all; result the same shape.
     pub(super) fn forward(&self, x: Tensor) -> Result<Tensor> {
-        let mut walk = Walk::whole();
+        let mut walk = StripWalk::whole();
         let seen = self.attention.forward(self.first.forward(x, &mut walk)?)?;
         self.last.forward(seen, &mut walk)
     }
@@ -164,7 +164,7 @@ impl Head {
     }
 
     /// `x [n, h, w, c_in]`, result f32 `[n, h, w, c_out]`.
-    pub(super) fn forward(&self, x: &Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, walk: &mut StripWalk, ctx: &Context<'_>) -> Result<Tensor> {
         let out = self.conv.forward_f32(x, Some(self.norm.then(Activation::Silu)), walk)?;
         walk.tap(ctx, format_args!("conv_out"), &out);
         Ok(out)

@@ -6,7 +6,7 @@ use super::Config;
 use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, doubling_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
-use crate::nn::strips::{Strips, Walk};
+use crate::nn::strips::{StripWalk, Strips};
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -57,7 +57,7 @@ impl Decoder {
 
     /// `latents [n, h, w, z_dim]`, result f32 `[n, 8 h, 8 w, channels]`. The strips are of lines of latents.
     pub(super) fn forward(&self, latents: &Tensor, strips: Strips, ctx: &Context<'_>) -> Result<Tensor> {
-        let mut walk = Walk::whole();
+        let mut walk = StripWalk::whole();
         let x = self.conv_in.forward(&self.post_quant_conv.forward(latents, &mut walk)?, &mut walk)?;
         ctx.tap(format_args!("conv_in"), &x);
         let x = self.mid.forward(x)?;
@@ -68,7 +68,7 @@ impl Decoder {
     }
 
     /// A strip `x [n, h, w, c]` through all levels; result f32 `[n, 8 h, 8 w, channels]`.
-    fn enlarge(&self, mut x: Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
+    fn enlarge(&self, mut x: Tensor, walk: &mut StripWalk, ctx: &Context<'_>) -> Result<Tensor> {
         for (i, level) in self.up.iter().enumerate() {
             ctx.check_cancelled()?;
             for block in &level.blocks {

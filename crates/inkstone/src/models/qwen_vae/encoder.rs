@@ -6,7 +6,7 @@ use super::Config;
 use super::blocks::{Head, MidBlock, ResidualBlock, conv1, conv3, halving_conv};
 use crate::Result;
 use crate::nn::conv::Conv;
-use crate::nn::strips::{Strips, Walk};
+use crate::nn::strips::{StripWalk, Strips};
 use crate::progress::Context;
 use crate::weights::Loader;
 
@@ -59,13 +59,13 @@ impl Encoder {
         let x = strips.pass(pictures, |x, walk| self.shrink(&x, walk, ctx))?;
         let x = self.mid.forward(x)?;
         ctx.tap(format_args!("mid"), &x);
-        let mut walk = Walk::whole();
+        let mut walk = StripWalk::whole();
         let moments = self.head.forward(&x, &mut walk, ctx)?;
         self.quant_conv.forward_f32(&moments, None, &mut walk)
     }
 
     /// A strip `[n, h, w, channels]` through all levels; result `[n, h / 8, w / 8, c]`.
-    fn shrink(&self, strip: &Tensor, walk: &mut Walk, ctx: &Context<'_>) -> Result<Tensor> {
+    fn shrink(&self, strip: &Tensor, walk: &mut StripWalk, ctx: &Context<'_>) -> Result<Tensor> {
         let mut x = self.conv_in.forward(strip, walk)?;
         walk.tap(ctx, format_args!("conv_in"), &x);
         for (i, layer) in self.down.iter().enumerate() {

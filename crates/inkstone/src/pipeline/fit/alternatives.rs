@@ -116,7 +116,11 @@ impl Pipeline {
     fn raised(&self, ours: &Candidate<'_>, shortage: Shortage, limits: &Limits) -> Option<Alternative> {
         let plan = self.plan_of(ours, *ways(ours.offload, ours.tiling).last()?)?;
         let bytes = needed(&plan, shortage);
-        let flags = shortage.raised(bytes + shortage.limit.of.slack_bytes())?;
+        let raised_bytes = bytes + shortage.limit.of.slack_bytes();
+        if Limits::hard_bytes(shortage.limit.of).is_some_and(|hard| raised_bytes > hard) {
+            return None;
+        }
+        let flags = shortage.raised(raised_bytes)?;
         let others = limits.without(shortage.limit.of).with_slack();
         plan.shortage(&others).is_none().then_some(Alternative { flags, bytes })
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use inkstone_tensor::disk_read_speed;
 
 use super::{Home, ModelFiles};
+use crate::error::Found;
 use crate::weights::folder::Folder;
 use crate::weights::shards::Shards;
 use crate::weights::{Component, MODEL_INDEX, Parts, embedded, identify};
@@ -25,11 +26,28 @@ impl ModelFiles {
     /// model that is in none.
     pub(super) fn shards(&self, component: Component) -> Result<Option<Shards>> {
         Ok(match (self.parts.of(component), &self.home) {
-            (Some(path), _) if path.is_dir() => Some(Shards::find_in(&Folder::open(path)?, ".", component)?),
+            (Some(path), _) if path.is_dir() => {
+                let shards = Shards::find_in(&Folder::open(path)?, ".", component);
+                Some(shards.map_err(|error| without_weights(error, path, component))?)
+            }
             (Some(path), _) => Some(Shards::one(path.to_owned())),
             (None, Home::Folder(folder)) => Some(Shards::find(folder, component)?),
             (None, _) => None,
         })
+    }
+
+    /// Whether what was named for weights is there, whatever else is missing.
+    ///
+    /// # Errors
+    /// [`Error::ModelRead`], a folder without weights.
+    pub(super) fn check_named(&self) -> Result<()> {
+        for component in Component::ALL {
+            if let Some(path) = self.parts.of(component) {
+                path.metadata().map_err(|source| Error::ModelRead { path: path.to_owned(), source })?;
+                self.shards(component)?;
+            }
+        }
+        Ok(())
     }
 
     /// The files on the disk of a component's weights.
@@ -145,5 +163,17 @@ impl ModelFiles {
     /// The folder without links; of a model that is in none only its name.
     pub(crate) fn root(&self) -> &Path {
         self.folder().map_or(Path::new(&self.name), Folder::root)
+    }
+}
+
+/// The error for a folder that was named for a component: nothing is to be downloaded again.
+fn without_weights(error: Error, path: &Path, wanted: Component) -> Error {
+    match error {
+        Error::MissingFile { .. } => {
+            let usual = format!("{}.safetensors", wanted.weights_stem());
+            let found = Found::NoWeights { wanted, usual };
+            Error::UnsupportedModel { path: path.to_owned(), found }
+        }
+        other => other,
     }
 }
