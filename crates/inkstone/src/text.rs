@@ -2,6 +2,5 @@
 
 pub mod template;
 mod tokenizer;
-pub(crate) mod vocabulary;
 
 pub use tokenizer::{PromptTokenizer, Tokens};

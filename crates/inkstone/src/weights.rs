@@ -11,7 +11,7 @@ mod folder;
 mod gguf;
 pub(crate) mod hash;
 mod identify;
-pub(crate) mod json;
+mod json;
 pub mod loader;
 pub mod lora;
 mod model_source;

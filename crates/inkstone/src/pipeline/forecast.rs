@@ -60,9 +60,9 @@ const PIXEL_BYTES: usize = 12;
 const LONG_BYTES: usize = 256;
 /// Tokens of the template, before and behind the prompt.
 const TEMPLATE_TOKENS: usize = TEXT_TO_IMAGE_DROP + 5;
-/// What building the tokenizer takes for each byte of its file. Measured on a full vocabulary (151,665 tokens, 5.2 MB): 4.3 at
-/// the peak, 3.3 from then on; of older files, 4.6 and 3.5. A small one takes more a byte, which is code.
-const TOKENIZER_FACTOR: usize = 5;
+/// What building the tokenizer takes for each byte of its file. Measured on a full vocabulary (151,665 tokens, 5.2 MB): 11.7 at
+/// the peak, 9.3 from then on. A small one takes more a byte, which is code.
+const TOKENIZER_FACTOR: usize = 12;
 
 impl Pipeline {
     /// What drawing a batch will take, in some way, with `next` behind it.

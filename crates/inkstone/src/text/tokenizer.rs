@@ -1,6 +1,5 @@
 //! The tokenizer of a model folder, with the prompt's template around it.
 
-mod merges;
 mod words;
 
 use tokenizers::{

@@ -60,7 +60,7 @@ pub(super) fn parse_with<'de, S: DeserializeSeed<'de>>(
 }
 
 /// The error for a key that comes a second time.
-pub(crate) fn twice<E: serde::de::Error>(key: &str) -> E {
+pub(super) fn twice<E: serde::de::Error>(key: &str) -> E {
     E::custom(format_args!("the key {:?} occurs twice", shown(key)))
 }
 

@@ -5,21 +5,24 @@
 
 pub(super) mod tables;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json as object};
 
 use super::json;
 use crate::error::{JsonProblem, TokenizerProblem};
-use crate::text::vocabulary::{TOKENS_LIMIT, Vocabulary};
 use crate::{Error, Result};
 
 /// Largest tokenizer.json; Qwen2's has 11 MB.
 pub(super) const LIMIT_BYTES: u64 = 64_000_000;
+/// Most tokens, and most merges; Qwen2 has 151,643 and 151,387.
+const TOKENS_LIMIT: usize = 300_000;
 /// Most added tokens; Qwen2 has 22.
 const ADDED_LIMIT: usize = 10_000;
 /// Most pre-tokenizers; Qwen2 has 2.
@@ -32,12 +35,12 @@ const PATTERN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p
 
 /// Checks the text of a tokenizer.json for a text encoder with so many rows of embeddings.
 pub(super) fn check(path: &Path, bytes: &[u8], vocab_size: u64) -> Result<()> {
-    let file: TokenizerFile = json::parse_with(path, bytes, std::marker::PhantomData)?;
+    let file: TokenizerFile<'_> = json::parse_with(path, bytes, std::marker::PhantomData)?;
     let problem = problem_of(&file, vocab_size);
     problem.map_or(Ok(()), |problem| Err(Error::Tokenizer { path: path.to_owned(), problem }))
 }
 
-fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
+fn problem_of(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProblem> {
     let model = &file.model;
     let not_qwen =
         |part, got: &str, want| Some(TokenizerProblem::NotQwen { part, got: json::shown(got), want });
@@ -70,7 +73,7 @@ fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem>
         return Some(TokenizerProblem::BadMerge { line });
     }
     for (what, count, limit) in [
-        ("tokens", model.vocab.len(), TOKENS_LIMIT),
+        ("tokens", model.vocab.ids.len(), TOKENS_LIMIT),
         ("merges", model.merges.count, TOKENS_LIMIT),
         ("added tokens", file.added_tokens.0.len(), ADDED_LIMIT),
     ] {
@@ -81,14 +84,14 @@ fn problem_of(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem>
     ids_problem(file, vocab_size)
 }
 
-fn ids_problem(file: &TokenizerFile, vocab_size: u64) -> Option<TokenizerProblem> {
-    let vocab = &file.model.vocab;
+fn ids_problem(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProblem> {
+    let vocab = &file.model.vocab.ids;
     let added = file.added_tokens.0.iter().map(|token| (&token.content, token.id));
     // A token of the vocabulary may be added once more under its own number.
-    let added = added.filter(|(token, id)| vocab.place(token).map(|place| vocab.id(place)) != Some(*id));
+    let added = added.filter(|(token, id)| vocab.get(token.as_str()) != Some(id));
     let mut seen = vec![false; usize::try_from(vocab_size).unwrap_or(0)];
     let added = added.map(|(token, id)| (token.as_str(), id));
-    for (token, id) in vocab.iter().chain(added) {
+    for (token, id) in vocab.iter().map(|(token, id)| (token.0.as_ref(), *id)).chain(added) {
         match usize::try_from(id).ok().and_then(|id| seen.get_mut(id)) {
             None => {
                 return Some(TokenizerProblem::IdOutOfRange { token: json::shown(token), id, vocab_size });
@@ -119,8 +122,7 @@ pub(super) fn assemble(
     let config_value = json::parse(config.0, config.1)?;
     let added = added_tokens(&config_value)
         .ok_or_else(|| invalid(config.0, "added_tokens_decoder is not as it should be".into()))?;
-    let pairs = serde_json::to_string(&pairs).map_err(|e| invalid(merges.0, e.to_string()))?;
-    Ok(text(&added, vocab.1, &pairs))
+    Ok(text(&added, vocab.1, &object!(pairs).to_string()))
 }
 
 /// The text of a tokenizer.json of Qwen2's kind around added tokens, an object of tokens and a list of merges.
@@ -175,14 +177,15 @@ fn added_tokens(config: &Value) -> Option<Vec<Value>> {
 
 /// What of a tokenizer.json is looked at.
 #[derive(Deserialize)]
-struct TokenizerFile {
+struct TokenizerFile<'a> {
     #[serde(default)]
     added_tokens: Few<AddedToken, ADDED_LIMIT>,
     normalizer: Option<Kind>,
     pre_tokenizer: Option<PreTokenizer>,
     post_processor: Option<Kind>,
     decoder: Option<Kind>,
-    model: Model,
+    #[serde(borrow)]
+    model: Model<'a>,
 }
 
 #[derive(Deserialize)]
@@ -242,20 +245,57 @@ impl PreTokenizer {
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct Model<'a> {
     #[serde(rename = "type")]
     kind: String,
     dropout: Option<f64>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
-    vocab: Vocabulary<u64>,
+    #[serde(borrow)]
+    vocab: Vocab<'a>,
     merges: Merges,
 }
 
 /// A text that stays in the file, where it has no escapes: a full vocabulary has 300,000 of them.
-#[derive(Deserialize)]
+#[derive(PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+struct Vocab<'a> {
+    ids: HashMap<Text<'a>, u64>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Vocab<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VocabVisitor;
+        impl<'de> Visitor<'de> for VocabVisitor {
+            type Value = Vocab<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number for each token")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocab<'de>, A::Error> {
+                let mut ids = HashMap::new();
+                while let Some((token, id)) = map.next_entry::<Text<'de>, u64>()? {
+                    if ids.len() > TOKENS_LIMIT {
+                        continue; // one more than the limit shows that it is exceeded
+                    }
+                    match ids.entry(token) {
+                        Entry::Vacant(entry) => entry.insert(id),
+                        Entry::Occupied(entry) => return Err(json::twice(&entry.key().0)),
+                    };
+                }
+                Ok(Vocab { ids })
+            }
+        }
+        deserializer.deserialize_map(VocabVisitor)
+    }
+}
 
 /// Merges are counted and looked at, not kept.
 struct Merges {

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use serde_json::{Value as Json, json as object};
 
-use super::{ADDED_LIMIT, text};
+use super::{ADDED_LIMIT, TOKENS_LIMIT, text};
 use crate::error::TokenizerProblem;
-use crate::text::vocabulary::TOKENS_LIMIT;
 use crate::weights::gguf::{Header, Value};
 use crate::weights::json;
 use crate::{Error, Result};
