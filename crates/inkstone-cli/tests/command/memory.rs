@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::dir::{Dir, finish};
+use super::dir::{Dir, finish, tiny};
 
 fn events(text: &str, event: &str) -> Vec<Value> {
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -64,6 +64,48 @@ fn row_76_every_alternative_draws_within_the_limit() {
     assert!(told.contains("limit: \"--max-memory allows 40 MiB"), "{told}");
     assert!(told.contains("fits: \"no: it needs ") && told.contains("instead: \"--max-memory "), "{told}");
     assert!(dir.ok(["a cat", "--dry-run"]).contains("fits: \"yes\"\n"));
+}
+
+/// FAULTS row 76: what is said of a model in a folder, its conversion before all, works as it is said.
+#[test]
+fn row_76_alternatives_of_a_folder_work_too() {
+    let dir = Dir::new();
+    let model = tiny().canonicalize().unwrap().to_str().unwrap().to_owned();
+    let draw = ["a red apple", "--seed", "1", "--steps", "1", "--no-progress", "--json", "-o", "a.png"];
+    // The least that it takes, as nothing fits.
+    let small = ["--size", "256x256", "--offload", "none", "--max-memory", "10M", "-m", &model];
+    let needed = events(&dir.ok([&draw[..], &small, &["--dry-run"]].concat()), "dry-run").remove(0);
+    let needed = needed["memory"]["resident_bytes"].as_u64().unwrap() >> 20;
+    let mut converted = 0;
+    for limit in [needed - 2, needed - 5] {
+        let max = format!("{limit}M");
+        let args = |model: &str, more: &[&str]| -> Vec<String> {
+            let own = ["--max-memory", &max, "--size", "256x256", "--offload", "none", "-m", model];
+            draw.iter().chain(&own).chain(more).map(|s| (*s).to_owned()).collect()
+        };
+        let plan = events(&dir.ok(args(&model, &["--dry-run"])), "dry-run").remove(0);
+        let alternatives = plan["alternatives"].as_array().unwrap();
+        assert_eq!(alternatives.len(), 3, "{plan}");
+        for alternative in alternatives {
+            let flags = alternative["flags"].as_str().unwrap();
+            let (model, flags) = match flags.strip_prefix("inkstone convert ") {
+                Some(command) => {
+                    let (command, then) = command.split_once(", then -m ").unwrap();
+                    dir.ok(["convert", "--overwrite"].into_iter().chain(command.split(' ')));
+                    converted += 1;
+                    then.split_once(' ').unwrap_or((then, ""))
+                }
+                None => (model.as_str(), flags),
+            };
+            let flags: Vec<&str> = flags.split_whitespace().collect();
+            let run = dir.ok(args(model, &flags));
+            let peak = events(&run, "picture")[0]["peak_bytes"].as_u64().unwrap();
+            let raised = (flags.first() == Some(&"--max-memory"))
+                .then(|| flags[1].trim_end_matches('M').parse().unwrap());
+            assert!(peak <= raised.unwrap_or(limit) << 20, "{alternative}: {peak} bytes");
+        }
+    }
+    assert!(converted > 0, "nothing was converted");
 }
 
 fn plan_limit(mebibytes: u64) -> Value {

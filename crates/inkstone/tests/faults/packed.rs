@@ -7,8 +7,11 @@ use inkstone_tensor::DType;
 
 use crate::dir::{Dir, device, golden};
 
-/// A file with tensors of zeros: name, type, shape.
-fn file(tensors: &[(&str, &str, &[usize])]) -> SafeTensors {
+/// A tensor's name, type and shape.
+type Entry<'a> = (&'a str, &'a str, &'a [usize]);
+
+/// A file with tensors of zeros.
+fn file(tensors: &[Entry<'_>]) -> SafeTensors {
     let mut header = serde_json::Map::new();
     let mut end = 0;
     for (name, dtype, shape) in tensors {
@@ -111,7 +114,7 @@ fn row_08_small_tensors_of_8_bit_floats_are_checked() {
     }
     let vector: (&str, &str, &[usize]) = ("x.weight", "F8_E5M2", &[4]);
     assert_eq!(load(&[vector, ("x.weight_scale", "F32", &[1])], &[4]).unwrap(), [4]);
-    let bad: &[(&[(&str, &str, &[usize])], &[usize])] = &[
+    let bad: &[(&[Entry<'_>], &[usize])] = &[
         (&[kernel, ("x.scale_weight", "F32", &[2])], &[4, 2, 3, 3]),
         (&[kernel, ("x.scale_weight", "I64", &[])], &[4, 2, 3, 3]),
         (&[vector, ("x.scale_weight", "F32", &[2])], &[4]),

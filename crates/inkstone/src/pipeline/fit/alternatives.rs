@@ -26,6 +26,7 @@ enum Kind {
 }
 
 /// A change of a request that may fit.
+#[derive(Clone)]
 struct Candidate<'g> {
     kind: Kind,
     flags: String,
@@ -38,8 +39,9 @@ struct Candidate<'g> {
 }
 
 impl Pipeline {
-    /// Why a request does not fit, with up to three changes that do: the first of each kind, smaller pictures for the
-    /// rest, and a higher limit where one can be set.
+    /// Why a request does not fit, with up to three changes that do: the first of each kind and the largest smaller
+    /// picture; then other forms of the weights, several changes at once, still smaller pictures, and a higher limit
+    /// where one can be set.
     pub(super) fn refusal(&self, group: &[Request], shortage: Shortage, limits: &Limits) -> Refusal {
         let ours = Candidate {
             kind: Kind::Offload,
@@ -50,51 +52,28 @@ impl Pipeline {
             tiling: self.vae_tiling,
             arithmetic: self.networks.arithmetic,
         };
-        // Changes together are for where none is enough alone.
-        let together = self.together(&ours);
-        let (sizes, smallest) = (sizes(&ours), together.iter().flat_map(sizes).collect());
-        let mut alternatives = Vec::new();
-        for (alone, together) in [(self.settings(&ours), together), (sizes, smallest)] {
-            let before = alternatives.len();
-            self.add_fitting(alone, shortage, limits, &mut alternatives);
-            if alternatives.len() == before {
-                self.add_fitting(together, shortage, limits, &mut alternatives);
-            }
+        let (settings, together) = (self.settings(&ours), self.together(&ours));
+        let mut found = Found { pipeline: self, shortage, limits, fitting: Vec::new() };
+        found.add_kinds(&settings, ALTERNATIVES);
+        if found.fitting.is_empty() {
+            found.add_kinds(&together, ALTERNATIVES); // for where none is enough alone
         }
-        if alternatives.len() < ALTERNATIVES {
-            alternatives.extend(self.raised(&ours, shortage, limits));
+        found.add_size(&ours, ALTERNATIVES);
+        if found.fitting.len() < ALTERNATIVES {
+            let raised = self.raised(&ours, shortage, limits);
+            let room = ALTERNATIVES - usize::from(raised.is_some());
+            found.add_forms(&settings, room);
+            if found.fitting.iter().all(|(candidate, _)| candidate.kind != Kind::Size) {
+                // First with what does not suffice alone.
+                let mut bases: Vec<_> = together.iter().chain(&settings).collect();
+                bases.sort_by_key(|base| found.has(&base.flags));
+                bases.into_iter().for_each(|base| found.add_size(base, room));
+            }
+            found.add_sizes(&ours, room);
+            let alternatives = found.alternatives().into_iter().chain(raised).collect();
+            return Refusal { shortage, alternatives };
         }
-        Refusal { shortage, alternatives }
-    }
-
-    /// Adds those that fit: the first of each kind, and all sizes.
-    fn add_fitting(
-        &self,
-        candidates: Vec<Candidate<'_>>,
-        shortage: Shortage,
-        limits: &Limits,
-        alternatives: &mut Vec<Alternative>,
-    ) {
-        // What only just fits now may not fit the next time.
-        let reliable = limits.with_slack();
-        let mut kinds = Vec::new();
-        for candidate in candidates {
-            if alternatives.len() == ALTERNATIVES {
-                return;
-            }
-            if candidate.kind != Kind::Size && kinds.contains(&candidate.kind) {
-                continue;
-            }
-            if self.fitting(&candidate, &reliable).is_none() {
-                continue;
-            }
-            // A drawing does without the slack.
-            if let Some(plan) = self.fitting(&candidate, limits) {
-                let bytes = needed(&plan, shortage);
-                alternatives.push(Alternative { flags: candidate.flags, bytes });
-                kinds.push(candidate.kind);
-            }
-        }
+        Refusal { shortage, alternatives: found.alternatives() }
     }
 
     /// What drawing it will take, in the first way that fits.
@@ -127,24 +106,33 @@ impl Pipeline {
 
     /// Changes of one setting, the least painful first: what leaves memory, then the arithmetic, then smaller weights.
     fn settings<'g>(&self, ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
-        let Candidate { offload, tiling, arithmetic, .. } = *ours;
         let mut candidates = Vec::new();
-        let mut add = |kind, flags: String, offload, tiling, arithmetic| {
-            let (request, next) = (ours.request.clone(), ours.next);
-            candidates.push(Candidate { kind, flags, request, next, offload, tiling, arithmetic });
-        };
         for offload in self.further_offloads() {
-            add(Kind::Offload, format!("--offload {}", offload.name()), offload, tiling, arithmetic);
+            let flags = format!("--offload {}", offload.name());
+            candidates.push(Candidate { flags, offload, ..ours.clone() });
         }
         if self.strips_save() {
-            add(Kind::Strips, "--vae-tiling auto".into(), offload, VaeTiling::Auto, arithmetic);
+            let (kind, flags) = (Kind::Strips, "--vae-tiling auto".into());
+            candidates.push(Candidate { kind, flags, tiling: VaeTiling::Auto, ..ours.clone() });
         }
-        if arithmetic.activations == DType::F32 {
-            let bf16 = Arithmetic { activations: DType::Bf16, ..arithmetic };
-            add(Kind::Precision, "--dtype bf16".into(), offload, tiling, bf16);
+        if ours.arithmetic.activations == DType::F32 {
+            let arithmetic = Arithmetic { activations: DType::Bf16, ..ours.arithmetic };
+            let (kind, flags) = (Kind::Precision, "--dtype bf16".into());
+            candidates.push(Candidate { kind, flags, arithmetic, ..ours.clone() });
         }
-        for (flags, form) in self.smaller_weights(arithmetic.form) {
-            add(Kind::Weights, flags, offload, tiling, Arithmetic { form, ..arithmetic });
+        for (flags, form) in self.smaller_weights(ours.arithmetic.form) {
+            let arithmetic = Arithmetic { form, ..ours.arithmetic };
+            let smaller = Candidate { kind: Kind::Weights, flags, arithmetic, ..ours.clone() };
+            // Weights in files can leave memory, too.
+            let further =
+                if matches!(form, Form::Converted(_)) { self.further_offloads() } else { Vec::new() };
+            let offloaded = further.into_iter().map(|offload| {
+                let flags = format!("{} --offload {}", smaller.flags, offload.name());
+                Candidate { flags, offload, ..smaller.clone() }
+            });
+            let offloaded: Vec<_> = offloaded.collect();
+            candidates.push(smaller);
+            candidates.extend(offloaded);
         }
         candidates
     }
@@ -160,23 +148,15 @@ impl Pipeline {
             flags.push("--vae-tiling auto".into());
             tiling = VaeTiling::Auto;
         }
-        let of = |flags: &[String], arithmetic| Candidate {
-            kind: Kind::Offload,
-            flags: flags.join(" "),
-            request: ours.request.clone(),
-            next: ours.next,
-            offload,
-            tiling,
-            arithmetic,
-        };
+        let least = Candidate { flags: flags.join(" "), offload, tiling, ..ours.clone() };
         let mut candidates = Vec::new();
-        if !flags.is_empty() {
-            candidates.push(of(&flags, ours.arithmetic));
+        for (smaller, form) in self.smaller_weights(ours.arithmetic.form) {
+            let flags = [smaller.as_str(), &least.flags].join(" ").trim_end().to_owned();
+            let arithmetic = Arithmetic { form, ..ours.arithmetic };
+            candidates.push(Candidate { kind: Kind::Weights, flags, arithmetic, ..least.clone() });
         }
-        if ours.arithmetic.form == Form::Stored {
-            flags.push("-q q4".into());
-            let form = Form::Loaded(Quantization::Q4);
-            candidates.push(of(&flags, Arithmetic { form, ..ours.arithmetic }));
+        if !least.flags.is_empty() {
+            candidates.insert(0, least);
         }
         candidates
     }
@@ -194,36 +174,125 @@ impl Pipeline {
         }
     }
 
-    /// Forms of the weights that take less, with what the user does for each. Weights that are brought into a format
-    /// while they are loaded cannot be streamed; those of a converted folder can.
+    /// Forms of the weights that take less, with what the user does for each, those that lose least first. Weights that are
+    /// brought into a format while they are loaded stay in memory; those of a converted folder can be streamed.
     fn smaller_weights(&self, ours: Form) -> Vec<(String, Form)> {
-        const SMALLER: [Quantization; 2] = [Quantization::Q8, Quantization::Q4];
-        let mut forms = Vec::new();
-        if ours == Form::Stored {
-            forms.extend(SMALLER.map(|q| (format!("-q {}", q.name()), Form::Loaded(q))));
-        }
+        use Quantization::{Q4, Q8};
+        let (loaded, converted): (&[_], &[_]) = match ours {
+            Form::Stored => (&[Q8, Q4], &[Q8, Q4]),
+            Form::Loaded(Q4) | Form::Converted(_) => (&[], &[Q4]),
+            Form::Loaded(Q8) => (&[Q4], &[Q8, Q4]),
+            Form::Loaded(asked @ Quantization::Int8) => (&[Q4], &[asked, Q4]),
+        };
+        let mut forms: Vec<_> =
+            loaded.iter().map(|q| (format!("-q {}", q.name()), Form::Loaded(*q))).collect();
         if let Some(command) = self.convert_command() {
-            let asked = ours.quantization();
-            let formats = asked.map_or(SMALLER.to_vec(), |asked| vec![asked]);
-            forms.extend(formats.into_iter().map(|q| (command(q), Form::Converted(q))));
+            forms.extend(converted.iter().map(|q| (command(*q), Form::Converted(*q))));
         }
         forms
     }
 
     /// The command that saves this model in a format, and how to draw with the new folder; `None` for the one that is
-    /// part of the program, and where only a streamed model would gain by it.
+    /// part of the program.
     fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + use<>> {
         let (words, name) = self.files.convert_words()?;
         // Flags that name parts of a model would name them in place of the new one's.
         let alone = if words.iter().any(|word| word.starts_with("--")) { " alone" } else { "" };
         let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let streams = matches!(self.offload, Offload::Auto | Offload::Stream);
-        streams.then_some(move |quantization: Quantization| {
+        Some(move |quantization: Quantization| {
             let format = quantization.name();
             let new = quoted(&format!("{name}-{format}"));
             format!("inkstone convert {model} -q {format} -o {new}, then -m {new}{alone}")
         })
+    }
+}
+
+/// The changes that were found to fit.
+struct Found<'p, 'g> {
+    pipeline: &'p Pipeline,
+    shortage: Shortage,
+    limits: &'p Limits,
+    /// With the bytes that they need of what is short.
+    fitting: Vec<(Candidate<'g>, u64)>,
+}
+
+impl<'g> Found<'_, 'g> {
+    /// Adds the first that fits of each kind.
+    fn add_kinds(&mut self, candidates: &[Candidate<'g>], most: usize) {
+        for candidate in candidates {
+            if self.fitting.iter().all(|(other, _)| other.kind != candidate.kind) {
+                self.add(candidate, most);
+            }
+        }
+    }
+
+    /// Adds the first that fits of each form of the weights.
+    fn add_forms(&mut self, candidates: &[Candidate<'g>], most: usize) {
+        for candidate in candidates.iter().filter(|candidate| candidate.kind == Kind::Weights) {
+            let form = candidate.arithmetic.form;
+            if self.fitting.iter().all(|(other, _)| other.arithmetic.form != form) {
+                self.add(candidate, most);
+            }
+        }
+    }
+
+    /// Adds the largest smaller picture that fits with the other changes of a candidate.
+    fn add_size(&mut self, base: &Candidate<'g>, most: usize) {
+        let sizes = sizes(base);
+        // The smallest takes the least.
+        if self.fitting.len() < most && sizes.last().is_some_and(|smallest| self.fits(smallest)) {
+            let largest = sizes.partition_point(|candidate| !self.fits(candidate));
+            sizes.get(largest).into_iter().for_each(|candidate| self.add(candidate, most));
+        }
+    }
+
+    /// Adds smaller pictures that take less than the ones that are there.
+    fn add_sizes(&mut self, ours: &Candidate<'g>, most: usize) {
+        let sizes = sizes(ours);
+        if self.fitting.len() == most || !sizes.last().is_some_and(|smallest| self.fits(smallest)) {
+            return;
+        }
+        for candidate in sizes {
+            let last = self.fitting.iter().rfind(|(other, _)| other.kind == Kind::Size);
+            let most_bytes = last.map_or(u64::MAX, |(_, bytes)| *bytes);
+            if self.need(&candidate).is_some_and(|bytes| bytes < most_bytes) {
+                self.add(&candidate, most);
+            }
+        }
+    }
+
+    fn add(&mut self, candidate: &Candidate<'g>, most: usize) {
+        if self.fitting.len() < most
+            && !self.has(&candidate.flags)
+            && let Some(bytes) = self.need(candidate)
+        {
+            self.fitting.push((candidate.clone(), bytes));
+        }
+    }
+
+    fn has(&self, flags: &str) -> bool {
+        self.fitting.iter().any(|(candidate, _)| candidate.flags == flags)
+    }
+
+    /// Whether it fits in the way that takes least. What only just fits now may not fit the next time.
+    fn fits(&self, candidate: &Candidate<'g>) -> bool {
+        let least = ways(candidate.offload, candidate.tiling).pop();
+        let plan = least.and_then(|way| self.pipeline.plan_of(candidate, way));
+        plan.is_some_and(|plan| plan.shortage(&self.limits.with_slack()).is_none())
+    }
+
+    /// What it needs, if it fits. A drawing does without the slack.
+    fn need(&self, candidate: &Candidate<'g>) -> Option<u64> {
+        let fits = self.fits(candidate);
+        fits.then(|| self.pipeline.fitting(candidate, self.limits))
+            .flatten()
+            .map(|plan| needed(&plan, self.shortage))
+    }
+
+    fn alternatives(self) -> Vec<Alternative> {
+        let of = |(candidate, bytes): (Candidate<'_>, _)| Alternative { flags: candidate.flags, bytes };
+        self.fitting.into_iter().map(of).collect()
     }
 }
 
@@ -240,7 +309,7 @@ fn sizes<'g>(ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
         kind: Kind::Size,
         flags: format!("{before}--size {width_px}x{height_px}"),
         request: Request { width_px, height_px, ..ours.request.clone() },
-        ..*ours
+        ..ours.clone()
     };
     sizes.into_iter().map(of).collect()
 }

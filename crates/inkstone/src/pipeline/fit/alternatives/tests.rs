@@ -28,9 +28,60 @@ fn smaller_weights_are_named_with_what_to_do() {
     let file = quoted(file.to_str().unwrap());
     let with_file = format!("{root} --transformer {file} -q q4 -o qwen_tiny-q4, then -m qwen_tiny-q4 alone");
     assert_eq!(weights_flags(&pieces, &loaded), [format!("inkstone convert {with_file}")]);
-    let resident = OpenOptions { offload: Offload::None, ..OpenOptions::default() };
-    assert_eq!(weights_flags(&folder, &resident), ["-q q8", "-q q4"], "nothing is streamed");
+    let more = OpenOptions { quantization: Some(Quantization::Q8), ..OpenOptions::default() };
+    assert_eq!(weights_flags(&folder, &more), ["-q q4", &command("q8"), &command("q4")]);
     assert_eq!(weights_flags(&ModelSource::Embedded, &stream), ["-q q8", "-q q4"], "no folder");
+}
+
+/// What a converted folder can do beyond the model is named with it, and the sizes of pictures behind all else.
+#[test]
+fn changes_are_combined() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/qwen_tiny");
+    let options =
+        OpenOptions { offload: Offload::Encoder, vae_tiling: VaeTiling::Off, ..OpenOptions::default() };
+    let pipeline = Pipeline::open(&ModelSource::Folder(folder), &options).unwrap();
+    let request = Request {
+        prompt: "a cat".into(),
+        negative_prompt: None,
+        width_px: 512,
+        height_px: 256,
+        steps: 1,
+        seed: 0,
+        true_cfg_scale: 1.0,
+        init: None,
+    };
+    let ours = Candidate {
+        kind: Kind::Offload,
+        flags: String::new(),
+        request,
+        next: &[],
+        offload: Offload::Encoder,
+        tiling: VaeTiling::Off,
+        arithmetic: pipeline.networks.arithmetic,
+    };
+    let ends = |candidates: Vec<Candidate<'_>>| -> Vec<String> {
+        let flags = candidates.into_iter().map(|candidate| candidate.flags);
+        flags.map(|flags| flags.rsplit(" -o qwen_tiny-").next().unwrap().to_owned()).collect()
+    };
+    let dtype = (ours.arithmetic.activations == DType::F32).then_some("--dtype bf16");
+    let mut want = vec!["--offload stream", "--vae-tiling auto"];
+    want.extend(dtype);
+    want.extend(["-q q8", "-q q4", "q8, then -m qwen_tiny-q8", "q8, then -m qwen_tiny-q8 --offload stream"]);
+    want.extend(["q4, then -m qwen_tiny-q4", "q4, then -m qwen_tiny-q4 --offload stream"]);
+    assert_eq!(ends(pipeline.settings(&ours)), want);
+    let together = pipeline.together(&ours);
+    let smallest = sizes(&together[3]).pop().unwrap();
+    assert_eq!((smallest.request.width_px, smallest.request.height_px), (64, 64));
+    let want = [
+        "--offload stream --vae-tiling auto",
+        "-q q8 --offload stream --vae-tiling auto",
+        "-q q4 --offload stream --vae-tiling auto",
+        "q8, then -m qwen_tiny-q8 --offload stream --vae-tiling auto",
+        "q4, then -m qwen_tiny-q4 --offload stream --vae-tiling auto",
+    ];
+    assert_eq!(ends(together), want);
+    let want = "q8, then -m qwen_tiny-q8 --offload stream --vae-tiling auto --size 64x64";
+    assert_eq!(ends(vec![smallest]), [want]);
 }
 
 #[test]
