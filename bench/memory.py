@@ -4,7 +4,7 @@
 
 Every setting is planned by `inkstone --dry-run --json` and drawn by a process of its own, which tells its peak
 (VmHWM) in the `picture` event. A plan must be 0 to 15 % above it. MODEL is `tiny` or a folder; for full width make one with
-bench/random_model.py. Of a folder with lora.safetensors or transformer.gguf, settings with them are measured too; of one
+bench/random_model.py. Of a folder with lora.safetensors, lokr.safetensors or transformer.gguf, settings with them are measured too; of one
 that is quantized already, none with -q.
 """
 
@@ -58,9 +58,10 @@ def matrix(model, start):
     if not is_quantized(model):
         for format, offload in [("int8", "none"), ("q8", "none"), ("q4", "none"), ("q4", "encoder"), ("int8", "stream")]:
             yield small, "bf16", offload, "4", ["-q", format], f"-q {format}"
-    if (folder / "lora.safetensors").is_file():
-        for offload in ["none", "stream"]:
-            yield small, "bf16", offload, "4", ["--lora", f"{folder}/lora.safetensors"], "LoRA"
+    for lora, name in [("lora.safetensors", "LoRA"), ("lokr.safetensors", "LoKr")]:
+        if (folder / lora).is_file():
+            for offload in ["none", "stream"]:
+                yield small, "bf16", offload, "4", ["--lora", f"{folder}/{lora}"], name
     if (folder / "transformer.gguf").is_file():
         for offload in ["none", "stream"]:
             yield small, "bf16", offload, "4", ["--transformer", f"{folder}/transformer.gguf"], "GGUF q8_0"

@@ -6,6 +6,7 @@ Formats are bf16 and those that `inkstone convert` writes, q8 and q4: the same l
 after 32 MiB; the files have their real size. A block of the transformer has 0.68 GB in bf16, 0.25 GB in q4 (of which the
 modulations, in 8 bits, are half), a layer of the text encoder 0.47 GB, in q4 0.13 GB. Without `--tokenizer` it is the
 embedded model's. `--lora RANK` adds FOLDER/lora.safetensors, a LoRA around all layers of the blocks but the modulations;
+`--lokr FACTOR` FOLDER/lokr.safetensors, a LoKr around the same ones whose first matrices are as large as the factor;
 `--gguf` adds FOLDER/transformer.gguf, the transformer in q8_0. Needs numpy, and gguf for the latter.
 """
 
@@ -61,12 +62,24 @@ def text_encoder(layers, vocab):
     yield "model.norm.weight", [TEXT]
 
 
-def lora(blocks, rank):
+def adapted(blocks):
+    """The layers of the blocks but the modulations."""
     for name, shape in transformer(blocks):
         layer = name.removesuffix(".weight")
         if name.startswith("transformer_blocks.") and layer != name and len(shape) == 2 and not layer.endswith(MODULATIONS):
-            yield f"{layer}.lora_A.weight", [rank, shape[1]]
-            yield f"{layer}.lora_B.weight", [shape[0], rank]
+            yield layer, shape
+
+
+def lora(blocks, rank):
+    for layer, (outs, ins) in adapted(blocks):
+        yield f"{layer}.lora_A.weight", [rank, ins]
+        yield f"{layer}.lora_B.weight", [outs, rank]
+
+
+def lokr(blocks, factor):
+    for layer, (outs, ins) in adapted(blocks):
+        yield f"{layer}.lokr_w1", [factor, factor]
+        yield f"{layer}.lokr_w2", [outs // factor, ins // factor]
 
 
 def vae():
@@ -235,6 +248,7 @@ def main():
     parser.add_argument("--format", choices=["bf16", "q8", "q4"], default="bf16")
     parser.add_argument("--tokenizer", type=pathlib.Path, default=ROOT / "models/tiny/tokenizer")
     parser.add_argument("--lora", type=int, metavar="RANK")
+    parser.add_argument("--lokr", type=int, metavar="FACTOR")
     parser.add_argument("--gguf", action="store_true")
     args = parser.parse_args()
     tiny = ROOT / "models/tiny"
@@ -264,6 +278,8 @@ def main():
     write(args.folder / "vae/diffusion_pytorch_model.safetensors", vae(), rng)
     if args.lora:
         write(args.folder / "lora.safetensors", lora(args.blocks, args.lora), rng)
+    if args.lokr:
+        write(args.folder / "lokr.safetensors", lokr(args.blocks, args.lokr), rng)
     if args.gguf:
         write_gguf(args.folder / "transformer.gguf", transformer(args.blocks), rng)
 
