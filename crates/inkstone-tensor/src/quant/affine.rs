@@ -151,11 +151,10 @@ impl<'a> AffineRow<'a> {
         CHUNK << self.group_shift
     }
 
-    /// Scales and biases of the groups from `first` on.
+    /// The rows of scales and biases, as they are stored, and their type.
     #[inline(always)]
-    pub(crate) fn scales_and_biases(&self, first: usize, scales: &mut [f32], biases: &mut [f32]) {
-        floats(self.scales, self.dtype, first, scales);
-        floats(self.biases, self.dtype, first, biases);
+    pub(crate) fn scales_and_biases(&self) -> ([&'a [u8]; 2], DType) {
+        ([self.scales, self.biases], self.dtype)
     }
 
     /// The bytes from chunk `i` of 32 codes on, of `bits` bits each.
@@ -174,31 +173,24 @@ impl<const BITS: usize> Unpack for Known<'_, BITS> {
     #[inline(always)]
     fn unpack(&self, i: usize, to: &mut Codes) {
         let row = &self.0;
-        let (mut scale, mut bias) = ([0.0], [0.0]);
-        row.scales_and_biases(i >> row.group_shift, &mut scale, &mut bias);
+        let group = i >> row.group_shift;
+        let (scale, bias) = (float(row.scales, row.dtype, group), float(row.biases, row.dtype, group));
         for run in 0..2 {
-            to.scale[run] = scale[0];
-            to.offset[run] = bias[0];
+            to.scale[run] = scale;
+            to.offset[run] = bias;
         }
         unpack::<BITS>(&row.chunk(i, BITS)[..4 * BITS], to);
     }
 }
 
-/// The elements from `first` on of a row of floats.
+/// Element `i` of a row of floats.
 #[inline(always)]
-fn floats(row: &[u8], dtype: DType, first: usize, to: &mut [f32]) {
+fn float(row: &[u8], dtype: DType, i: usize) -> f32 {
     if dtype == DType::F32 {
-        for (to, float) in to.iter_mut().zip(&row.as_chunks().0[first..]) {
-            *to = f32::from_le_bytes(*float);
-        }
-        return;
+        return f32::from_le_bytes(row.as_chunks::<4>().0[i]);
     }
-    let halves = row.as_chunks().0[first..].iter().map(|half| u16::from_le_bytes(*half));
-    if dtype == DType::Bf16 {
-        to.iter_mut().zip(halves).for_each(|(to, half)| *to = f32::from_bits(u32::from(half) << 16));
-    } else {
-        to.iter_mut().zip(halves).for_each(|(to, half)| *to = f16(half));
-    }
+    let half = u16::from_le_bytes(row.as_chunks::<2>().0[i]);
+    if dtype == DType::Bf16 { f32::from_bits(u32::from(half) << 16) } else { f16(half) }
 }
 
 /// 32 codes of `BITS` bits from as many words.

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::{BlockRow, STEP, round, select, store, table_16, table_32};
+use crate::DType;
 use crate::quant::AffineRow;
 
 /// Codes of which `LEN` share a scale.
@@ -15,22 +16,27 @@ impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
     #[inline]
     unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        /// Groups whose scales are read at a time.
-        const GROUPS: usize = 16;
-        for first in blocks.clone().step_by(GROUPS) {
-            let groups = first..blocks.end.min(first + GROUPS);
-            let (mut scales, mut biases) = ([0.0; GROUPS], [0.0; GROUPS]);
-            let n = groups.len();
-            self.0.scales_and_biases(first, &mut scales[..n], &mut biases[..n]);
-            for (group, (scale, bias)) in groups.zip(scales.into_iter().zip(biases)) {
-                // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
-                unsafe {
-                    let to = to.add((group - blocks.start) * LEN);
-                    write::<BITS, LEN>(&self.0, group, [scale, bias], to);
-                }
-            }
+        let ([scales, biases], dtype) = self.0.scales_and_biases();
+        for (group, i) in blocks.zip((0..).step_by(LEN)) {
+            let (scale, bias) = (splat(scales, dtype, group), splat(biases, dtype, group));
+            // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
+            unsafe { write::<BITS, LEN>(&self.0, group, [scale, bias], to.wrapping_add(i)) };
         }
     }
+}
+
+/// Element `i` of a row of floats in all lanes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn splat(row: &[u8], dtype: DType, i: usize) -> __m512 {
+    if dtype == DType::F32 {
+        return _mm512_set1_ps(f32::from_le_bytes(row.as_chunks().0[i]));
+    }
+    let stored = row.as_chunks().0[i];
+    if dtype == DType::F16 {
+        return super::half(stored);
+    }
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_set1_epi16(i16::from_le_bytes(stored))))
 }
 
 /// Writes the values of a group of `LEN` codes.
@@ -42,10 +48,9 @@ impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
 unsafe fn write<const BITS: usize, const LEN: usize>(
     row: &AffineRow<'_>,
     group: usize,
-    [scale, bias]: [f32; 2],
+    [scale, bias]: [__m512; 2],
     to: *mut u16,
 ) {
-    let (scale, bias) = (_mm512_set1_ps(scale), _mm512_set1_ps(bias));
     let chunk = |part| row.chunk(group * (LEN / STEP) + part, BITS);
     // SAFETY: the caller's promise.
     unsafe {
