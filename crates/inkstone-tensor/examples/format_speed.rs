@@ -64,7 +64,7 @@ fn decode(device: &Device) {
     const TIMES: usize = 40;
     const N_IN: usize = 3072;
     let ids: Vec<u32> = (0..ROWS).collect();
-    for (name, weight) in formats(device, 8, N_IN, &|name| name != "int8") {
+    for (name, weight) in formats(device, 8, N_IN, &|name| !name.ends_with("int8")) {
         let once = || {
             let before = seconds(1);
             for _ in 0..TIMES {
@@ -128,12 +128,12 @@ fn formats(
             Quantized::Float8(Float8::new(values, Some(scales(1))).unwrap()).into()
         });
     }
+    let rotated =
+        |group| ConvRot::new(bytes(device, DType::I8, n_out, n_in, None), scales(n_out), group).unwrap();
     for group in [1, 256] {
-        add(&format!("convrot {group}"), &|| {
-            let values = bytes(device, DType::I8, n_out, n_in, None);
-            Quantized::ConvRot(ConvRot::new(values, scales(n_out), group).unwrap()).into()
-        });
+        add(&format!("convrot {group}"), &|| Quantized::ConvRot(rotated(group)).into());
     }
+    add("convrot as int8", &|| Weight::Int8((&rotated(256)).into()));
     add("int8", &|| {
         let values = bytes(device, DType::U8, n_out, n_in, None);
         Weight::Int8(Int8Weight::new(values, scales(n_out), Int8Weight::group_of(n_in)).unwrap())

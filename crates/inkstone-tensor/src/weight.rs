@@ -2,6 +2,7 @@
 
 mod int8;
 
+pub(crate) use int8::GroupRotation;
 pub use int8::Int8Weight;
 
 use crate::{DType, Device, Quantized, Result, Shape, Tensor};
@@ -69,9 +70,7 @@ impl Weight {
         Ok(match self {
             Self::Dense(t) => Self::Dense(change(t)?),
             Self::Quantized(m) => m.with_tensors(change)?.into(),
-            Self::Int8(w) => {
-                Self::Int8(Int8Weight::new(change(w.values())?, change(w.scales())?, w.group())?)
-            }
+            Self::Int8(w) => Self::Int8(w.with_tensors(change)?),
         })
     }
 

@@ -229,6 +229,11 @@ fn what_stays_as_it_is_with_quantize_is_told() {
     let run = dir.run([&with[..], &["--steps", "1", "-o", "a.png"]].concat());
     let said = "the transformer is quantized already (";
     assert!(run.code == Some(0) && run.stderr.matches(said).count() == 1, "{run:#?}");
+    // Its bytes are what int8 multiplies.
+    let transformer = part("formats/transformer_convrot.safetensors");
+    let bytes = ["a cat", "-m", &model, "--transformer", &transformer, "-q", "int8", "--size", "64x64"];
+    let run = dir.run([&bytes[..], &["--steps", "1", "-o", "b.png"]].concat());
+    assert!(run.code == Some(0) && !run.stderr.contains(said), "{run:#?}");
     let encoder = part("formats/text_encoder.gguf");
     let said = dir.refused([&with[..], &["--text-encoder", &encoder]].concat(), "INK-0315", 3);
     assert!(said.contains("without --quantize"), "{said}");

@@ -15,7 +15,9 @@ use super::tile::int8::{BLOCK_BYTES, Factors, Int8Tile, RowScale, Target};
 use super::tile::{Lines, Operand, Panel, Sums};
 use super::{Cpu, scratch};
 use crate::ops::{Int8Rows, Linear, QuantizeInt8};
-use crate::{AlignedBuffer, Int8Weight, Result, Tensor};
+use crate::quant::MAX_GROUP;
+use crate::weight::GroupRotation;
+use crate::{AlignedBuffer, DType, Int8Weight, Result, Tensor};
 
 /// A row's bytes are this much farther apart than they are long, so that they do not fall into the same L1 sets.
 const PADDING_BYTES: usize = 64;
@@ -25,7 +27,7 @@ const SCALE_BYTES: usize = size_of::<RowScale>();
 
 pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, weight: &Int8Weight, out: &mut Tensor) -> Result<()> {
     let tile = cpu.table.int8_tile();
-    let x = Rounded::of(cpu, Matrix::of(args.x), weight.group())?;
+    let x = Rounded::of(cpu, Matrix::of(args.x), weight.rotation())?;
     let product = Product {
         table: cpu.table,
         tile,
@@ -108,6 +110,23 @@ pub(super) fn panel(
     scratch: &mut [u8],
     panel: &mut [u8],
 ) {
+    let panel = &mut panel[..tile.panel_bytes(ks.len().div_ceil(4))];
+    as_stored(table, tile, weight, [outs, ks], scratch, panel);
+    if weight.dtype() == DType::I8 {
+        // SAFETY: the table is one of this processor's.
+        unsafe { (table.rows.flip)(panel) }
+    }
+}
+
+/// The same of bytes as they are stored.
+fn as_stored(
+    table: &'static Table,
+    tile: &Int8Tile,
+    weight: &Matrix<'_>,
+    [outs, ks]: [Range<usize>; 2],
+    scratch: &mut [u8],
+    panel: &mut [u8],
+) {
     let (rows, words, width) = (outs.len(), ks.len().div_ceil(4), tile.cols);
     if ks.len().is_multiple_of(4) {
         let bytes = weight.bytes_from(outs.start, ks.start);
@@ -124,6 +143,10 @@ pub(super) fn panel(
 
 /// The columns' factors, aligned in memory, zeros behind the last.
 pub(super) fn factors(scales: &Matrix<'_>, outs: Range<usize>, to: &mut [f32]) {
+    if scales.cols() == 1 {
+        let all = scales.part_bytes(0, 0..1).first_chunk().map_or(0.0, |bytes| f32::from_le_bytes(*bytes));
+        return to.fill(all);
+    }
     let stored = scales.part_bytes(0, outs).as_chunks::<4>().0;
     let stored = stored.iter().map(|bytes| f32::from_le_bytes(*bytes));
     for (to, from) in to.iter_mut().zip(stored.chain(std::iter::repeat(0.0))) {
@@ -142,7 +165,7 @@ struct Rounded {
 
 impl Rounded {
     /// Rotates and rounds the rows of `x`.
-    fn of(cpu: &Cpu, x: Matrix<'_>, group: usize) -> Result<Self> {
+    fn of(cpu: &Cpu, x: Matrix<'_>, rotation: GroupRotation) -> Result<Self> {
         let (rows, k) = (x.rows(), x.cols());
         let stride_bytes = stride_bytes(k);
         let values_bytes = k.div_ceil(BLOCK_BYTES) * rows * stride_bytes;
@@ -159,7 +182,7 @@ impl Rounded {
                         let (to, behind) = values.take(block * rows + r).split_at_mut(x.len());
                         behind.fill(0);
                         let rotated = &mut rotated[..x.len()];
-                        let part = (cpu.table.rows.quantize)(x, group, rotated, 0.0, to);
+                        let part = (cpu.table.rows.quantize)(x, rotation, rotated, 0.0, to);
                         let scale = scales.take(block * rows + r).as_mut_ptr().cast();
                         let start = -i32::from(Int8Weight::ZERO) * whole(part.sum);
                         std::ptr::write(scale, RowScale { scale: part.scale, start });
@@ -206,14 +229,14 @@ pub(super) fn quantize(cpu: &Cpu, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) ->
     let k = x.cols();
     let (values, scales) = (MatrixMut::of(out.values), MatrixMut::of(out.scales));
     let squares = MatrixMut::of(out.squares);
-    let kernels = &cpu.table.rows;
+    let (kernels, zero) = (&cpu.table.rows, f32::from(Int8Weight::ZERO));
     cpu.threads.rows(x.rows(), k, |r| {
         scratch::with([k * 4], |[rotated]| {
             let rotated = &mut scratch::as_f32(rotated)[..k];
             // SAFETY: each row is one job's; rows are whole groups.
             unsafe {
                 let to = values.part_bytes(r, 0..k);
-                let row = (kernels.quantize)(x.row(r), group, rotated, f32::from(Int8Weight::ZERO), to);
+                let row = (kernels.quantize)(x.row(r), GroupRotation::Pairs(group), rotated, zero, to);
                 let lost = (kernels.rounding_squares)(rotated, group, row.scale);
                 scales.part_bytes(0, r..r + 1).copy_from_slice(&row.scale.to_le_bytes());
                 for (to, v) in squares.part_bytes(r, 0..2).chunks_exact_mut(4).zip(lost) {
@@ -224,4 +247,7 @@ pub(super) fn quantize(cpu: &Cpu, args: &QuantizeInt8<'_>, out: Int8Rows<'_>) ->
     })
 }
 
-const _: () = assert!(BLOCK_BYTES.is_multiple_of(Int8Weight::MAX_GROUP), "blocks of k are whole groups");
+const _: () = assert!(
+    BLOCK_BYTES.is_multiple_of(Int8Weight::MAX_GROUP) && BLOCK_BYTES.is_multiple_of(MAX_GROUP),
+    "blocks of k are whole groups"
+);

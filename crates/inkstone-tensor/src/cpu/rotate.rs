@@ -1,4 +1,4 @@
-//! Rotation and rounding of rows to 8 bits, for activations and weights alike.
+//! GroupRotation and rounding of rows to 8 bits, for activations and weights alike.
 //!
 //! A group of channels is multiplied by a Hadamard matrix: sums and differences of pairs, log2(group) times over. So a
 //! channel far larger than the others, which would take all of a row's 255 levels for itself, is spread over its group.
@@ -7,6 +7,7 @@
 use super::elementwise::for_lanes;
 use super::lanes::{Lanes, Scalar};
 use super::rows::Row;
+use crate::weight::GroupRotation;
 use crate::{DType, Int8Weight};
 
 /// What rounding a row gave.
@@ -22,24 +23,26 @@ pub(super) struct Rounded {
 const SMALLEST: f32 = 1e-30;
 
 /// Rotates a row, rounds it to whole numbers from -127 to 127, and stores them as bytes with `zero` added. `rotated` is
-/// left with the rotated values, times the root of `group`.
+/// left with the rotated values, times the root of the rotation's group.
 ///
 /// # Safety
-/// The processor has what `L` needs; `rotated` and `to` have the row's length, a multiple of `group`, a power of two
-/// up to [`Int8Weight::MAX_GROUP`].
+/// The processor has what `L` needs; `rotated` and `to` have the row's length, a multiple of the rotation's group, which is a
+/// power of two up to [`Int8Weight::MAX_GROUP`], of fours a power of four up to 256.
 #[inline(always)]
 pub(super) unsafe fn quantize_row<L: Lanes>(
     x: Row<'_>,
-    group: usize,
+    rotation: GroupRotation,
     rotated: &mut [f32],
     zero: f32,
     to: &mut [u8],
 ) -> Rounded {
     // SAFETY: the caller's promise.
     unsafe {
-        let peak = match x.dtype() {
-            DType::F32 => rotate::<L>(x.known_as(DType::F32), group, rotated),
-            DType::Bf16 => rotate::<L>(x.known_as(DType::Bf16), group, rotated),
+        let group = rotation.group();
+        let peak = match (rotation, x.dtype()) {
+            (GroupRotation::Fours(_), _) => by_fours::<L>(x, group, rotated),
+            (_, DType::F32) => rotate::<L>(x.known_as(DType::F32), group, rotated),
+            (_, DType::Bf16) => rotate::<L>(x.known_as(DType::Bf16), group, rotated),
             _ => rotate::<L>(x, group, rotated),
         };
         let inverse = L::splat(inverse_step(peak));
@@ -123,6 +126,55 @@ pub(super) unsafe fn rotate<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) 
             }
         }
     }
+}
+
+/// The same for [`GroupRotation::Fours`].
+///
+/// # Safety
+/// As [`quantize_row`].
+#[inline(always)]
+unsafe fn by_fours<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
+    // SAFETY: the caller's promise: the rows are equally long.
+    unsafe {
+        for_lanes!(L, x.len(), |i, n| {
+            x.load::<L>(i, n).store(to.as_mut_ptr().add(i), n);
+        });
+        for group in to.chunks_exact_mut(group) {
+            fours::<1>(group);
+            fours::<4>(group);
+            fours::<16>(group);
+            fours::<64>(group);
+        }
+        let mut reach = Reach::new();
+        for_lanes!(L, to.len(), |i, n| {
+            reach.see(L::load(to.as_ptr().add(i), n));
+        });
+        reach.peak()
+    }
+}
+
+/// Multiplies each four elements that are `STRIDE` apart by a Hadamard matrix whose rows have one -1 each, where row and column
+/// add up to 3. Of a group that is too small for it, nothing.
+#[inline(always)]
+fn fours<const STRIDE: usize>(group: &mut [f32]) {
+    for four in group.chunks_exact_mut(4 * STRIDE) {
+        let (low, high) = four.split_at_mut(2 * STRIDE);
+        let ((a, b), (c, d)) = (low.split_at_mut(STRIDE), high.split_at_mut(STRIDE));
+        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+            let (sum, difference, sum2, difference2) = (*a + *b, *a - *b, *c + *d, *c - *d);
+            (*a, *b) = (sum + difference2, sum - difference2);
+            (*c, *d) = (sum2 + difference, sum2 - difference);
+        }
+    }
+}
+
+/// Makes signed bytes, taken as unsigned ones, 128 more than they are, and the reverse.
+///
+/// # Safety
+/// The processor has what the caller's target features say.
+#[inline(always)]
+pub(super) unsafe fn flip(bytes: &mut [u8]) {
+    bytes.iter_mut().for_each(|byte| *byte ^= Int8Weight::ZERO);
 }
 
 /// [`rotate`] for groups of `R` registers.

@@ -21,6 +21,7 @@ use super::tile::turned::TurnedTile;
 use super::tile::{self, Tile};
 use super::{decode, elementwise, epilogue, mix, norm, operand, panel, rope, softmax};
 use crate::ops::{Activation, Rescale};
+use crate::weight::GroupRotation;
 use crate::{DType, Error, Result};
 
 /// The kernels of an instruction set.
@@ -138,7 +139,8 @@ pub(super) struct RowKernels {
     pub(super) softmax: unsafe fn(&Scores<'_>, &mut Running, RowMut<'_>) -> f32,
     pub(super) scale: unsafe fn(f32, RowMut<'_>),
     pub(super) scale_to: unsafe fn(Row<'_>, f32, RowMut<'_>),
-    pub(super) quantize: unsafe fn(Row<'_>, usize, &mut [f32], f32, &mut [u8]) -> Rounded,
+    pub(super) quantize: unsafe fn(Row<'_>, GroupRotation, &mut [f32], f32, &mut [u8]) -> Rounded,
+    pub(super) flip: unsafe fn(&mut [u8]),
     pub(super) rotate_pixels: unsafe fn(&PixelLine<'_>, &mut [f32], &mut [f32]) -> f32,
     pub(super) round_pixels: unsafe fn(&[f32], f32, RoundedPixels<'_>),
     pub(super) rounding_squares: unsafe fn(&[f32], usize, f32) -> [f32; 2],
@@ -200,7 +202,8 @@ macro_rules! row_kernels {
         kernel!([$lanes $(, $features)?] s::scale_to_row::<$lanes>,
             scale_to(x: Row<'_>, factor: f32, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] rotate::quantize_row::<$lanes>,
-            quantize(x: Row<'_>, group: usize, rotated: &mut [f32], zero: f32, to: &mut [u8]) -> Rounded);
+            quantize(x: Row<'_>, rotation: GroupRotation, rotated: &mut [f32], zero: f32, to: &mut [u8]) -> Rounded);
+        kernel!([$lanes $(, $features)?] rotate::flip, flip(bytes: &mut [u8]));
         kernel!([$lanes $(, $features)?] pixels::rotate_pixels::<$lanes>,
             rotate_pixels(line: &PixelLine<'_>, pixel: &mut [f32], to: &mut [f32]) -> f32);
         kernel!([$lanes $(, $features)?] pixels::round_pixels::<$lanes>,
@@ -214,7 +217,7 @@ macro_rules! row_kernels {
             fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
             convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, mix, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, rotate_pixels,
+            rope_norm, mix, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, flip, rotate_pixels,
             round_pixels, rounding_squares, transpose, pair_rows, fit,
         }
     }};

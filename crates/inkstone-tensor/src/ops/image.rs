@@ -239,6 +239,10 @@ fn check_conv(args: &Conv2d<'_>) -> Result<Shape> {
         );
     }
     match &args.weight.matrix {
+        Weight::Int8(weight) if weight.values().dtype() != DType::U8 => {
+            let (expected, got) = ("bytes that were made for convolutions", weight.values().dtype());
+            return Err(crate::Error::DType { op: OP, what: "the weight", expected, got });
+        }
         Weight::Int8(weight) => check_int8(kernel, c, weight.group())?,
         plain => check::weight(OP, plain)?,
     }

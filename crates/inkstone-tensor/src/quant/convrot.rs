@@ -63,7 +63,7 @@ impl ConvRot {
         Shape::matrix(self.values.rows(), self.values.cols())
     }
 
-    pub(super) fn tensors(&self) -> [&Tensor; 2] {
+    pub(crate) fn tensors(&self) -> [&Tensor; 2] {
         [&self.values, &self.scales]
     }
 

@@ -1,17 +1,46 @@
 //! Weights of 8 bits for products of bytes (W8A8).
 
+use crate::quant::ConvRot;
 use crate::{DType, Error, Result, Tensor};
 
 /// A matrix `[n_out, n_in]` of bytes with a factor for each row.
 ///
 /// Row `i` stands for `scales[i] * (values[i] - 128)`, rotated: each `group` inputs that follow each other were
 /// multiplied by the orthogonal Hadamard matrix of that size. Activations are rotated the same way before they are
-/// rounded, which leaves the product as it is and spreads an outlier over its whole group.
+/// rounded, which leaves the product as it is and spreads an outlier over its whole group. A matrix of [`ConvRot`] has a
+/// rotation of its own, signed bytes and perhaps one factor for all rows.
 #[derive(Clone, Debug)]
 pub struct Int8Weight {
     values: Tensor,
     scales: Tensor,
-    group: usize,
+    rotation: GroupRotation,
+}
+
+/// How inputs that follow each other are rotated, and how many of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupRotation {
+    /// By sums and differences of pairs. 1 is none.
+    Pairs(usize),
+    /// By [`ConvRot`]'s matrices: four at a time.
+    Fours(usize),
+}
+
+impl GroupRotation {
+    pub(crate) fn group(self) -> usize {
+        match self {
+            Self::Pairs(group) | Self::Fours(group) => group,
+        }
+    }
+}
+
+impl From<&ConvRot> for Int8Weight {
+    /// The same matrix over the same bytes, to be multiplied by activations that are rounded too.
+    fn from(matrix: &ConvRot) -> Self {
+        let [values, scales] = matrix.tensors().map(Clone::clone);
+        let rotation =
+            if matrix.group() == 1 { GroupRotation::Pairs(1) } else { GroupRotation::Fours(matrix.group()) };
+        Self { values, scales, rotation }
+    }
 }
 
 impl Int8Weight {
@@ -46,7 +75,7 @@ impl Int8Weight {
             return Err(Error::Shape { op: OP, what: "scales", expected, got: *scales.shape() });
         }
         Self::check_group(OP, values.cols(), group)?;
-        Ok(Self { values, scales, group })
+        Ok(Self { values, scales, rotation: GroupRotation::Pairs(group) })
     }
 
     /// # Errors
@@ -65,13 +94,22 @@ impl Int8Weight {
         1 << (n_in | Self::MAX_GROUP).trailing_zeros()
     }
 
-    /// The bytes, u8 `[n_out, n_in]`.
+    /// The same weight over other tensors of the same types and shapes.
+    pub(crate) fn with_tensors(&self, change: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let (values, scales) = (change(&self.values)?, change(&self.scales)?);
+        match self.rotation {
+            GroupRotation::Pairs(group) if values.dtype() == DType::U8 => Self::new(values, scales, group),
+            rotation => Ok(Self::from(&ConvRot::new(values, scales, rotation.group())?)),
+        }
+    }
+
+    /// The bytes, `[n_out, n_in]` in u8, of [`ConvRot`]'s in i8.
     #[must_use]
     pub fn values(&self) -> &Tensor {
         &self.values
     }
 
-    /// The factors, f32 `[n_out]`.
+    /// The factors, f32 `[n_out]`, or one for all rows of [`ConvRot`]'s.
     #[must_use]
     pub fn scales(&self) -> &Tensor {
         &self.scales
@@ -80,6 +118,10 @@ impl Int8Weight {
     /// How many inputs are rotated together.
     #[must_use]
     pub fn group(&self) -> usize {
-        self.group
+        self.rotation.group()
+    }
+
+    pub(crate) fn rotation(&self) -> GroupRotation {
+        self.rotation
     }
 }

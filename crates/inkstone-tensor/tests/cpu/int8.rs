@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use inkstone_tensor::ops::{self, Activation, RowTable, Run};
-use inkstone_tensor::{DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
+use inkstone_tensor::ops::{self, Activation, ConvWeight, Padding, RowTable, Run, Window};
+use inkstone_tensor::{ConvRot, DType, Device, Error, Int8Weight, Shape, Tensor, Weight};
 
 use crate::host::{ACTIVATIONS, Host, LAYOUTS, Layout, devices, gelu_tanh, make, random, vector};
+use crate::quantized::{noise, rotation, tensor};
 use crate::tolerance::{ACTIVATION, SLOPE, U, check, store};
 
 /// Values of k that share a scale.
@@ -84,12 +85,15 @@ fn weights_are_rotated_and_rounded() {
 /// A product in f64 with the activations rounded as they should be; the magnitude of its terms; what it may be off where
 /// f32 rounds an activation the other way.
 fn product(x: &Host, weight: &Int8Weight) -> [Vec<f64>; 3] {
-    let rows = dequantized(weight);
+    multiplied(x, &dequantized(weight), |row| rotated(row, weight.group()))
+}
+
+/// The same with a weight's rows, still rotated, and a rotation.
+fn multiplied(x: &Host, rows: &[Vec<f64>], rotated: impl Fn(&[f64]) -> Vec<f64>) -> [Vec<f64>; 3] {
     let mut all: [Vec<f64>; 3] = Default::default();
     for r in 0..x.rows {
-        let blocks: Vec<_> =
-            rotated(&x.row(r), weight.group()).chunks(BLOCK).map(|v| rounded(v, STEPS_OFF)).collect();
-        for w in &rows {
+        let blocks: Vec<_> = rotated(&x.row(r)).chunks(BLOCK).map(|v| rounded(v, STEPS_OFF)).collect();
+        for w in rows {
             let mut at = [0.0; 3];
             for ((step, numbers, edges), w) in blocks.iter().zip(w.chunks(BLOCK)) {
                 for ((number, edge), w) in numbers.iter().zip(edges).zip(w) {
@@ -184,6 +188,73 @@ fn linear_add_adds_to_the_residual_times_a_gate() {
             edges[i] + (FACTOR + 16.0 * U) * (magnitudes[i] + 1.0)
         });
     }
+}
+
+/// A product of activations with bytes that another program rotated and rounded, over `group` inputs each.
+fn foreign_case(
+    device: &Device,
+    [rows, n, k]: [usize; 3],
+    [group, scales]: [usize; 2],
+    dtype: DType,
+) -> Vec<u8> {
+    let x = Host::random(1, rows, k, dtype);
+    let bytes = noise(3, n * k);
+    let scales: Vec<f32> = (0..scales).map(|i| 0.01 + f32::from(u8::try_from(i).unwrap()) / 900.0).collect();
+    let of = |r: usize| f64::from(scales[r % scales.len()]);
+    let weights: Vec<Vec<f64>> = bytes
+        .chunks(k)
+        .enumerate()
+        .map(|(r, row)| row.iter().map(|byte| of(r) * f64::from(byte.cast_signed())).collect())
+        .collect();
+    let root = f64::from(u32::try_from(group).unwrap()).sqrt();
+    let rotated = |row: &[f64]| -> Vec<f64> {
+        let at =
+            |i: usize| (0..group).map(move |j| rotation(group, i % group, j) * row[i / group * group + j]);
+        (0..k).map(|i| at(i).sum::<f64>() / root).collect()
+    };
+    let [sums, magnitudes, edges] = multiplied(&x, &weights, rotated);
+    let matrix =
+        ConvRot::new(tensor(device, DType::I8, n, k, &bytes), vector(device, &scales), group).unwrap();
+    let weight = Weight::Int8((&matrix).into());
+    let result =
+        ops::linear(&x.tensor(device, Layout::View), &weight, None, Activation::None, DType::F32).unwrap();
+    let what = format!("{} {rows}x{n}x{k}/{group} {dtype}", device.name());
+    check(&what, &result.to_f32().unwrap(), &sums, |i| {
+        edges[i] + (FACTOR + 16.0 * U) * (magnitudes[i] + 1.0)
+    });
+    result.to_bytes()
+}
+
+/// The tolerances are those of our own rotation: a value is 8 rounds of sums of at most 256 elements instead of 7 of 128, off by
+/// 8 * 127 * sqrt(256) U = 1e-3 steps at most, the 1e-3 that `STEPS_OFF` allows.
+#[test]
+fn bytes_of_another_program_are_multiplied_as_they_are() {
+    let devices = devices();
+    for group in ConvRot::GROUPS {
+        for (rows, n, k) in [(1, 1, 256), (15, 33, 768), (29, 70, 2304)] {
+            for (dtype, scales) in [(DType::F32, 1), (DType::Bf16, n)] {
+                let case = |device| foreign_case(device, [rows, n, k], [group, scales], dtype);
+                let all: Vec<_> = devices.iter().map(case).collect();
+                assert!(all.iter().all(|bytes| *bytes == all[0]), "{group} {n}x{k} {dtype}: tables differ");
+            }
+        }
+    }
+    // Rows that are no whole words.
+    for device in &devices {
+        foreign_case(device, [3, 5, 1027], [1, 5], DType::F32);
+    }
+}
+
+#[test]
+fn convolutions_take_no_bytes_of_another_program() {
+    let device = devices().pop().unwrap();
+    let values = tensor(&device, DType::I8, 4, 36, &[0; 144]);
+    let matrix = ConvRot::new(values, vector(&device, &[1.0]), 4).unwrap();
+    let weight = ConvWeight { matrix: Weight::Int8((&matrix).into()), kernel: 3 };
+    let x = Tensor::empty(&device, DType::F32, Shape::nhwc(1, 3, 3, 4)).unwrap();
+    let window = Window::whole(Padding::all(1));
+    let error = ops::conv2d(&x, &weight, &vector(&device, &[0.0; 4]), window, DType::F32).unwrap_err();
+    assert!(matches!(error, Error::DType { what: "the weight", got: DType::I8, .. }), "{error:?}");
 }
 
 /// Relative error of a product whose activations have one channel a hundred times as large as the others.

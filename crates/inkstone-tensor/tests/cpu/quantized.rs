@@ -10,7 +10,7 @@ use crate::host::{ACTIVATIONS, Host, Layout, devices};
 use crate::tolerance::{check, dot};
 
 /// Bytes that look random, the same for a seed.
-fn noise(seed: u64, n: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -19,7 +19,7 @@ fn noise(seed: u64, n: usize) -> Vec<u8> {
     (0..n).map(|_| next()).collect()
 }
 
-fn tensor(device: &Device, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Tensor {
+pub(crate) fn tensor(device: &Device, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Tensor {
     let mut buffer = AlignedBuffer::zeroed(bytes.len()).unwrap();
     buffer.as_mut_slice().copy_from_slice(bytes);
     Tensor::from_storage(device, Storage::Owned(buffer), dtype, Shape::matrix(rows, cols)).unwrap()
@@ -191,7 +191,7 @@ fn float8(dtype: DType, scales: Option<Vec<f32>>, n_out: usize, n_in: usize) -> 
 
 /// Row `i`, column `j` of the rotation of a group, times the root of its order: of each digit in base 4, -1 where the digits
 /// of both add up to 3.
-fn rotation(group: usize, i: usize, j: usize) -> f64 {
+pub(crate) fn rotation(group: usize, i: usize, j: usize) -> f64 {
     let digits = group.ilog2() / 2;
     let negative = (0..digits).filter(|d| (i >> (2 * d)) % 4 + (j >> (2 * d)) % 4 == 3).count();
     if negative % 2 == 0 { 1.0 } else { -1.0 }

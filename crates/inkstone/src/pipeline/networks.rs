@@ -302,7 +302,7 @@ fn quantizing(loader: Loader<'_>, form: Form) -> Loader<'_> {
     match form {
         Form::Stored => loader,
         Form::Loaded(quantization) => loader.quantizing(quantization),
-        Form::Converted(quantization) => loader.quantizing(quantization).converted(),
+        Form::Converted(quantization) => loader.converted(quantization),
     }
 }
 

@@ -124,6 +124,13 @@ impl Loader<'_> {
     /// The weight of a layer in the format that the rule chooses; `before` are the pages without it.
     fn by_rule(&mut self, name: &str, weight: Weight, span: usize, before: Pages) -> Weight {
         let Some(rule) = self.rule.filter(|_| self.failure.is_none()) else { return weight };
+        if let Weight::Quantized(matrix) = &weight
+            && let Quantized::ConvRot(bytes) = &**matrix
+            && let Some((used, format)) = rule.apply_to_bytes(name, bytes)
+        {
+            self.formats.push(LayerFormat { name: name.to_owned(), format });
+            return used.unwrap_or(weight);
+        }
         let stored = match &weight {
             Weight::Dense(stored) if stored.shape().count() == 0 => return weight,
             Weight::Dense(stored) => Ok(stored.clone()),

@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt;
 
-use inkstone_tensor::{Tensor, Weight};
+use inkstone_tensor::{ConvRot, Tensor, Weight};
 
 use crate::{Error, Result};
 
@@ -78,6 +78,20 @@ impl Rule {
             return Err(Error::WeightsNotFinite { component: component.into(), count: 1, first });
         }
         Ok((weight, format))
+    }
+
+    /// Whether [`Self::apply_to_bytes`] has a use for bytes.
+    pub(crate) const fn multiplies_bytes(&self) -> bool {
+        matches!(self, Self::Int8(_))
+    }
+
+    /// What becomes of a layer that another program stored in bytes: its weight, if that is to be used in another way, and its
+    /// format. `None` if the rule has no use for them.
+    pub(crate) fn apply_to_bytes(&self, layer: &str, stored: &ConvRot) -> Option<(Option<Weight>, Format)> {
+        match self {
+            Self::Int8(rule) => Some(rule.bytes(layer, stored)),
+            Self::Affine(_) => None,
+        }
     }
 
     /// Bytes that a layer's weight may take at most.

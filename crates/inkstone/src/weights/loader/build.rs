@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use inkstone_tensor::{DType, Device, Ledger, MappedFile, Pages, Quantized, Shape, StandIns, Tensor};
 
-use super::{Loader, OnLayer, Order, Strictness};
+use super::{Loader, OnLayer, Order, Strictness, packed};
 use crate::Result;
 use crate::error::TensorReport;
 use crate::weights::Residence;
@@ -133,18 +133,28 @@ impl<'a> Loader<'a> {
         self
     }
 
-    /// The same, unless the component is quantized already: then it stays as it is.
+    /// The same, unless the component is quantized already: then it stays as it is. Bytes that are multiplied as they are
+    /// count as plain weights.
     #[must_use]
-    pub(crate) fn quantizing(mut self, rule: impl Into<Rule>) -> Self {
+    pub(crate) fn quantizing(self, rule: impl Into<Rule>) -> Self {
+        let rule = rule.into();
+        if rule.multiplies_bytes() && !packed::already_packed(&self.tensors, &self.quantized) {
+            return self.with_rule(rule);
+        }
+        self.unless_quantized(rule)
+    }
+
+    fn unless_quantized(mut self, rule: Rule) -> Self {
         self.kept = self.already_quantized_as();
         if self.kept.is_some() { self } else { self.with_rule(rule) }
     }
 
-    /// Where tensors are counted: as if the rule had been applied before, and its results lay in files.
+    /// Where tensors are counted: as if the rule had been applied before by `convert`, and its results lay in files.
     #[must_use]
-    pub(crate) fn converted(mut self) -> Self {
-        self.converted = true;
-        self
+    pub(crate) fn converted(self, rule: impl Into<Rule>) -> Self {
+        let mut converted = self.unless_quantized(rule.into());
+        converted.converted = true;
+        converted
     }
 
     /// Calls `hook` behind each layer; its error ends the loading.

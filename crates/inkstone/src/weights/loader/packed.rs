@@ -143,3 +143,12 @@ pub(crate) fn already_quantized(
     let packed = || tensors.iter().find(is_packed);
     whole.or_else(|| packed().map(|(name, codes)| (name.clone(), format(codes).to_owned())))
 }
+
+/// Whether a weight is quantized in another form than ComfyUI's bytes.
+pub(super) fn already_packed(
+    tensors: &BTreeMap<String, Tensor>,
+    quantized: &BTreeMap<String, Quantized>,
+) -> bool {
+    quantized.values().any(|matrix| !matches!(matrix, Quantized::ConvRot(_)))
+        || already_quantized(tensors, &BTreeMap::new()).is_some()
+}

@@ -1,6 +1,6 @@
 //! The rule of products of bytes.
 
-use inkstone_tensor::{Int8Weight, Tensor, Weight, ops};
+use inkstone_tensor::{ConvRot, Int8Weight, Tensor, Weight, ops};
 
 use super::{Format, Place};
 use crate::Result;
@@ -26,13 +26,7 @@ impl Default for Int8Rule {
 
 impl Int8Rule {
     pub(super) fn apply(&self, layer: &str, stored: &Tensor, span: usize) -> Result<(Weight, Format)> {
-        let kept = match Place::of(layer) {
-            Place::Edge(reason) => Some(reason),
-            // They have a row for each step only: too few to gain by products of bytes.
-            Place::Modulation => Some("once a picture"),
-            Place::Inside => None,
-        };
-        if let Some(reason) = kept {
+        if let Some(reason) = kept(layer) {
             return Ok((Weight::Dense(stored.clone()), Format::KeptFor(reason)));
         }
         let group = Int8Weight::group_of(span).min(self.max_group);
@@ -42,5 +36,23 @@ impl Int8Rule {
             return Ok((Weight::Int8(rounded.weight), Format::Int8(error)));
         }
         Ok((Weight::Dense(stored.clone()), Format::KeptAt(error)))
+    }
+
+    /// The bytes of another program are multiplied as they are; `None` for a layer that stays what it is.
+    pub(super) fn bytes(self, layer: &str, stored: &ConvRot) -> (Option<Weight>, Format) {
+        match kept(layer) {
+            Some(reason) => (None, Format::KeptFor(reason)),
+            None => (Some(Weight::Int8(stored.into())), Format::Int8(0.0)),
+        }
+    }
+}
+
+/// Why a layer stays as it is stored.
+fn kept(layer: &str) -> Option<&'static str> {
+    match Place::of(layer) {
+        Place::Edge(reason) => Some(reason),
+        // They have a row for each step only: too few to gain by products of bytes.
+        Place::Modulation => Some("once a picture"),
+        Place::Inside => None,
     }
 }
