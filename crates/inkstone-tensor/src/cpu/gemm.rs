@@ -26,6 +26,8 @@ pub(super) const BLOCK_ROWS: usize = 560;
 pub(super) const BLOCK_COLS: usize = 256;
 /// Rows and columns of a job whose blocks of rows share panels that were decoded: as many sums.
 pub(super) const SHARING: [usize; 2] = [2 * BLOCK_ROWS, BLOCK_COLS / 2];
+/// Rows of activations whose products with a panel take less time than reading the next one does.
+pub(super) const FEW_ROWS: usize = 8;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
@@ -44,7 +46,7 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) -> Result<(
         tile,
         work,
         x: Activations::of(Matrix::of(args.x), work),
-        weight: Source::of(args.weight, work, args.x.dtype()),
+        weight: Source::of(args.weight, work, args.x.dtype()).early(args.x.rows() <= FEW_ROWS),
         args,
         out: MatrixMut::of(out),
     };

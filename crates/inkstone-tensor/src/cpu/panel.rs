@@ -18,6 +18,8 @@ pub(super) struct Source<'a> {
     work: DType,
     /// The type of the activations: operands have its precision, whatever the tile computes in.
     operands: DType,
+    /// Whether the next panel's rows are asked for while those of one are read.
+    early: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -50,7 +52,13 @@ impl<'a> Source<'a> {
             Weight::Quantized(matrix) => Stored::Quantized(matrix),
             Weight::Int8(_) => unreachable!("rotated rows are multiplied elsewhere"),
         };
-        Self { stored, work, operands }
+        Self { stored, work, operands, early: false }
+    }
+
+    /// The same, asking for the next panel's rows while one is made where `early` says so. Few rows of activations are
+    /// multiplied too soon for the tile alone to ask for them.
+    pub(super) fn early(self, early: bool) -> Self {
+        Self { early, ..self }
     }
 
     /// Bytes that [`Self::decode`] needs beside the panel to decode `words` words of k.
@@ -183,7 +191,7 @@ impl<'a> Source<'a> {
             rows: outs.len(),
             words: row_bytes / 4,
             width,
-            ahead_bytes: 0,
+            ahead_bytes: if self.early { width * stride_bytes } else { 0 },
             form: if widen { Form::Widened } else { Form::Plain },
         })
     }

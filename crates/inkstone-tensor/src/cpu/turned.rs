@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::gemm::{self, Finished, blocks};
+use super::gemm::{self, FEW_ROWS, Finished, blocks};
 use super::panel::{Source, Words, words_of};
 use super::rows::{Matrix, MatrixMut, RowMut};
 use super::table::Table;
@@ -20,9 +20,8 @@ use crate::{AlignedBuffer, DType, Result, Tensor, Weight};
 
 /// With more rows panels of the weight are as fast, and those of the activations leave the caches.
 const MOST_ROWS: usize = 288;
-/// With fewer rows, decoded weights are faster as panels: this tile reads each word of a weight by itself, that one 16 at a
-/// time. What is not decoded comes from memory, which takes longer than either.
-const LEAST_DECODED: usize = 9;
+/// With fewer rows, panels of the weight are faster: this tile reads each word of a weight by itself, that one 16 at a time.
+const LEAST_ROWS: usize = FEW_ROWS + 1;
 /// Columns in a job at most: their sums fit the L2 cache beside a block's panels.
 const BLOCK_COLS: usize = 128;
 /// Bytes of panels in a block of k: they stay in the L2 cache.
@@ -44,12 +43,7 @@ const SQUARE: usize = 16;
 
 /// The tile for a product, if it is one that is turned.
 pub(super) fn tile(table: &Table, args: &Linear<'_>) -> Option<&'static TurnedTile> {
-    let least = match args.weight {
-        Weight::Dense(_) => 1,
-        Weight::Quantized(_) => LEAST_DECODED,
-        Weight::Int8(_) => return None,
-    };
-    let few = (least..=MOST_ROWS).contains(&args.x.rows());
+    let few = (LEAST_ROWS..=MOST_ROWS).contains(&args.x.rows()) && !matches!(args.weight, Weight::Int8(_));
     table.turned_tile().filter(|_| few && args.x.dtype() == DType::Bf16 && args.x.cols() > 0)
 }
 
