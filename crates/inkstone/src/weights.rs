@@ -27,9 +27,7 @@ mod tokenizer;
 pub(crate) use files::WeightFile;
 pub use files::{MODEL_INDEX, ModelFiles, ReadOptions, SCHEDULER, Scan};
 pub use loader::{ConvShape, Kernel, Loader, Strictness};
-pub(crate) use loader::{
-    Order, Stored, already_quantized, float8, is_unused, scaled_layer, tap_major, widened,
-};
+pub(crate) use loader::{Order, Stored, already_quantized, in_f32, is_unused, scaled_layer, tap_major};
 pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;

@@ -193,15 +193,12 @@ fn what_is_quantized_is_not_quantized_again() {
     }
 }
 
-/// A GGUF transformer beside an encoder of full size, and the other way round: what is quantized stays, the rest becomes
-/// smaller.
-#[test]
-fn parts_that_are_quantized_stay_and_the_others_are_quantized() {
-    let golden = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name);
-    let model = |parts| ModelSource::Pieces { folder: golden("qwen_tiny"), parts };
-    let gguf = || Some(golden("gguf/qwen_tiny_q4_K.gguf"));
-    let encoder = || Some(golden("formats/text_encoder.gguf"));
-    let request = Request {
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data").join(name)
+}
+
+fn small_request() -> Request {
+    Request {
         prompt: "a cat".into(),
         negative_prompt: None,
         width_px: 64,
@@ -210,7 +207,40 @@ fn parts_that_are_quantized_stay_and_the_others_are_quantized() {
         seed: 1,
         true_cfg_scale: 1.0,
         init: None,
-    };
+    }
+}
+
+/// Networks of which everything is in 8-bit floats, convolutions too: the folder draws what the format on load draws.
+#[test]
+fn networks_cast_to_8_bit_floats_are_converted() {
+    let dir = Dir::new();
+    for (kind, quantization) in
+        [("cast", Quantization::Int8), ("scaled", Quantization::Int8), ("cast", Quantization::Q4)]
+    {
+        let part = |name: &str| Some(golden(&format!("formats/{name}_{kind}.safetensors")));
+        let parts = Parts { transformer: part("transformer"), vae: part("vae"), ..Parts::default() };
+        let source = ModelSource::Pieces { folder: golden("qwen_tiny"), parts };
+        let to = dir.path("new");
+        let _ = fs::remove_dir_all(&to);
+        let options = options(quantization, Existing::Refuse);
+        convert(&source, &to, &options, &CancelToken::default(), &mut Silent).unwrap();
+        let [folder, loaded] =
+            [(ModelSource::Folder(to), None), (source, Some(quantization))].map(|(m, q)| {
+                let drawn = open(&m, q).draw(&[small_request()], &CancelToken::default(), &mut Silent);
+                drawn.unwrap().remove(0).pixels.rgb
+            });
+        assert!(folder == loaded, "{kind}, {}", quantization.name());
+    }
+}
+
+/// A GGUF transformer beside an encoder of full size, and the other way round: what is quantized stays, the rest becomes
+/// smaller.
+#[test]
+fn parts_that_are_quantized_stay_and_the_others_are_quantized() {
+    let model = |parts| ModelSource::Pieces { folder: golden("qwen_tiny"), parts };
+    let gguf = || Some(golden("gguf/qwen_tiny_q4_K.gguf"));
+    let encoder = || Some(golden("formats/text_encoder.gguf"));
+    let request = small_request();
     for (parts, changed) in [
         (Parts { transformer: gguf(), ..Parts::default() }, "model."),
         (Parts { text_encoder: encoder(), ..Parts::default() }, "transformer_blocks."),

@@ -10,7 +10,7 @@ use super::part::{Part, is_float8};
 use super::sources::Source;
 use super::{ComponentReport, Run};
 use crate::weights::safetensors::{ALIGN_BYTES, Writer};
-use crate::weights::{LayerFormat, ModelFiles, Order, Rule, Stored, float8, lora, scan, tap_major, widened};
+use crate::weights::{LayerFormat, ModelFiles, Order, Rule, Stored, in_f32, lora, scan, tap_major};
 use crate::{Error, Result};
 
 /// What the metadata of a converted file begins with.
@@ -135,13 +135,9 @@ impl Part {
         std::iter::once((name.to_owned(), tensor.clone())).chain(scale).collect()
     }
 
-    /// The values of a layer's weight: 8-bit floats in f32.
+    /// The values of a layer's weight: 8-bit floats and f64 in f32.
     fn values(&self, layer: &str, tensor: &Tensor) -> Result<Tensor> {
-        if !is_float8(tensor) {
-            return Ok(tensor.clone());
-        }
-        let scale = self.scales.get(layer).map(|(_, scale)| scale);
-        Ok(widened(&float8(tensor.clone(), scale)?.into())?)
+        Ok(in_f32(tensor, self.scales.get(layer).map(|(_, scale)| scale))?)
     }
 
     /// What the file says of itself.

@@ -21,7 +21,8 @@ use crate::{Error, Result};
 
 pub use conv::{ConvShape, Kernel};
 pub(crate) use conv::{Order, Stored, tap_major};
-pub(crate) use packed::{already_quantized, float8, is_unused, scaled_layer, widened};
+pub(crate) use packed::{already_quantized, is_unused, scaled_layer};
+pub(crate) use small::in_f32;
 
 /// What becomes of tensors that nothing asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

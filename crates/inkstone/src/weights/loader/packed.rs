@@ -94,20 +94,18 @@ impl Loader<'_> {
         }
     }
 
-    pub(super) fn float8(
-        &mut self,
-        layer: &str,
-        values: Tensor,
-        _n_in: usize,
-    ) -> Option<TensorResult<Quantized>> {
-        let mut scales = SCALES.iter().filter_map(|scale| self.tensors.remove(&format!("{layer}.{scale}")));
-        let scale = scales.next();
-        Some(float8(values, scale.as_ref()))
+    fn float8(&mut self, layer: &str, values: Tensor, _n_in: usize) -> Option<TensorResult<Quantized>> {
+        Some(float8(values, self.take_scale(layer).as_ref()))
+    }
+
+    /// The scale of a layer's 8-bit floats.
+    pub(super) fn take_scale(&mut self, layer: &str) -> Option<Tensor> {
+        SCALES.iter().find_map(|scale| self.tensors.remove(&format!("{layer}.{scale}")))
     }
 }
 
 /// A matrix of 8-bit floats with the scale that a file has for it.
-pub(crate) fn float8(values: Tensor, scale: Option<&Tensor>) -> TensorResult<Quantized> {
+pub(super) fn float8(values: Tensor, scale: Option<&Tensor>) -> TensorResult<Quantized> {
     let vector = |t: &Tensor| ops::convert(&t.clone().reshape(Shape::vector(t.shape().count()))?, DType::F32);
     Ok(Quantized::Float8(Float8::new(values, scale.map(vector).transpose()?)?))
 }

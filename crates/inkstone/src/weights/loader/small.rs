@@ -3,9 +3,9 @@
 //! Whole networks are cast to 8-bit floats with one call in PyTorch, and some files have blocks or f64 in their vectors.
 //! Kernels read those as f32, so they are decoded while they are loaded.
 
-use inkstone_tensor::{DType, Float8, Quantized, Result as TensorResult, Shape, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Error as TensorError, Result as TensorResult, Shape, Tensor, Weight};
 
-use super::Loader;
+use super::{Loader, packed};
 use crate::error::WrongTensor;
 
 impl Loader<'_> {
@@ -22,7 +22,9 @@ impl Loader<'_> {
                     matrix.shape().rows() == shape.rows() && matrix.shape().cols() == shape.cols(),
                 ),
             };
-            (fits.then(|| self.values_of(matrix, shape)), format!("{have} in {format}"))
+            let matrix = Weight::from(matrix);
+            matrix.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
+            (fits.then(|| values_of(&matrix, shape)), format!("{have} in {format}"))
         } else {
             let dtype = self.tensors.get(name)?.dtype();
             if !matches!(dtype, DType::F8E4m3 | DType::F8E5m2 | DType::F64) {
@@ -31,7 +33,7 @@ impl Loader<'_> {
             let stored = self.tensors.remove(name)?;
             let have = format!("{} in {dtype}", stored.shape());
             let fits = stored.shape().dims() == dims;
-            (fits.then(|| self.plain_values(name, stored)).flatten(), have)
+            (fits.then(|| self.plain_values(name, &stored)).flatten(), have)
         };
         Some(match decoded {
             Some(Ok(values)) => values,
@@ -48,37 +50,43 @@ impl Loader<'_> {
     }
 
     /// Those of a tensor that is no matrix of a format; `None` if its factors do not fit.
-    fn plain_values(&mut self, name: &str, stored: Tensor) -> Option<TensorResult<Tensor>> {
-        let shape = *stored.shape();
-        if stored.dtype() == DType::F64 {
-            self.pages.add(&stored);
-            return Some(narrowed(&stored));
+    fn plain_values(&mut self, name: &str, stored: &Tensor) -> Option<TensorResult<Tensor>> {
+        self.pages.add(stored);
+        let layer = name.strip_suffix(".weight");
+        let scale = layer.and_then(|layer| self.take_scale(layer));
+        layer.into_iter().for_each(|layer| self.drop_unused(layer));
+        match in_f32(stored, scale.as_ref()) {
+            Err(TensorError::Shape { .. } | TensorError::DType { .. }) => None,
+            values => Some(values),
         }
-        // Outputs are the outermost dimension; a vector has none.
-        let outputs = if let [outputs, _, ..] = *shape.dims() { outputs } else { 1 };
-        let matrix = Shape::matrix(outputs, shape.count().checked_div(outputs)?);
-        let values = stored.reshape(matrix).ok()?;
-        let matrix = match name.strip_suffix(".weight") {
-            Some(layer) => {
-                let matrix = self.float8(layer, values, matrix.cols())?.ok();
-                self.drop_unused(layer);
-                matrix?
-            }
-            None => Quantized::Float8(Float8::new(values, None).ok()?),
-        };
-        Some(self.values_of(matrix, shape))
     }
+}
 
-    fn values_of(&mut self, matrix: Quantized, shape: Shape) -> TensorResult<Tensor> {
-        let matrix = Weight::from(matrix);
-        matrix.tensors().into_iter().for_each(|tensor| self.pages.add(tensor));
-        let all = (0..).take(matrix.n_out()).collect::<Vec<u32>>();
-        let rows = ops::embedding(&matrix, &all, DType::F32)?;
-        if rows.is_counted() {
-            return Tensor::empty(rows.device(), DType::F32, shape);
+/// A tensor of f64 or 8-bit floats in f32, with the factors that a file has for it; others as they are.
+///
+/// # Errors
+/// Factors that do not fit, no memory.
+pub(crate) fn in_f32(stored: &Tensor, scale: Option<&Tensor>) -> TensorResult<Tensor> {
+    match stored.dtype() {
+        DType::F64 => narrowed(stored),
+        DType::F8E4m3 | DType::F8E5m2 => {
+            let shape = *stored.shape();
+            // Outputs are the outermost dimension; a vector has none.
+            let outputs = if let [outputs, _, ..] = *shape.dims() { outputs } else { 1 };
+            let matrix = Shape::matrix(outputs, shape.count() / outputs.max(1));
+            values_of(&packed::float8(stored.clone().reshape(matrix)?, scale)?.into(), shape)
         }
-        Tensor::from_f32(rows.device(), &rows.to_f32()?, shape)
+        _ => Ok(stored.clone()),
     }
+}
+
+/// The values of a matrix, under another shape.
+fn values_of(matrix: &Weight, shape: Shape) -> TensorResult<Tensor> {
+    let rows = packed::widened(matrix)?;
+    if rows.is_counted() {
+        return Tensor::empty(rows.device(), DType::F32, shape);
+    }
+    Tensor::from_f32(rows.device(), &rows.to_f32()?, shape)
 }
 
 /// f64 rounded to f32.
