@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use inkstone_tensor::{Device, cpu, free_disk_bytes};
 
 use crate::codec::LoraRecord;
+use crate::memory::Limits;
 use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, LoraSource};
 use crate::weights::{Component, LayerFormat, ModelFiles, ModelSource, Quantization, ReadOptions, Rule};
@@ -101,7 +102,7 @@ pub fn convert(
         return Err(Error::InvalidParam { param: "model", got, allowed });
     }
     let place = Place::find(to, &files.places(), options.existing)?;
-    let loras = lora::open_all(&options.loras, &device)?;
+    let loras = lora::open_all(&options.loras, &device, &Limits::now(None))?;
     let parts = Component::ALL
         .into_iter()
         .map(|component| Part::open(&files, component, quantization, &device, &loras))

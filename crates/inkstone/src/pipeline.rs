@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{Device, Tensor, cpu};
 
-use crate::memory::Offload;
+use crate::memory::{Limits, Offload};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
 use crate::nn::strips::Strips;
@@ -98,7 +98,8 @@ impl Pipeline {
             vae: qwen_vae::Config::from_json(files.json(Component::Vae.config_name())?)?,
         };
         configs.check()?;
-        let loras = lora::open_all(&options.loras, &device)?;
+        let limits = Limits::now(options.max_memory_bytes);
+        let loras = lora::open_all(&options.loras, &device, &limits)?;
         let mut defaults = Defaults::for_side(native_side_px);
         let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
         if let Some(steps) = loras.iter().find_map(|applied| applied.lora.lightning_steps()) {

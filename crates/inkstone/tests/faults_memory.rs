@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use inkstone::pipeline::{OpenOptions, Pipeline};
+use inkstone::weights::lora::LoraSource;
 use inkstone::weights::{Component, ModelFiles, ModelSource, ReadOptions, SafeTensors};
 use inkstone_tensor::{AlignedBuffer, DType, Device};
 use peak_alloc::PeakAlloc;
@@ -109,10 +111,44 @@ fn large_buffers_count() {
     }
 }
 
+/// A LoRA of 512 MiB, a hole on the disk. Its head alone is read where it does not fit, and all of it once where it is used
+/// three times.
+fn loras() {
+    const FILE_BYTES: usize = 512 << 20;
+    let dir = Dir::empty("lora-memory");
+    let path = dir.0.join("large.safetensors");
+    let down = FILE_BYTES - 64 * 16 * 2;
+    let header = serde_json::json!({
+        "transformer_blocks.0.attn.to_q.lora_down.weight":
+            {"dtype": "BF16", "shape": [16, down / 32], "data_offsets": [0, down]},
+        "transformer_blocks.0.attn.to_q.lora_up.weight":
+            {"dtype": "BF16", "shape": [64, 16], "data_offsets": [down, FILE_BYTES]},
+    })
+    .to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(header.as_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len((bytes.len() + FILE_BYTES) as u64).unwrap();
+    let open = |max_memory_bytes| {
+        let loras = vec![LoraSource { path: path.clone(), scale: 1.0 }; 3];
+        let options = OpenOptions { loras, max_memory_bytes, threads: Some(1), ..OpenOptions::default() };
+        Pipeline::open(&ModelSource::Embedded, &options)
+    };
+    let peak = peak_bytes(|| {
+        let error = open(Some(400 << 20)).unwrap_err();
+        assert_eq!(error.code(), "INK-0401", "{error}");
+    });
+    assert!(peak < 16 << 20, "{peak} bytes of a LoRA that does not fit");
+    let peak = peak_bytes(|| assert_eq!(open(None).unwrap().loras().len(), 3));
+    assert!((FILE_BYTES..FILE_BYTES + (16 << 20)).contains(&peak), "{peak} bytes for one file");
+}
+
 /// One test, so that nothing else allocates meanwhile.
 #[test]
 fn files_at_every_limit_take_little_memory() {
     large_buffers_count();
     largest_json(&Dir::model("largest"));
     largest_header();
+    loras();
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::gibibytes;
+use super::{Shortage, gibibytes};
 
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,21 @@ impl Limits {
     /// All that are known.
     pub fn known(&self) -> impl Iterator<Item = Limit> {
         [self.resident, self.address_space, self.data].into_iter().flatten()
+    }
+
+    /// The limit that this process breaks if it takes so many bytes more now, if it breaks one.
+    #[must_use]
+    pub(crate) fn shortage(&self, bytes: u64) -> Option<Shortage> {
+        let usage = Usage::now();
+        let used = [
+            (usage.resident_bytes, self.resident),
+            (usage.address_space_bytes, self.address_space),
+            (usage.data_bytes, self.data),
+        ];
+        used.into_iter().find_map(|(used, limit)| {
+            let needed_bytes = used.saturating_add(bytes);
+            limit.filter(|limit| needed_bytes > limit.bytes).map(|limit| Shortage { needed_bytes, limit })
+        })
     }
 
     /// The same, each lower by what a process takes more at one time than at another.

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use inkstone_tensor::Device;
 
+use crate::memory::Limits;
 use crate::{Error, Result};
 
 pub(crate) use apply::Pending;
@@ -53,16 +54,21 @@ pub struct LoraSource {
     pub scale: f32,
 }
 
-/// Checks what a caller asks for and opens the files.
+/// Checks what a caller asks for and opens the files, each once, as long as they fit into memory.
 ///
 /// # Errors
-/// As [`check`] and [`Lora::open`].
-pub(crate) fn open_all(sources: &[LoraSource], device: &Device) -> Result<Vec<Applied>> {
+/// As [`check`] and [`Lora::open_within`].
+pub(crate) fn open_all(sources: &[LoraSource], device: &Device, limits: &Limits) -> Result<Vec<Applied>> {
     check(sources)?;
-    let open = |source: &LoraSource| {
-        Ok(Applied { lora: Arc::new(Lora::open(&source.path, device)?), scale: source.scale })
-    };
-    sources.iter().map(open).collect()
+    let mut all: Vec<Applied> = Vec::new();
+    for source in sources {
+        let lora = match all.iter().find(|open| open.lora.path() == source.path) {
+            Some(open) => open.lora.clone(),
+            None => Arc::new(Lora::open_within(&source.path, device, limits)?),
+        };
+        all.push(Applied { lora, scale: source.scale });
+    }
+    Ok(all)
 }
 
 /// Checks what a caller asks for.

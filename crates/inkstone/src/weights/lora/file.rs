@@ -10,6 +10,7 @@ use super::keys;
 use super::layers::Layers;
 use super::{family, name_of};
 use crate::error::LoraProblem;
+use crate::memory::Limits;
 use crate::weights::identify;
 use crate::weights::safetensors::whole::{Contents, Head};
 use crate::{Error, Result};
@@ -33,6 +34,14 @@ impl Lora {
     /// [`Error::ModelRead`], [`Error::ForeignFormat`], [`Error::Safetensors`]; [`Error::Lora`] for a file that is no
     /// LoRA or whose numbers cannot be used.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        Self::open_within(path, device, &Limits::default())
+    }
+
+    /// Reads a file that fits into memory. Only its head is read of one that does not.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::InsufficientMemory`].
+    pub(super) fn open_within(path: &Path, device: &Device, limits: &Limits) -> Result<Self> {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
         identify::check_format(path)?;
         let failed = |source| Error::ModelRead { path: path.to_owned(), source };
@@ -49,6 +58,9 @@ impl Lora {
             head => head?,
         };
         check_names(&head.names(), bytes).map_err(refuse)?;
+        if let Some(shortage) = limits.shortage(bytes) {
+            return Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() });
+        }
         let (stored, contents) = head.tensors(path, device)?;
         if let Some((name, stored)) = stored.foreign.first_key_value() {
             return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
