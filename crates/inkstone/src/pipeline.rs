@@ -322,12 +322,27 @@ struct Way {
     strips: Strips,
     /// Pictures at a time, at most.
     pictures: usize,
+    ahead: Ahead,
+}
+
+/// Which prompts of later batches are encoded before a text encoder leaves memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    /// As many as take little memory: mapped weights come back at no cost but reading.
+    Near,
+    /// As many as there may be: weights that are quantized while they are loaded would be quantized again.
+    Far,
 }
 
 impl Way {
     /// The one that takes the least memory.
-    const LEAST: Self =
-        Self { offload: Offload::Stream, passes: Passes::Two, strips: tiling::LOWEST, pictures: 1 };
+    const LEAST: Self = Self {
+        offload: Offload::Stream,
+        passes: Passes::Two,
+        strips: tiling::LOWEST,
+        pictures: 1,
+        ahead: Ahead::Near,
+    };
 }
 
 /// What the pictures of a batch have in common.

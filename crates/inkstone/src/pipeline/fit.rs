@@ -1,9 +1,9 @@
 //! Whether a drawing fits into memory, in which way, and what would fit instead.
 
 use super::forecast::{Forecast, Setting};
-use super::networks::Arithmetic;
+use super::networks::{Arithmetic, Form};
 use super::prediction::Passes;
-use super::{Pipeline, VaeTiling, Way};
+use super::{Ahead, Pipeline, VaeTiling, Way};
 use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
 use crate::{Error, Request, Result};
 
@@ -42,6 +42,8 @@ impl Pipeline {
             let refusal = shortage.map(|shortage| self.refusal(group, shortage, &limits));
             for start in (0..group.len()).step_by(way.pictures) {
                 let (batch, next) = group[start..].split_at(way.pictures.min(group.len() - start));
+                // What the first batch encodes for all of them is known when others are drawn.
+                let way = if start == 0 { way } else { Way { ahead: Ahead::Near, ..way } };
                 let forecast = self.count(batch, next, way, arithmetic)?;
                 plans.push(Planned { forecast, limits, refusal: refusal.clone() });
             }
@@ -56,7 +58,8 @@ impl Pipeline {
     pub fn forecast_with(&self, request: &Request, setting: Setting) -> Result<Forecast> {
         request.validate()?;
         let Setting { precision, form, offload } = setting;
-        let way = Way { offload, passes: Passes::One, strips: self.vae_tiling.ways()[0], pictures: 1 };
+        let (strips, ahead) = (self.vae_tiling.ways()[0], Ahead::Near);
+        let way = Way { offload, passes: Passes::One, strips, pictures: 1, ahead };
         let arithmetic = Arithmetic { activations: precision.activations(&self.device), form };
         self.count(std::slice::from_ref(request), &[], way, arithmetic)
     }
@@ -90,7 +93,8 @@ impl Pipeline {
         let most = gaining(&group[0]).min(group.len());
         let chosen = if self.offload == Offload::Auto { Offload::None } else { self.offload };
         let strips = self.vae_tiling.ways()[0];
-        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: most };
+        let ahead = if self.makes_encoder() { Ahead::Far } else { Ahead::Near };
+        let unlimited = Way { offload: chosen, passes: Passes::One, strips, pictures: most, ahead };
         if *limits == Limits::default() || self.device.counting().is_none() {
             return Ok((unlimited, None));
         }
@@ -98,7 +102,10 @@ impl Pipeline {
         for way in ways(self.offload, self.vae_tiling) {
             let forecast = self.count(&group[..1], &group[1..], way, self.networks.arithmetic)?;
             match forecast.memory.shortage(limits) {
-                None => return Ok((self.most_together(group, Way { pictures: most, ..way }, limits)?, None)),
+                None => {
+                    let way = self.most_together(group, Way { pictures: most, ..way }, limits)?;
+                    return Ok((self.furthest_ahead(group, way, limits)?, None));
+                }
                 shortage => least = (way, shortage),
             }
         }
@@ -142,6 +149,26 @@ impl Pipeline {
         }
         Ok(Way { pictures, ..way })
     }
+
+    /// The way with all prompts that follow encoded at once, if the encoder is costly to bring back and that fits.
+    fn furthest_ahead(&self, group: &[Request], way: Way, limits: &Limits) -> Result<Way> {
+        let far = Way { ahead: Ahead::Far, ..way };
+        let (batch, next) = group.split_at(way.pictures.min(group.len()));
+        if way.offload == Offload::None || next.is_empty() || !self.makes_encoder() {
+            return Ok(way);
+        }
+        let plan = self.plan(&batch[0])?;
+        if self.unseen_with_next(batch, next, &plan, way) == self.unseen_with_next(batch, next, &plan, far) {
+            return Ok(way);
+        }
+        let fits = self.count(batch, next, far, self.networks.arithmetic)?.memory.shortage(limits).is_none();
+        Ok(if fits { far } else { way })
+    }
+
+    /// Whether opening the text encoder quantizes its weights.
+    fn makes_encoder(&self) -> bool {
+        matches!(self.networks.arithmetic.form, Form::Loaded(_))
+    }
 }
 
 /// How many pictures like this one gain by being drawn together. Products of some thousand rows are as fast as they get;
@@ -165,6 +192,7 @@ fn ways(offload: Offload, tiling: VaeTiling) -> Vec<Way> {
                 passes,
                 strips,
                 pictures: 1,
+                ahead: Ahead::Near,
             }));
         }
     }

@@ -133,6 +133,9 @@ impl Dry<'_> {
         let unseen = self.pipeline.unseen_with_next(batch, next, self.plan, self.way);
         let files = &self.pipeline.files;
         let _tokenizer = self.ledger.hold(self.pipeline.tokenizer_bytes());
+        let known =
+            self.pipeline.embeddings.values().map(|known| known.shape().count() * DType::F32.size_bytes());
+        let _known = self.ledger.hold(known.sum());
         self.networks.stream(self.way.offload == Offload::Stream);
         self.networks.transformer(files)?;
         self.networks.vae(files)?;

@@ -8,7 +8,7 @@ use inkstone_tensor::{DType, Shape, Tensor, ops};
 use super::pixels;
 use super::prediction::{Passes, Prediction, Texts};
 use super::run::Run;
-use super::{Pipeline, Plan, Way};
+use super::{Ahead, Pipeline, Plan, Way};
 use crate::memory::{Offload, Walk};
 use crate::nn::strips::Strips;
 use crate::progress::Stage;
@@ -22,7 +22,10 @@ use crate::{Error, Pixels, Request, Result};
 /// Embeddings that are kept for later drawings: some MB each with a long prompt.
 const KEPT_EMBEDDINGS: usize = 32;
 /// Tokens that are embedded for later batches: 30 MB in Qwen-Image's width.
-const AHEAD_TOKENS: usize = 2048;
+pub(super) const AHEAD_TOKENS: usize = 2048;
+/// The same, and the number of texts, where the encoder would have to be made again: 0.5 GB.
+const FAR_AHEAD_TOKENS: usize = 32_768;
+const FAR_AHEAD_TEXTS: usize = 256;
 
 impl Pipeline {
     /// Prompts to embeddings; those seen before are not computed again.
@@ -37,8 +40,9 @@ impl Pipeline {
         let (prompts, negatives) = texts_of(batch, plan);
         let unseen = self.unseen_with_next(batch, next, plan, way);
         if self.embeddings.len() + unseen.iter().map(Vec::len).sum::<usize>() > KEPT_EMBEDDINGS {
-            self.embeddings
-                .retain(|text, _| prompts.contains(&text.as_str()) || negatives.contains(&text.as_str()));
+            let later = texts_of(next, plan);
+            let texts = [&prompts, &negatives, &later.0, &later.1];
+            self.embeddings.retain(|text, _| texts.iter().any(|texts| texts.contains(&text.as_str())));
         }
         for texts in &unseen {
             self.embed_unseen(texts, run)?;
@@ -73,13 +77,16 @@ impl Pipeline {
         if way.offload == Offload::None {
             return all;
         }
-        let mut room = AHEAD_TOKENS;
+        let (mut room, most) = match way.ahead {
+            Ahead::Near => (AHEAD_TOKENS, KEPT_EMBEDDINGS),
+            Ahead::Far => (FAR_AHEAD_TOKENS, FAR_AHEAD_TEXTS),
+        };
         for requests in next.chunks(way.pictures) {
             let mut texts = self.unseen(requests, plan);
             texts.retain(|text| !all.iter().flatten().any(|other| other == text));
             let count = all.iter().map(Vec::len).sum::<usize>() + texts.len();
             let tokens: usize = texts.iter().map(|text| self.tokens_of(text)).sum();
-            if tokens > room || count > KEPT_EMBEDDINGS {
+            if tokens > room || count > most {
                 break;
             }
             room -= tokens;

@@ -1,5 +1,6 @@
 //! Image to image against the reference, whose fixtures start from pictures that are no bytes.
 
+mod ahead;
 mod counted;
 
 use std::path::PathBuf;
