@@ -327,6 +327,13 @@ fn lokr() -> Vec<Vec<u8>> {
         layer(&format!("transformer.{UP}"), &promise, false, &[], DType::F32),
         layer(&format!("transformer.{UP}"), &more, false, &[], DType::F32),
         layer("diffusion_model.double_blocks.0.img_attn.qkv", &whole, true, &[], DType::Bf16),
+        // A matrix of 8 GiB in a file of 16 bytes.
+        json!({
+            format!("{UP}.lokr_w1"): {"dtype": "BF16", "shape": [65536, 65536], "data_offsets": [0, 8]},
+            format!("{UP}.lokr_w2"): {"dtype": "BF16", "shape": [2, 2], "data_offsets": [8, 16]},
+        })
+        .to_string()
+        .into_bytes(),
     ]
 }
 
