@@ -148,6 +148,9 @@ fn tokens_that_only_look_special_are_found_in_texts() {
         tokenizer: None,
     };
     let files = ModelFiles::open(&ModelSource::Files(parts), ReadOptions::default()).unwrap();
+    // In the file each text has 8 bytes of length before it.
+    let texts = tables.tokens.iter().chain(&tables.merges);
+    assert_eq!(files.tokenizer_file_bytes(), texts.map(|text| 8 + text.len()).sum::<usize>());
     let tokenizer = PromptTokenizer::from_json(&files.tokenizer().unwrap()).unwrap();
     let ids = tokenizer.encode("a <|fim_prefix|> and a <|secret|>").unwrap().ids;
     assert_eq!((ids.contains(&510), ids.contains(&511)), (true, false), "{ids:?}");

@@ -57,6 +57,8 @@ pub struct ModelFiles {
     options: ReadOptions,
     /// Texts of the JSON files by relative name.
     texts: BTreeMap<&'static str, String>,
+    /// Bytes of the tokenizer's tables in the text encoder's GGUF file; 0 where none was looked at.
+    tables_bytes: usize,
     /// Mapped weights that are still in use.
     mappings: Mutex<Vec<Weak<MappedFile>>>,
 }
@@ -95,8 +97,8 @@ impl ModelFiles {
         // Other weights draw other pictures: their files' names are part of the model's.
         names.extend(parts.names());
         let name = names.join("+");
-        let mut files =
-            Self { name, home, parts, options, texts: BTreeMap::new(), mappings: Mutex::default() };
+        let (texts, tables_bytes) = (BTreeMap::new(), 0);
+        let mut files = Self { name, home, parts, options, texts, tables_bytes, mappings: Mutex::default() };
         files.read_configs(source)?;
         Ok(files)
     }
@@ -162,9 +164,17 @@ impl ModelFiles {
             }
             let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
             for file in self.weight_paths(component)? {
-                tensors.extend(identify::shapes(&file)?);
                 if component == Component::TextEncoder && identify::is_gguf(&file) {
-                    noted = gguf::with_head(&file, |head| Ok(derive::Noted::of(head)))?;
+                    // A head with a tokenizer's tables takes milliseconds: one look for all that it says.
+                    let look = |head: &gguf::Header<'_>| {
+                        let tables_bytes = super::tokenizer::tables::bytes(head);
+                        Ok((gguf::shapes_of(head), derive::Noted::of(head), tables_bytes))
+                    };
+                    let (shapes, notes, tables_bytes) = gguf::with_head(&file, look)?;
+                    (noted, self.tables_bytes) = (notes, tables_bytes);
+                    tensors.extend(shapes);
+                } else {
+                    tensors.extend(identify::shapes(&file)?);
                 }
             }
             self.texts.insert(name, derive::config(component, &tensors, &noted)?);

@@ -52,9 +52,12 @@ pub(super) fn with_head<T>(path: &Path, look: impl FnOnce(&Header<'_>) -> Result
 
 /// The names of a file's tensors, with their shapes.
 pub(super) fn shapes(path: &Path) -> Result<Vec<(String, Shape)>> {
-    with_head(path, |header| {
-        Ok(header.entries.iter().map(|entry| (entry.name.clone(), entry.shape)).collect())
-    })
+    with_head(path, |header| Ok(shapes_of(header)))
+}
+
+/// The same of a head.
+pub(super) fn shapes_of(header: &Header<'_>) -> Vec<(String, Shape)> {
+    header.entries.iter().map(|entry| (entry.name.clone(), entry.shape)).collect()
 }
 
 fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Result<SafeTensors> {

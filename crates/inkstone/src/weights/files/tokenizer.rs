@@ -73,7 +73,7 @@ impl ModelFiles {
             (None, Home::Folder(folder)) => inside(&folder.root().join(TOKENIZER_FOLDER)),
             (None, Home::Files) => encoder.and_then(|path| match path.is_dir() {
                 true => inside(path),
-                false => gguf::with_head(path, |head| Ok(tokenizer::tables::bytes(head))).ok(),
+                false => Some(self.tables_bytes),
             }),
             (None, _) => embedded::file(&format!("{TOKENIZER_FOLDER}/{TOKENIZER}")).map(<[u8]>::len),
         };
