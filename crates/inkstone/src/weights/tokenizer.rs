@@ -122,7 +122,9 @@ pub(super) fn assemble(
     let config_value = json::parse(config.0, config.1)?;
     let added = added_tokens(&config_value)
         .ok_or_else(|| invalid(config.0, "added_tokens_decoder is not as it should be".into()))?;
-    Ok(text(&added, vocab.1, &object!(pairs).to_string()))
+    // Written as they are: 150,000 of them as values take longer than reading both files.
+    let pairs = serde_json::to_string(&pairs).map_err(|e| invalid(merges.0, e.to_string()))?;
+    Ok(text(&added, vocab.1, &pairs))
 }
 
 /// The text of a tokenizer.json of Qwen2's kind around added tokens, an object of tokens and a list of merges.

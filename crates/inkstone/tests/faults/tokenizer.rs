@@ -106,12 +106,13 @@ fn row_21_endless_merges() {
         dir.write(TOKENIZER, file.to_string());
         PromptTokenizer::from_json(&dir.open().unwrap().tokenizer().unwrap())
     };
-    // 32,768 letters are no token, and neither are three.
-    for merge in [doubling(14), serde_json::json!(["a", "aa"])] {
+    // 32,768 letters are no token, longer than any, and neither are three, which the crate finds.
+    let found = [(doubling(14), "line 14 of its merges"), (serde_json::json!(["a", "aa"]), "Token `aaa`")];
+    for (merge, named) in found {
         let error =
             within_a_second(|| open(&|model| model["merges"][13] = merge.clone()).map(drop)).unwrap_err();
         assert_eq!(error.code(), "INK-0313");
-        assert!(error.to_string().contains("line 14 of its merges"), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
     }
     let more = |model: &mut serde_json::Value| model["merges"].as_array_mut().unwrap().extend(again(100_000));
     for edit in [&|_: &mut serde_json::Value| (), &more as &dyn Fn(&mut _)] {
@@ -129,8 +130,10 @@ fn a_tokenizer_in_parts_is_the_same() {
         copy_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(model), &dir.0);
         let whole: serde_json::Value = serde_json::from_str(&dir.read(TOKENIZER)).unwrap();
         fs::remove_file(dir.0.join(TOKENIZER)).unwrap();
-        let parts: serde_json::Value =
-            serde_json::from_slice(&dir.open().unwrap().tokenizer().unwrap()).unwrap();
+        let files = dir.open().unwrap();
+        let parts: serde_json::Value = serde_json::from_slice(&files.tokenizer().unwrap()).unwrap();
+        let sizes = ["vocab.json", "merges.txt"].map(|name| dir.read(&format!("tokenizer/{name}")).len());
+        assert_eq!(files.tokenizer_file_bytes(), sizes.iter().sum::<usize>());
         assert_eq!(parts["model"]["vocab"], whole["model"]["vocab"]);
         assert_eq!(parts["pre_tokenizer"], whole["pre_tokenizer"]);
         assert_eq!(parts["added_tokens"], whole["added_tokens"]);

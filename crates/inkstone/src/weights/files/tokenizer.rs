@@ -12,6 +12,7 @@ use crate::{Error, Result};
 const TOKENIZER: &str = "tokenizer.json";
 /// In its place in older folders, with others.
 const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
 /// Folder of the tokenizer in that of the model.
 const TOKENIZER_FOLDER: &str = "tokenizer";
 
@@ -63,8 +64,8 @@ impl ModelFiles {
     pub fn tokenizer_file_bytes(&self) -> usize {
         let size = |path: PathBuf| Some(usize::try_from(path.metadata().ok()?.len()).unwrap_or(usize::MAX));
         let inside = |folder: &Path| {
-            let names = [TOKENIZER, VOCABULARY].iter();
-            names.filter_map(|name| size(folder.join(name))).next()
+            let parts = || Some(size(folder.join(VOCABULARY))?.saturating_add(size(folder.join(MERGES))?));
+            size(folder.join(TOKENIZER)).or_else(parts)
         };
         let encoder = self.parts.text_encoder.as_deref();
         let bytes = match (&self.parts.tokenizer, &self.home) {
@@ -98,7 +99,7 @@ fn tokenizer_in(
         other => other,
     };
     let (vocab_path, vocab) = part(VOCABULARY).map_err(missing)?;
-    let (merges_path, merges) = part("merges.txt").map_err(missing)?;
+    let (merges_path, merges) = part(MERGES).map_err(missing)?;
     let (config_path, config) = part("tokenizer_config.json")?;
     let text = tokenizer::assemble((&vocab_path, &vocab), (&merges_path, &merges), (&config_path, &config))?;
     Ok((path, text.into()))
