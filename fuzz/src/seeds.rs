@@ -130,6 +130,21 @@ pub(super) fn gguf() -> Vec<Vec<u8>> {
     let mut out: Vec<Vec<u8>> =
         kinds.iter().map(|(kind, len, size)| gguf_of(*kind, 1024 / len * size)).collect();
     out.extend([read("gguf/qwen_tiny_q4_K.gguf"), read("formats/text_encoder.gguf"), gguf_tables()]);
+    out.push(gguf_noted());
+    out
+}
+
+/// A matrix of narrower rows than a block of q4_K, which lies there in another shape.
+fn gguf_noted() -> Vec<u8> {
+    let text = |text: &[u8]| [&(text.len() as u64).to_le_bytes(), text].concat();
+    let mut out = [&b"GGUF"[..], &3u32.to_le_bytes(), &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    let (list, i32_value, q4_k) = (9u32.to_le_bytes(), 5u32.to_le_bytes(), 12u32.to_le_bytes());
+    let shape = [4i32.to_le_bytes(), 128i32.to_le_bytes()].concat();
+    let noted = [&list[..], &i32_value, &2u64.to_le_bytes(), &shape].concat();
+    out.extend([&text(b"comfy.gguf.orig_shape.x128.weight")[..], &noted].concat());
+    let dims = [&2u32.to_le_bytes()[..], &256u64.to_le_bytes(), &2u64.to_le_bytes()].concat();
+    out.extend([&text(b"x128.weight")[..], &dims, &q4_k, &0u64.to_le_bytes()].concat());
+    out.resize(out.len().next_multiple_of(32) + 2 * 144, 0x3c);
     out
 }
 
