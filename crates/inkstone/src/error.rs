@@ -19,6 +19,7 @@ use crate::weights::Component;
 pub use facts::Facts;
 pub use found::Found;
 pub use gguf::GgufProblem;
+pub(crate) use lora::FOLDER_FILES;
 pub use lora::LoraProblem;
 pub use model::{
     FileFormat, HeaderProblem, JsonProblem, ShardProblem, TensorReport, TokenizerProblem, WrongTensor,

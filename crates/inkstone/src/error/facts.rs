@@ -5,6 +5,7 @@ use inkstone_tensor::regular::NotRegular;
 
 use super::{Error, FileFormat, Found, LoraProblem, PlaceProblem};
 use crate::memory::LimitOf;
+use crate::weights::lora::QWEN_IMAGE;
 
 /// What an error means to a program and to its user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,10 @@ fn lora(problem: &LoraProblem) -> &'static str {
     match problem {
         LoraProblem::Misfit { .. } => "name the model that it was made for with --model, or leave out --lora",
         LoraProblem::NotSafetensors => "give a LoRA as a safetensors file",
+        LoraProblem::Folder => "name the file, or leave out --lora",
+        LoraProblem::LeftOver { family: Some(QWEN_IMAGE), .. } => {
+            "give a LoRA of linear layers of the transformer alone, or leave out --lora"
+        }
         _ => "give a LoRA of Qwen-Image, or leave out --lora",
     }
 }

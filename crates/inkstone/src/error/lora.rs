@@ -1,5 +1,8 @@
 //! The details of errors about LoRA files.
 
+/// What PEFT and diffusers call the weights in a folder.
+pub(crate) const FOLDER_FILES: [&str; 2] = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
+
 /// Why a LoRA file is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -7,6 +10,9 @@ pub enum LoraProblem {
     /// A file of another format.
     #[error("it is no safetensors file")]
     NotSafetensors,
+    /// A folder without weights under a name that writers of LoRAs use.
+    #[error("it is a folder without {} or {}", FOLDER_FILES[0], FOLDER_FILES[1])]
+    Folder,
     /// Nothing in it is named as in a LoRA.
     #[error("it is no LoRA: it holds {holds}")]
     NoLora {

@@ -188,6 +188,9 @@ pub(super) fn is_gguf(path: &Path) -> bool {
 
 /// What tensors of these names are.
 pub(super) fn holds(names: &[String]) -> &'static str {
+    if names.is_empty() {
+        return "no tensors";
+    }
     let known = |part: &str| names.iter().any(|name| name.contains(part));
     TENSORS.iter().find(|(part, _)| known(part)).map_or(UNKNOWN, |(_, what)| what)
 }

@@ -26,6 +26,7 @@ use crate::{Error, Result};
 
 pub(crate) use apply::Pending;
 pub use apply::SidePath;
+pub(crate) use family::QWEN_IMAGE;
 pub use file::Lora;
 pub use keys::Dialect;
 pub(crate) use merge::merged;
@@ -62,8 +63,8 @@ pub(crate) fn open_all(sources: &[LoraSource], device: &Device, limits: &Limits)
     check(sources)?;
     let mut all: Vec<Applied> = Vec::new();
     for source in sources {
-        let lora = match all.iter().find(|open| open.lora.path() == source.path) {
-            Some(open) => open.lora.clone(),
+        let lora = match sources.iter().zip(&all).find(|(before, _)| before.path == source.path) {
+            Some((_, open)) => open.lora.clone(),
             None => Arc::new(Lora::open_within(&source.path, device, limits)?),
         };
         all.push(Applied { lora, scale: source.scale });

@@ -37,7 +37,7 @@ const FAMILIES: [(&[&str], &str); 23] = [
 ];
 
 /// Qwen-Image 1.x.
-pub(super) const QWEN_IMAGE: &str = "Qwen-Image";
+pub(crate) const QWEN_IMAGE: &str = "Qwen-Image";
 
 /// The model that these names are of.
 pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {

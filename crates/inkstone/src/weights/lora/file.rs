@@ -9,7 +9,7 @@ use super::adapter::Adapter;
 use super::keys;
 use super::layers::Layers;
 use super::{family, name_of};
-use crate::error::LoraProblem;
+use crate::error::{FOLDER_FILES, LoraProblem};
 use crate::memory::Limits;
 use crate::weights::identify;
 use crate::weights::safetensors::whole::{Contents, Head};
@@ -28,7 +28,7 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Reads a file.
+    /// Reads a file, or the one in a folder as PEFT and diffusers write it.
     ///
     /// # Errors
     /// [`Error::ModelRead`], [`Error::ForeignFormat`], [`Error::Safetensors`]; [`Error::Lora`] for a file that is no
@@ -43,6 +43,10 @@ impl Lora {
     /// As [`Self::open`]; [`Error::InsufficientMemory`].
     pub(super) fn open_within(path: &Path, device: &Device, limits: &Limits) -> Result<Self> {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
+        if path.is_dir() {
+            let file = FOLDER_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
+            return Self::open_within(&file.ok_or_else(|| refuse(LoraProblem::Folder))?, device, limits);
+        }
         identify::check_format(path)?;
         let failed = |source| Error::ModelRead { path: path.to_owned(), source };
         let file = regular::open(path).map_err(failed)?;

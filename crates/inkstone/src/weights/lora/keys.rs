@@ -74,9 +74,11 @@ impl Part {
 }
 
 /// Ends of names.
-const ENDS: [(&str, Part); 13] = [
+const ENDS: [(&str, Part); 15] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
+    (".lora_A", Part::Down),
+    (".lora_B", Part::Up),
     (".lora_down.weight", Part::Down),
     (".lora_up.weight", Part::Up),
     (".lora.down.weight", Part::Down),

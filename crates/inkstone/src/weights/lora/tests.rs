@@ -1,7 +1,7 @@
 mod lokr;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use inkstone_tensor::{DType, Device, Shape, Tensor, cpu, ops};
 use sha2::{Digest as _, Sha256};
@@ -89,6 +89,7 @@ fn names_of_all_dialects_are_read() {
         ("lora_unet_a_b.alpha", Dialect::Kohya, "a_b", Part::Alpha),
         ("base_model.model.a.b.lora_A.weight", Dialect::Peft, "a.b", Part::Down),
         ("a.b.lora_A.default.weight", Dialect::Plain, "a.b", Part::Down),
+        ("transformer.a.lora_B", Dialect::Diffusers, "a", Part::Up),
         ("base_model.model.a.b.lora_B.my-style_2.weight", Dialect::Peft, "a.b", Part::Up),
         (
             "transformer_blocks.0.attn.to_out.0.lora_down.weight",
@@ -123,6 +124,25 @@ fn a_layer_gets_scale_times_alpha_over_rank() {
         assert!(path.left.is_empty() && path.groups() == 1);
         pending.finish().unwrap();
     }
+}
+
+#[test]
+fn a_folder_of_peft_is_its_weights() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/lora/peft_lokr");
+    let (whole, file) = (Lora::open(&folder, &device()), folder.join("adapter_model.safetensors"));
+    assert_eq!(whole.unwrap().sha256(), Lora::open(&file, &device()).unwrap().sha256());
+    let error = Lora::open(folder.parent().unwrap(), &device()).unwrap_err();
+    assert_eq!(error.code(), "INK-0211");
+    assert!(error.to_string().contains("pytorch_lora_weights.safetensors"), "{error}");
+}
+
+#[test]
+fn what_a_file_of_qwen_image_has_too_much_is_told_as_that() {
+    let unknown = with("encoder", &[("text_encoder.layers.0.diff_b", &[4], 1.0)]).open().unwrap_err();
+    assert!(unknown.to_string().contains("text_encoder.layers.0.diff_b"), "{unknown}");
+    assert!(unknown.cure().contains("linear layers of the transformer"), "{}", unknown.cure());
+    let empty = Made::new("empty", &[], &[]).problem();
+    assert_eq!(empty.to_string(), "it is no LoRA: it holds no tensors");
 }
 
 #[test]
