@@ -42,7 +42,7 @@ impl Footprint {
     }
 }
 
-/// Multiply-adds, by what does them.
+/// Work: multiply-adds by what does them, and what is done beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Products {
     /// Of linear layers.
@@ -51,10 +51,12 @@ pub struct Products {
     pub attention: f64,
     /// Of convolutions.
     pub conv: f64,
+    /// Elements that operations give which multiply no matrices: norms, rotations, sums, copies.
+    pub elements: f64,
 }
 
 impl Products {
-    /// All of them.
+    /// All multiply-adds.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.linear + self.attention + self.conv
@@ -69,6 +71,7 @@ impl std::ops::Sub for Products {
             linear: self.linear - other.linear,
             attention: self.attention - other.attention,
             conv: self.conv - other.conv,
+            elements: self.elements - other.elements,
         }
     }
 }
@@ -183,6 +186,7 @@ impl Ledger {
         books.products.linear += products.linear;
         books.products.attention += products.attention;
         books.products.conv += products.conv;
+        books.products.elements += products.elements;
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {

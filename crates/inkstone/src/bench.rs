@@ -20,7 +20,7 @@ use crate::{Result, memory};
 
 pub use case::{Case, Group, ParseCaseError};
 pub use measure::{Clock, Measurement, Prepared, Round};
-pub use rates::Rates;
+pub use rates::{Rates, Sizes};
 
 /// What to measure with.
 #[derive(Clone, Debug)]
@@ -77,6 +77,12 @@ impl Bench {
             Some(quantization) => quantization.name().to_owned(),
             None => self.activations.to_string(),
         }
+    }
+
+    /// Its threads: one a core where the options name no number, as the device does.
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.options.threads.unwrap_or_else(cores)
     }
 
     /// The type of operands for which the device's own rate is measured.

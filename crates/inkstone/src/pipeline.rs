@@ -19,6 +19,7 @@ use std::sync::OnceLock;
 use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{Device, Tensor, cpu};
 
+use crate::bench::Sizes;
 use crate::memory::{Limits, Offload};
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
@@ -139,6 +140,15 @@ impl Pipeline {
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The sizes that its operations have, for [`crate::bench::Rates`].
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        let networks::Configs { transformer, vae, .. } = &self.networks.configs;
+        // The level in front of the last one: twice the narrowest.
+        let channels = vae.base_dim * vae.dim_mult.get(1).copied().unwrap_or(1);
+        Sizes { width: transformer.heads.width(), head_dim: transformer.heads.head_dim, channels }
     }
 
     /// What became of the linear layers of the networks that were opened so far, where [`OpenOptions::quantization`]

@@ -1,6 +1,7 @@
 //! Values of flags of which there are a few.
 
 use clap::ValueEnum;
+use inkstone::bench;
 use inkstone::weights::Quantization;
 use serde::Deserialize;
 
@@ -9,6 +10,16 @@ pub(crate) enum Clock {
     #[default]
     Wall,
     Cpu,
+}
+
+impl Clock {
+    /// As the library calls it.
+    pub(crate) fn of_bench(self) -> bench::Clock {
+        match self {
+            Self::Wall => bench::Clock::Wall,
+            Self::Cpu => bench::Clock::Processor,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]

@@ -41,6 +41,9 @@ pub(crate) struct Plan {
     /// Threads [default: one a core]
     #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<Threads>,
+    /// cpu foretells processor time, summed over threads: with --threads 1 what a machine without other work would take
+    #[arg(long, value_name = "CLOCK", default_value = "wall")]
+    pub(crate) clock: Clock,
     /// Print only the flags of the best setting for the first size, or the model's own
     #[arg(long)]
     pub(crate) optimal: bool,

@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::HashSet;
 
-use inkstone::bench::{self, Case, Clock, Group, Measurement, Options, ParseCaseError};
+use inkstone::bench::{self, Case, Group, Measurement, Options, ParseCaseError};
 use inkstone::weights::{Quantization, RandomModel};
 use inkstone::{Error, Precision};
 use inkstone_tensor::Error as TensorError;
@@ -131,11 +131,7 @@ fn options(
 ) -> Options {
     let threads = args.threads.or(session.config.settings.threads).map(|Threads(n)| n);
     let model = RandomModel { blocks: usize::from(args.blocks), layers: usize::from(args.layers) };
-    let clock = match args.clock {
-        args::Clock::Wall => Clock::Wall,
-        args::Clock::Cpu => Clock::Processor,
-    };
-    Options { threads, isa, precision, quantization, clock, model }
+    Options { threads, isa, precision, quantization, clock: args.clock.of_bench(), model }
 }
 
 /// What the processor does on registers alone.

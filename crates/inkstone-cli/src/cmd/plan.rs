@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inkstone::bench::{Bench, Clock, Options, Rates};
+use inkstone::bench::{Bench, Options, Rates};
 use inkstone::memory::{DiskSpeed, Limits, Shortage};
 use inkstone::pipeline::{Forecast, Form, Setting};
 use inkstone::progress::Stage;
@@ -49,6 +49,9 @@ struct Row {
     shortage: Option<Shortage>,
     /// Weights that every step reads from the disk again; `None` if that is not known.
     reread_bytes: Option<u64>,
+    /// The part of the processor that was ours while its arithmetic was measured; `None` if that is not known, or where the
+    /// clock is the processor's own.
+    processor_share: Option<f64>,
 }
 
 impl Row {
@@ -107,10 +110,11 @@ fn rows(
     let system = Limits::now(None);
     for (precision, dtype, quantization) in ARITHMETIC {
         let model = RandomModel { blocks: 1, layers: 1 };
-        let options = Options { threads, isa: None, precision, quantization, clock: Clock::Wall, model };
+        let clock = args.clock.of_bench();
+        let options = Options { threads, isa: None, precision, quantization, clock, model };
         let bench = Bench::new(options)?;
         #[allow(clippy::cast_possible_truncation, reason = "five")]
-        let rates = Rates::measure(&bench, CALIBRATION / ARITHMETIC.len() as u32)?;
+        let rates = Rates::measure(&bench, pipeline.sizes(), CALIBRATION / ARITHMETIC.len() as u32)?;
         drop(bench);
         for size in sizes(args, pipeline) {
             let request = request(size, args.steps, pipeline);
@@ -135,6 +139,7 @@ fn rows(
                     picture_s,
                     shortage,
                     reread_bytes,
+                    processor_share: rates.processor_share.filter(|_| args.clock == args::Clock::Wall),
                 });
             }
         }
@@ -258,6 +263,7 @@ fn event(row: &Row, best: bool, disk: Option<DiskSpeed>, session: &Session) -> R
         "anonymous_bytes": plan.anonymous_bytes(), "address_space_bytes": plan.address_space_bytes(),
         "seconds_a_step": row.step_s, "seconds_of_arithmetic_a_step": row.compute_s,
         "disk_bytes_a_second": disk.map(|disk| disk.bytes_a_second), "seconds": row.picture_s, "steps": row.forecast.steps,
+        "processor_share": row.processor_share,
         "step_weights_bytes": row.forecast.step_weights_bytes, "reread_bytes_a_step": row.reread_bytes,
         "fits": row.fits(), "broken_limit": row.shortage.map(|shortage| shortage.limit.of.name()), "best": best,
     }))

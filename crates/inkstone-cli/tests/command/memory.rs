@@ -213,6 +213,8 @@ fn the_table_marks_what_fits_and_one_best() {
     assert_eq!(plan.len(), 2 * (2 + 3) * 3, "sizes, types and formats of weights, offloads");
     assert_eq!(plan.iter().filter(|row| row["best"] == true).count(), 1);
     assert!(plan.iter().all(|row| row["seconds_a_step"].as_f64().unwrap() > 0.0));
+    let shares = plan.iter().filter_map(|row| row["processor_share"].as_f64());
+    assert!(shares.clone().all(|share| share > 0.0 && share <= 1.0), "{:?}", shares.collect::<Vec<f64>>());
     // Nothing of it is read from a disk.
     assert!(plan.iter().all(|row| row["disk_bytes_a_second"].is_null()
         && row["seconds_a_step"] == row["seconds_of_arithmetic_a_step"]));

@@ -23,6 +23,11 @@ impl Counting {
         Self { ledger, table, threads }
     }
 
+    /// What is done to rows without a product of matrices.
+    fn rows(&self, out: &Tensor) {
+        self.ledger.add(Products { elements: out.shape().count() as f64, ..Products::default() });
+    }
+
     /// Each thread keeps the largest scratch that it ever needed.
     fn scratch(&self, bytes: usize) {
         self.ledger.scratch(self.threads * bytes);
@@ -127,16 +132,19 @@ impl Backend for Counting {
         Ok(())
     }
 
-    fn layer_norm(&self, _args: &LayerNorm<'_>, _out: &mut Tensor) -> Result<()> {
+    fn layer_norm(&self, _args: &LayerNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         Ok(())
     }
 
-    fn rms_norm(&self, args: &RmsNorm<'_>, _out: &mut Tensor) -> Result<()> {
+    fn rms_norm(&self, args: &RmsNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         args.weight.count_read();
         Ok(())
     }
 
-    fn rope_norm(&self, args: &RopeNorm<'_>, _out: &mut Tensor) -> Result<()> {
+    fn rope_norm(&self, args: &RopeNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         args.norm.into_iter().for_each(|(weight, _)| weight.count_read());
         Ok(())
     }
@@ -149,12 +157,14 @@ impl Backend for Counting {
         Ok(())
     }
 
-    fn channel_norm(&self, args: &ChannelNorm<'_>, _out: &mut Tensor) -> Result<()> {
+    fn channel_norm(&self, args: &ChannelNorm<'_>, out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         args.gamma.count_read();
         Ok(())
     }
 
-    fn elementwise(&self, args: &Elementwise<'_>, _out: &mut Tensor) -> Result<()> {
+    fn elementwise(&self, args: &Elementwise<'_>, out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         // Vectors are converted from where they lie; what the others read was computed.
         if let Elementwise::Convert(x) = args {
             x.count_read();
@@ -171,7 +181,8 @@ impl Backend for Counting {
         Ok(())
     }
 
-    fn concat_rows(&self, _parts: &[&Tensor], _out: &mut Tensor) -> Result<()> {
+    fn concat_rows(&self, _parts: &[&Tensor], out: &mut Tensor) -> Result<()> {
+        self.rows(out);
         Ok(())
     }
 

@@ -59,6 +59,18 @@ fn pages_count_when_they_are_touched_until_they_are_released() {
 }
 
 #[test]
+fn what_multiplies_nothing_is_counted_by_its_results() {
+    let (device, ledger) = counting();
+    let x = Tensor::empty(&device, DType::F32, Shape::matrix(3, 70)).unwrap();
+    let weight = Tensor::empty(&device, DType::F32, Shape::vector(70)).unwrap();
+    ledger.begin();
+    let normed = ops::rms_norm(&x, &weight, 1e-6, DType::Bf16).unwrap();
+    ops::convert(&normed, DType::F32).unwrap();
+    let done = ledger.products();
+    assert_eq!((done.elements, done.total()), (2.0 * 3.0 * 70.0, 0.0));
+}
+
+#[test]
 fn held_memory_counts_while_it_is_held() {
     let (_, ledger) = counting();
     let before = ledger.now().owned_bytes;

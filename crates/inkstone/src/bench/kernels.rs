@@ -1,7 +1,7 @@
 //! Single operations, with weights stored as models store them.
 
 use inkstone_tensor::ops::{self, Activation, Mask, Qkv};
-use inkstone_tensor::{Shape, Tensor};
+use inkstone_tensor::{DType, Shape, Tensor};
 
 use super::{Bench, Case, Clock};
 use crate::Result;
@@ -74,6 +74,16 @@ pub(super) fn prepare(case: Case, bench: &Bench) -> Result<Box<dyn FnMut() -> Re
         }
         _ => unreachable!("stages are prepared elsewhere"),
     }
+}
+
+/// A norm of f32 rows, as in front of a layer: what stands for all operations that multiply no matrices.
+pub(super) fn norm(bench: &Bench, rows: usize, width: usize) -> Result<Box<dyn FnMut() -> Result<f64>>> {
+    const EPS: f32 = 1e-6;
+    let mut loader = bench.loader("kernel");
+    let (x, weight) = (loader.tensor("x", &[rows, width]), loader.vector("w", width));
+    loader.finish()?;
+    let (x, activations) = (ops::convert(&x, DType::F32)?, bench.activations);
+    repeated(bench.options.clock, move || Ok(ops::rms_norm(&x, &weight, EPS, activations)?))
 }
 
 /// Runs often enough to be measured; the seconds are of one.

@@ -10,7 +10,7 @@ use super::Case;
 use crate::Result;
 
 /// Loops of a register-only measurement: about 20 ms.
-const PEAK_LOOPS: u32 = 8_000_000;
+pub(super) const PEAK_LOOPS: u32 = 8_000_000;
 /// A round counts if the processor ran at this share of its best rate at least.
 const QUIET: f64 = 0.9;
 

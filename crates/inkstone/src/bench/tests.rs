@@ -118,6 +118,17 @@ fn kernels_need_what_they_read_and_write() {
 }
 
 #[test]
+fn a_machine_is_measured_with_the_sizes_of_a_model() {
+    let bench = Bench::new(options()).unwrap();
+    let sizes = Sizes { width: 96, head_dim: 32, channels: 24 };
+    let rates = Rates::measure(&bench, sizes, std::time::Duration::from_millis(20)).unwrap();
+    for rate in [rates.linear, rates.attention, rates.conv, rates.elements] {
+        assert!(rate.is_finite() && rate > 0.0, "{rates:?}");
+    }
+    assert!(rates.processor_share.is_none_or(|share| share > 0.0 && share <= 1.0), "{rates:?}");
+}
+
+#[test]
 fn both_clocks_count_work() {
     let Some(begun) = cpu::process_seconds() else { return };
     let work = || while cpu::process_seconds().is_some_and(|now| now < begun + 0.02) {};

@@ -1,4 +1,4 @@
-use inkstone::bench::Round;
+use inkstone::bench::{Clock, Round};
 
 use super::*;
 

@@ -10,6 +10,20 @@ use inkstone::progress::Stage;
 use super::{Row, flags, is_best};
 use crate::progress::duration;
 
+/// Below this part of the processor times are said to be those of a busy machine.
+const QUIET: f64 = 0.9;
+
+/// What is said where other programs ran, by the median of the measurements.
+pub(super) fn busy(rows: &[Row]) -> Option<String> {
+    let mut shares: Vec<f64> = rows.iter().filter_map(|row| row.processor_share).collect();
+    shares.sort_by(f64::total_cmp);
+    let share = shares.get(shares.len() / 2).filter(|share| **share < QUIET)?;
+    let percent = 100.0 * share;
+    Some(format!(
+        "busy: other programs left {percent:.0} % of the processor to the measurements; times are of a machine as busy\n"
+    ))
+}
+
 /// The rows, what they mean, and what to do.
 pub(super) fn table(
     rows: &[Row],
@@ -43,6 +57,7 @@ pub(super) fn table(
     text.push_str(
         "a picture is prompts, steps and decode; reading the weights for the first time, and rounding them with -q, is not in it\n",
     );
+    text.extend(busy(rows));
     if let Some(disk) = disk {
         let _ = writeln!(text, "disk: {} of weights a second", per_second(disk));
     }

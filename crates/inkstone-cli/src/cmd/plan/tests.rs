@@ -35,7 +35,21 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         picture_s: 8.0,
         shortage: None,
         reread_bytes,
+        processor_share: Some(1.0),
     }
+}
+
+#[test]
+fn a_busy_machine_is_told() {
+    let with = |shares: &[Option<f64>]| {
+        let rows: Vec<Row> =
+            shares.iter().map(|share| Row { processor_share: *share, ..row(GIB, None) }).collect();
+        table::busy(&rows)
+    };
+    assert_eq!(with(&[None, None]), None);
+    assert_eq!(with(&[Some(0.4), Some(0.95), Some(1.0)]), None, "one measurement of three was disturbed");
+    let told = with(&[Some(0.31), Some(0.4), Some(1.0)]).unwrap();
+    assert!(told.starts_with("busy: other programs left 40 % of the processor"), "{told}");
 }
 
 /// 27 GiB of weights in 32 GiB of memory stay in the system's cache; in 16 GiB each step reads all of them again.
@@ -61,7 +75,7 @@ fn what_takes_the_time_is_reading_where_memory_holds_no_step() {
 #[test]
 fn a_step_takes_what_its_reading_takes_where_that_is_longer() {
     let disk = |gib: f64| Some(DiskSpeed { bytes_a_second: gib * 1_073_741_824.0 });
-    let rates = Rates { linear: 1.0, attention: 1.0, conv: 1.0 };
+    let rates = Rates { linear: 1.0, attention: 1.0, conv: 1.0, elements: 1.0, processor_share: None };
     let mut forecast = row(27 * GIB, Some(16 * GIB)).forecast;
     forecast.memory.stages[0].products.linear = 2.0;
     let seconds = |reread_bytes, disk| seconds(&forecast, &rates, reread_bytes, disk);
