@@ -187,6 +187,25 @@ fn row_78_whatever_is_left_nothing_is_killed() {
     }
 }
 
+/// The second try maps the model's files anew, for which there may be no room either: that is no damaged file.
+#[test]
+fn row_78_files_that_cannot_be_mapped_again_are_no_damaged_ones() {
+    if !is_child("row_78_files_that_cannot_be_mapped_again_are_no_damaged_ones") {
+        return;
+    }
+    let wanted = Request { height_px: 192, ..request(192, 1, 1) };
+    let mut pipeline = open(Vec::new());
+    let want = draw(&mut pipeline, &wanted, &mut Silent).unwrap();
+    for left_bytes in [1 << 18, 1 << 16] {
+        match draw(&mut pipeline, &wanted, &mut Thief::new((Stage::Denoise, 0), left_bytes)) {
+            Ok(drawn) => assert!(drawn == want, "with {left_bytes}"),
+            Err(error) => assert_eq!(error.code(), "INK-0402", "with {left_bytes}: {error}"),
+        }
+        limit_address_space("unlimited");
+    }
+    assert!(draw(&mut pipeline, &wanted, &mut Silent).unwrap() == want, "as if nothing had been");
+}
+
 /// Stops a drawing behind its first step.
 struct Stopper(CancelToken);
 

@@ -4,11 +4,10 @@ mod header;
 mod value;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use inkstone_tensor::{Blocks, DType, Device, MappedFile, Quantized, Shape, Storage, Tensor};
+use inkstone_tensor::{Blocks, DType, Device, Quantized, Shape, Storage, Tensor};
 
-use super::source::Source;
+use super::source::{Source, mapped};
 use super::{Residence, SafeTensors};
 use crate::{Error, Result};
 use header::{Entry, Stored};
@@ -21,8 +20,7 @@ pub(super) use value::Value;
 /// # Errors
 /// [`Error::ModelRead`], [`Error::Gguf`]; [`Error::Tensor`] if there is no memory.
 pub(super) fn open(path: &Path, device: &Device, residence: Residence) -> Result<SafeTensors> {
-    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-    let file = Arc::new(MappedFile::open(path).map_err(failed)?);
+    let file = mapped(path)?;
     match residence {
         Residence::Mapped => {
             let mut this = read(&Source::Mapped(&file), file.bytes(), path, device)?;
@@ -43,8 +41,7 @@ pub(super) fn from_bytes(name: &Path, bytes: &[u8], device: &Device) -> Result<S
 
 /// Calls `look` with a file's head; no tensor is touched.
 pub(super) fn with_head<T>(path: &Path, look: impl FnOnce(&Header<'_>) -> Result<T>) -> Result<T> {
-    let failed = |source| Error::ModelRead { path: path.to_owned(), source };
-    let file = MappedFile::open(path).map_err(failed)?;
+    let file = mapped(path)?;
     let header = header::parse(file.bytes())
         .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
     look(&header)

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor, regular};
 
 use super::Order;
-use super::source::Source;
+use super::source::{Source, mapped};
 use crate::{Error, Result};
 use header::{Header, Stored};
 pub(crate) use writer::{ALIGN_BYTES, Writer};
@@ -54,7 +54,7 @@ impl SafeTensors {
         let failed = |source| Error::ModelRead { path: path.to_owned(), source };
         match residence {
             Residence::Mapped => {
-                let file = Arc::new(MappedFile::open(path).map_err(failed)?);
+                let file = mapped(path)?;
                 let mut this = read(&Source::Mapped(&file), path, device)?;
                 this.mapping = Some(file);
                 Ok(this)

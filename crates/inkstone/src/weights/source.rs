@@ -18,6 +18,21 @@ pub(super) enum Source<'a> {
     Bytes(&'a [u8]),
 }
 
+/// Maps a file.
+///
+/// # Errors
+/// [`Error::ModelRead`]; [`inkstone_tensor::Error::OutOfMemory`] where address space does not suffice.
+pub(super) fn mapped(path: &Path) -> Result<Arc<MappedFile>> {
+    MappedFile::open(path).map(Arc::new).map_err(|source| {
+        if source.kind() != std::io::ErrorKind::OutOfMemory {
+            return Error::ModelRead { path: path.to_owned(), source };
+        }
+        let size_bytes = path.metadata().map_or(0, |found| found.len());
+        let wanted_bytes = usize::try_from(size_bytes).unwrap_or(usize::MAX);
+        inkstone_tensor::Error::OutOfMemory { device: "host".into(), wanted_bytes }.into()
+    })
+}
+
 impl Source<'_> {
     pub(super) fn size_bytes(&self) -> u64 {
         match self {
