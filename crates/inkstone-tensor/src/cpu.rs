@@ -8,6 +8,7 @@ mod counting;
 mod decode;
 mod elementwise;
 mod epilogue;
+mod few;
 mod fit;
 mod gemm;
 mod int8;

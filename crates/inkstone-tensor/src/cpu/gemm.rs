@@ -3,8 +3,8 @@
 //! Sums stay in f32 scratch until k is done, then go through the epilogue. The weight is decoded panel by panel in
 //! each job, which costs a few percent from some hundred rows on; nothing is packed ahead, so weights are used where
 //! they lie. A job of more rows than a block keeps its panels until the last of its blocks. For an output element the
-//! order of summation is that of k, whatever the blocks. Few rows of bf16 go to [`super::turned`], products of bytes to
-//! [`super::int8`].
+//! order of summation is that of k, whatever the blocks. Few rows of bf16 go to [`super::turned`] or [`super::few`], products
+//! of bytes to [`super::int8`].
 
 use std::ops::Range;
 
@@ -36,6 +36,9 @@ const PRODUCTS_PER_NS: usize = 64;
 pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
     if let Weight::Int8(weight) = args.weight {
         return super::int8::linear(cpu, args, weight, out);
+    }
+    if let Some(tile) = super::few::tile(cpu.table, args) {
+        return super::few::linear(cpu, tile, args, out);
     }
     if let Some(tile) = super::turned::tile(cpu.table, args) {
         return super::turned::linear(cpu, tile, args, out);

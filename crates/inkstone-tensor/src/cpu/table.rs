@@ -16,6 +16,7 @@ use super::rope::Rotation;
 use super::rotate::{self, Rounded};
 use super::rows::{Row, RowMut, RowsMut};
 use super::softmax::{Running, Scores};
+use super::tile::few::FewTile;
 use super::tile::int8::Int8Tile;
 use super::tile::turned::TurnedTile;
 use super::tile::{self, Tile};
@@ -33,6 +34,8 @@ pub(super) struct Table {
     bf16_tile: Option<&'static Tile>,
     /// For few rows of bf16 operands, where there is such a tile.
     turned_tile: Option<&'static TurnedTile>,
+    /// For a few rows of bf16 operands and weights that are decoded.
+    few_tile: Option<&'static FewTile>,
     int8_tile: &'static Int8Tile,
     /// Takes its place on a processor with AVX512_VNNI, `None` where there is no such tile.
     vnni_tile: Option<&'static Int8Tile>,
@@ -58,6 +61,11 @@ impl Table {
     /// The tile for few rows of bf16 operands.
     pub(super) fn turned_tile(&self) -> Option<&'static TurnedTile> {
         self.turned_tile
+    }
+
+    /// The tile for a few rows of bf16 operands and weights that are decoded.
+    pub(super) fn few_tile(&self) -> Option<&'static FewTile> {
+        self.few_tile
     }
 
     /// The tile for operands of bytes.
@@ -228,6 +236,7 @@ static SCALAR: Table = Table {
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
     turned_tile: None,
+    few_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
     rows: row_kernels!(Scalar),
@@ -240,6 +249,7 @@ static NEON: Table = Table {
     f32_tile: &tile::scalar::F32,
     bf16_tile: None,
     turned_tile: None,
+    few_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
     rows: row_kernels!(Scalar),
@@ -252,6 +262,7 @@ static AVX2: Table = Table {
     f32_tile: &tile::avx2::F32,
     bf16_tile: None,
     turned_tile: None,
+    few_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: None,
     rows: row_kernels!(Avx2, "avx2,fma,f16c"),
@@ -265,6 +276,7 @@ static AVX512: Table = Table {
     f32_tile: &tile::avx512::F32,
     bf16_tile: None,
     turned_tile: None,
+    few_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: row_kernels!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"),
@@ -278,6 +290,7 @@ static AVX512_BF16: Table = Table {
     f32_tile: &tile::avx512::F32,
     bf16_tile: Some(&tile::avx512::BF16),
     turned_tile: Some(&tile::turned::avx512::BF16),
+    few_tile: Some(&tile::few::avx512::BF16),
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
     rows: RowKernels {

@@ -10,6 +10,7 @@ mod ahead;
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+pub(super) mod few;
 pub(super) mod int8;
 pub(super) mod scalar;
 pub(super) mod turned;

@@ -146,12 +146,14 @@ impl<'a> AffineRow<'a> {
     }
 
     /// Codes that share a scale.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn shared(&self) -> usize {
         CHUNK << self.group_shift
     }
 
     /// The rows of scales and biases, as they are stored, and their type.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn scales_and_biases(&self) -> ([&'a [u8]; 2], DType) {
         ([self.scales, self.biases], self.dtype)

@@ -197,7 +197,7 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     unsafe fn transpose(from: *const u8, from_stride: usize, to: *mut u8, to_stride: usize, next: *const u8) {
         // SAFETY: see above; 16 rows of 16 words are at both places.
         unsafe {
-            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+            for (i, column) in columns(from, from_stride, next, from_stride).into_iter().enumerate() {
                 _mm512_storeu_si512(to.add(i * to_stride).cast(), column);
             }
         }
@@ -212,7 +212,7 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
     ) {
         // SAFETY: see above; 16 rows of 16 words are at `from`, twice as many at `to`.
         unsafe {
-            for (i, column) in columns(from, from_stride, next).into_iter().enumerate() {
+            for (i, column) in columns(from, from_stride, next, from_stride).into_iter().enumerate() {
                 let (lower, upper) =
                     (_mm512_slli_epi32::<16>(column), _mm512_and_si512(column, _mm512_set1_epi32(UPPER)));
                 _mm512_storeu_si512(to.add(2 * i * to_stride).cast(), lower);
@@ -230,15 +230,20 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
 /// The bf16 in the upper half of a word, as an f32's bits.
 const UPPER: i32 = 0xffff_0000u32.cast_signed();
 
-/// The columns of a square of 16 rows of 16 words; asks for the square at `next` to be fetched.
+/// The columns of a square of 16 rows of 16 words; asks for 16 lines, the first at `next`.
 #[inline(always)]
-unsafe fn columns(from: *const u8, from_stride: usize, next: *const u8) -> [__m512i; 16] {
+pub(in crate::cpu) unsafe fn columns(
+    from: *const u8,
+    from_stride: usize,
+    next: *const u8,
+    next_stride: usize,
+) -> [__m512i; 16] {
     // SAFETY: the caller has the square; fetching ahead never faults.
     unsafe {
         let mut r = [_mm512_setzero_si512(); 16];
         for (i, row) in r.iter_mut().enumerate() {
             *row = _mm512_loadu_si512(from.add(i * from_stride).cast());
-            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(i * from_stride).cast());
+            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(i * next_stride).cast());
         }
         // Words of neighbouring rows, then pairs of words of pairs of rows: rows of 4 within each 128-bit lane.
         let mut s = r;
