@@ -79,7 +79,10 @@ impl MappedFile {
         let range = self.inside(range);
         for piece in ahead::pieces(&range) {
             if !self.brought.mark(piece) {
-                self.bring(&ahead::within(&range, piece));
+                let part = ahead::within(&range, piece);
+                for start in part.clone().step_by(ahead::CALL_BYTES) {
+                    self.bring(&(start..part.end.min(start + ahead::CALL_BYTES)));
+                }
             }
         }
     }

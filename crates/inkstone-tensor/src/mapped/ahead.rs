@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a part.
 pub(crate) const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a call to the system: while one lasts, other threads may have to wait for memory. Smaller ones cost nothing.
+pub(super) const CALL_BYTES: usize = 256 << 10;
 /// Parts in a word.
 const WORD: usize = 64;
 
