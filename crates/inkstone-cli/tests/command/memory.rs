@@ -149,7 +149,7 @@ fn row_77_alternatives_within_an_address_space() {
 #[test]
 fn row_77_the_table_names_the_limit_that_forbids() {
     let dir = Dir::new();
-    let script = "ulimit -v 500000; exec \"$0\" plan --max-memory 20G --size 2048x2048 --threads 2";
+    let script = "ulimit -S -v 500000; exec \"$0\" plan --max-memory 20G --size 2048x2048 --threads 2";
     let mut shell = std::process::Command::new("sh");
     let run = finish(shell.args(["-c", script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
     assert_eq!(run.code, Some(0), "{run:#?}");

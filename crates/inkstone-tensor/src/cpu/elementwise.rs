@@ -106,13 +106,14 @@ pub(super) use known_types;
 /// For all kernels: the processor has what `L` needs, and the rows are equally long.
 #[inline(always)]
 pub(super) unsafe fn convert_row<L: Lanes>(x: Row<'_>, to: RowMut<'_>) {
-    use DType::{Bf16, F32};
+    use DType::{Bf16, F16, F32};
     // SAFETY: the caller's promise. One loop for each pair of types: there is nothing else to hide the choice behind.
     unsafe {
         match (x.dtype(), to.dtype()) {
             (a, b) if a == b => to.copy(x),
             (Bf16, F32) => copy_row::<L>(x.known_as(Bf16), to.known_as(F32)),
             (F32, Bf16) => copy_row::<L>(x.known_as(F32), to.known_as(Bf16)),
+            (F16, Bf16) => copy_row::<L>(x.known_as(F16), to.known_as(Bf16)),
             _ => copy_row::<L>(x, to),
         }
     }
