@@ -37,7 +37,7 @@ fn main() {
         || Tensor::from_f32(&device, &vec![0.7; rows * HEAD / 2], Shape::matrix(rows, HEAD / 2)).unwrap();
     let rope = Rope { cos: angles(), sin: angles(), layout: RopeLayout::Interleaved };
     // Bytes an element that are read and written.
-    let cases: [(&str, usize, Call); 5] = [
+    let cases: [(&str, usize, Call); 4] = [
         ("layer norm, modulated: f32 to bf16", 4 + 2, {
             let (x, scale, shift) = (plain.clone(), table(), table());
             Box::new(move || drop(ops::layer_norm(&x, EPS, &scale, &shift, DType::Bf16).unwrap()))
@@ -49,10 +49,6 @@ fn main() {
         ("norm and rotation of heads: bf16", 2 + 2, {
             let (x, weight) = (half.clone(), vector(HEAD));
             Box::new(move || drop(ops::rope_norm(&x, Some((&weight, EPS)), &rope, DType::Bf16).unwrap()))
-        }),
-        ("silu times: bf16", 2 + 2 + 2, {
-            let (gate, up) = (half, matrix(&device, rows, DType::Bf16));
-            Box::new(move || drop(ops::silu_mul(&gate, &up, DType::Bf16).unwrap()))
         }),
         ("sum: f32", 4 + 4 + 4, {
             let (a, b) = (plain, matrix(&device, rows, DType::F32));

@@ -14,13 +14,14 @@ mod quantize;
 mod row;
 
 pub use affine::{AffineParts, FittedMatrix, QuantizeAffine, quantize_affine};
-pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scale, scaled_add, silu_mul};
+pub use elementwise::{Elementwise, Rescale, activate, add, convert, guidance, scale, scaled_add};
 pub use image::{
     ChannelNorm, Conv2d, ConvWeight, Into, Padding, PixelNorm, Window, channel_norm, conv2d, conv2d_add,
     conv2d_add_of, conv2d_of,
 };
 pub use matrix::{
-    Attention, Epilogue, Linear, Mask, Qkv, Term, attention, linear, linear_add, linear_add_with, linear_with,
+    Attention, Epilogue, Linear, Mask, Qkv, Term, attention, linear, linear_add, linear_add_with,
+    linear_mul_with, linear_with,
 };
 pub use quantize::{Int8Rows, QuantizeInt8, RoundedWeight, quantize_int8};
 pub use row::{

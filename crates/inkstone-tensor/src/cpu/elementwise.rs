@@ -1,7 +1,7 @@
 //! Operations on matching elements.
 
 use super::Cpu;
-use super::activation::{self, silu};
+use super::activation;
 use super::lanes::Lanes;
 use super::rows::{Matrix, MatrixMut, Row, RowMut, assert_cols};
 use crate::ops::{Activation, Elementwise, Rescale};
@@ -19,9 +19,9 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) -
             assert_cols(cols, &[x.cols()])
         }
         Elementwise::AddScaled { b, .. } => assert_cols(cols, &[b.cols()]),
-        Elementwise::Add(a, b)
-        | Elementwise::SiluMul { gate: a, up: b }
-        | Elementwise::Guidance { cond: a, uncond: b, .. } => assert_cols(cols, &[a.cols(), b.cols()]),
+        Elementwise::Add(a, b) | Elementwise::Guidance { cond: a, uncond: b, .. } => {
+            assert_cols(cols, &[a.cols(), b.cols()])
+        }
     }
     cpu.threads.rows(rows, cols.div_ceil(PER_NS), |r| {
         let row = |t| Matrix::of(t).row(r);
@@ -33,7 +33,6 @@ pub(super) fn elementwise(cpu: &Cpu, args: &Elementwise<'_>, out: &mut Tensor) -
                 Elementwise::Activate(x, activation) => (kernels.activate)(row(x), activation, to),
                 Elementwise::Scale(x, factor) => (kernels.scale_to)(row(x), factor, to),
                 Elementwise::Add(a, b) => (kernels.add)(row(a), row(b), to),
-                Elementwise::SiluMul { gate, up } => (kernels.silu_mul)(row(gate), row(up), to),
                 Elementwise::AddScaled { b, factor } => (kernels.add_scaled)(row(b), factor, to),
                 Elementwise::Guidance { cond, uncond, scale, rescale } => {
                     (kernels.guidance)(row(cond), row(uncond), scale, rescale, to);
@@ -144,16 +143,6 @@ pub(super) unsafe fn add_row<L: Lanes>(a: Row<'_>, b: Row<'_>, mut to: RowMut<'_
     // SAFETY: the caller's promise.
     unsafe {
         for_lanes!(L, to.len(), |i, n| { to.store(i, n, a.load::<L>(i, n).add(b.load(i, n))) });
-    }
-}
-
-/// # Safety
-/// As [`convert_row`].
-#[inline(always)]
-pub(super) unsafe fn silu_mul_row<L: Lanes>(gate: Row<'_>, up: Row<'_>, mut to: RowMut<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        for_lanes!(L, to.len(), |i, n| { to.store(i, n, silu(gate.load::<L>(i, n)).mul(up.load(i, n))) });
     }
 }
 

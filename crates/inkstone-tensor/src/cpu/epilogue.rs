@@ -103,6 +103,21 @@ pub(super) unsafe fn add_to_row<L: Lanes>(
     }
 }
 
+/// Multiplies what the output holds by `sums + bias`.
+///
+/// # Safety
+/// As [`store_row`].
+#[inline(always)]
+pub(super) unsafe fn mul_to_row<L: Lanes>(sums: Row<'_>, bias: Option<Row<'_>>, mut to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for_lanes!(L, to.len(), |i, n| {
+            let held = to.load::<L>(i, n);
+            to.store(i, n, held.mul(with_bias::<L>(sums, bias, i, n)));
+        });
+    }
+}
+
 #[inline(always)]
 unsafe fn with_bias<L: Lanes>(sums: Row<'_>, bias: Option<Row<'_>>, i: usize, n: usize) -> L {
     // SAFETY: the caller's promise.

@@ -197,6 +197,7 @@ impl Finished<'_> {
                         let gate = gate.map(|g| Matrix::of(&g.table).part(g.entry_of(r), cols.clone()));
                         (kernels.add_to)(sums, bias, gate, to);
                     }
+                    Epilogue::MulTo => (kernels.mul_to)(sums, bias, to),
                 }
             }
         }

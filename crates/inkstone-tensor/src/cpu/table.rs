@@ -132,7 +132,6 @@ pub(super) struct RowKernels {
     pub(super) convert_ahead: unsafe fn(Row<'_>, Ahead, RowMut<'_>),
     pub(super) activate: unsafe fn(Row<'_>, Activation, RowMut<'_>),
     pub(super) add: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
-    pub(super) silu_mul: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
     pub(super) add_scaled: unsafe fn(Row<'_>, f32, RowMut<'_>),
     pub(super) guidance: unsafe fn(Row<'_>, Row<'_>, f32, Rescale, RowMut<'_>),
     pub(super) layer_norm: unsafe fn(Row<'_>, f32, Row<'_>, Row<'_>, RowMut<'_>),
@@ -142,6 +141,7 @@ pub(super) struct RowKernels {
     pub(super) mix: unsafe fn(&Mixture<'_>, RowMut<'_>),
     pub(super) store: unsafe fn(Row<'_>, Option<Row<'_>>, Activation, RowMut<'_>),
     pub(super) add_to: unsafe fn(Row<'_>, Option<Row<'_>>, Option<Row<'_>>, RowMut<'_>),
+    pub(super) mul_to: unsafe fn(Row<'_>, Option<Row<'_>>, RowMut<'_>),
     pub(super) store_rows: unsafe fn(&[f32], usize, Row<'_>, RowsMut<'_>),
     pub(super) add_to_rows: unsafe fn(&[f32], usize, Row<'_>, RowsMut<'_>),
     pub(super) softmax: unsafe fn(&Scores<'_>, &mut Running, RowMut<'_>) -> f32,
@@ -181,8 +181,6 @@ macro_rules! row_kernels {
         kernel!([$lanes $(, $features)?] e::activate_row::<$lanes>,
             activate(x: Row<'_>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::add_row::<$lanes>, add(a: Row<'_>, b: Row<'_>, to: RowMut<'_>));
-        kernel!([$lanes $(, $features)?] e::silu_mul_row::<$lanes>,
-            silu_mul(gate: Row<'_>, up: Row<'_>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::add_scaled_row::<$lanes>,
             add_scaled(b: Row<'_>, factor: f32, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] e::guidance_row::<$lanes>,
@@ -200,6 +198,8 @@ macro_rules! row_kernels {
             store(sums: Row<'_>, bias: Option<Row<'_>>, activation: Activation, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] p::add_to_row::<$lanes>,
             add_to(sums: Row<'_>, bias: Option<Row<'_>>, gate: Option<Row<'_>>, to: RowMut<'_>));
+        kernel!([$lanes $(, $features)?] p::mul_to_row::<$lanes>,
+            mul_to(sums: Row<'_>, bias: Option<Row<'_>>, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] p::store_rows::<$lanes>,
             store_rows(sums: &[f32], stride: usize, bias: Row<'_>, to: RowsMut<'_>));
         kernel!([$lanes $(, $features)?] p::add_to_rows::<$lanes>,
@@ -224,8 +224,8 @@ macro_rules! row_kernels {
         kernel!([$lanes $(, $features)?] fit::fit_row::<$lanes>,
             fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
-            convert, decode, convert_ahead, activate, add, silu_mul, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, mix, store, add_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, flip, rotate_pixels,
+            convert, decode, convert_ahead, activate, add, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
+            rope_norm, mix, store, add_to, mul_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, flip, rotate_pixels,
             round_pixels, rounding_squares, transpose, pair_rows, fit,
         }
     }};

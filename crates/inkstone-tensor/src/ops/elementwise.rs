@@ -15,13 +15,6 @@ pub enum Elementwise<'a> {
     Scale(&'a Tensor, f32),
     /// `a + b`
     Add(&'a Tensor, &'a Tensor),
-    /// `silu(gate) * up`
-    SiluMul {
-        /// Goes through SiLU.
-        gate: &'a Tensor,
-        /// Is multiplied.
-        up: &'a Tensor,
-    },
     /// `out += factor * b`: the output already holds the first term.
     AddScaled {
         /// The second term.
@@ -92,15 +85,6 @@ pub fn scale(x: &Tensor, factor: f32, out: DType) -> Result<Tensor> {
 pub fn add(a: &Tensor, b: &Tensor, out: DType) -> Result<Tensor> {
     pair("add", a, b)?;
     run("add", a, &Elementwise::Add(a, b), out)
-}
-
-/// `silu(gate) * up`.
-///
-/// # Errors
-/// Shapes that differ, no memory.
-pub fn silu_mul(gate: &Tensor, up: &Tensor, out: DType) -> Result<Tensor> {
-    pair("silu_mul", gate, up)?;
-    run("silu_mul", gate, &Elementwise::SiluMul { gate, up }, out)
 }
 
 /// `a + factor * b`, in place where `a` is not shared.

@@ -42,6 +42,8 @@ pub enum Epilogue<'a> {
     Store(Activation),
     /// Adds it, times a gate if there is one, to what the output holds.
     AddTo(Option<&'a RowTable>),
+    /// Multiplies what the output holds by it.
+    MulTo,
 }
 
 /// A linear layer: `activation(x W^T + bias)`.
@@ -127,6 +129,32 @@ pub fn linear_add_with(
         check::row_table(OP, "gate", gate, &residual)?;
     }
     let mut out = own(residual)?;
+    x.device().backend().linear(&args, &mut out)?;
+    Ok(out)
+}
+
+/// A linear layer that multiplies: `factor * (x W^T + terms + bias)`, in place where `factor` is not shared.
+///
+/// # Shapes
+/// As [`linear`] and [`Term`]; `factor [rows, n_out]`.
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_mul_with(
+    factor: Tensor,
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    terms: &[Term<'_>],
+) -> Result<Tensor> {
+    const OP: &str = "linear_mul";
+    let args = Linear { x, weight, bias, terms, epilogue: Epilogue::MulTo };
+    check_linear(&args)?;
+    check::out_dtype(OP, factor.dtype())?;
+    if factor.rows() != x.rows() || factor.cols() != weight.n_out() {
+        return check::shape(OP, "factor", &factor, format!("[{}, {}]", x.rows(), weight.n_out()));
+    }
+    let mut out = own(factor)?;
     x.device().backend().linear(&args, &mut out)?;
     Ok(out)
 }

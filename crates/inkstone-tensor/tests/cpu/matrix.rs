@@ -228,6 +228,37 @@ fn linear_add_adds_to_the_residual_times_a_gate() {
     }
 }
 
+/// In place, and into a copy where another tensor still needs the factor.
+#[test]
+fn linear_mul_multiplies_what_is_there() {
+    for device in devices() {
+        for (rows, n, k) in [(1, 3, 5), (9, 17, 34), (15, 33, 64), (29, 65, 130)] {
+            for dtype in ACTIVATIONS {
+                let (x, w) = (Host::random(1, rows, k, dtype), Host::random(2, n, k, dtype));
+                let (bias, factor) = (random(3, n), Host::random(4, rows, n, dtype));
+                let (sums, magnitudes) = product(&x, &w, &bias);
+                let held = |i: usize| f64::from(factor.values[i]);
+                let want: Vec<f64> = (0..rows * n).map(|i| held(i) * sums[i]).collect();
+                let weight = Weight::Dense(w.tensor(&device, Layout::Plain));
+                let (xt, bt) = (x.tensor(&device, Layout::View), vector(&device, &bias));
+                for shared in [false, true] {
+                    let own = factor.tensor(&device, Layout::Plain);
+                    let keep = shared.then(|| own.clone());
+                    let got = ops::linear_mul_with(own, &xt, &weight, Some(&bt), &[]).unwrap();
+                    let what = format!("{} {rows}x{n}x{k} {dtype}", device.name());
+                    check(&what, &got.to_f32().unwrap(), &want, |i| {
+                        dot(k, held(i).abs() * magnitudes[i]) + store(dtype, want[i])
+                    });
+                    assert!(keep.is_none_or(|keep| keep.to_f32().unwrap() == factor.values));
+                }
+                let wrong = factor.tensor(&device, Layout::Plain);
+                let other = Host::random(1, rows + 1, k, dtype).tensor(&device, Layout::Plain);
+                assert!(ops::linear_mul_with(wrong, &other, &weight, None, &[]).is_err());
+            }
+        }
+    }
+}
+
 #[test]
 fn linear_without_inputs_is_the_bias() {
     for device in devices() {

@@ -76,6 +76,15 @@ impl Linear {
         self.with_terms(x, |terms| Ok(ops::linear_add_with(residual, gate, x, &self.weight, bias, terms)?))
     }
 
+    /// `factor * product`, in place where the factor is not shared.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_mul(&self, factor: Tensor, x: &Tensor) -> Result<Tensor> {
+        let bias = self.bias.as_ref();
+        self.with_terms(x, |terms| Ok(ops::linear_mul_with(factor, x, &self.weight, bias, terms)?))
+    }
+
     fn run(&self, x: &Tensor, activation: Activation, out: DType) -> Result<Tensor> {
         let bias = self.bias.as_ref();
         self.with_terms(x, |terms| Ok(ops::linear_with(x, &self.weight, bias, terms, activation, out)?))

@@ -1,7 +1,7 @@
 //! Feed-forward networks.
 
-use inkstone_tensor::ops::{self, Activation, RowTable};
-use inkstone_tensor::{DType, Tensor};
+use inkstone_tensor::Tensor;
+use inkstone_tensor::ops::{Activation, RowTable};
 
 use super::linear::Linear;
 use crate::Result;
@@ -42,7 +42,6 @@ pub struct SwigluMlp {
     gate: Linear,
     up: Linear,
     down: Linear,
-    activations: DType,
 }
 
 impl SwigluMlp {
@@ -52,7 +51,6 @@ impl SwigluMlp {
             gate: Linear::load_without_bias(loader, &format!("{name}.gate_proj"), dim, hidden),
             up: Linear::load_without_bias(loader, &format!("{name}.up_proj"), dim, hidden),
             down: Linear::load_without_bias(loader, &format!("{name}.down_proj"), hidden, dim),
-            activations: loader.activations(),
         }
     }
 
@@ -64,7 +62,8 @@ impl SwigluMlp {
     /// # Errors
     /// Shapes that do not fit, no memory.
     pub fn forward_add(&self, residual: Tensor, x: &Tensor) -> Result<Tensor> {
-        let hidden = ops::silu_mul(&self.gate.forward(x)?, &self.up.forward(x)?, self.activations)?;
+        let gate = self.gate.forward_activated(x, Activation::Silu)?;
+        let hidden = self.up.forward_mul(gate, x)?;
         self.down.forward_add(residual, None, &hidden)
     }
 }
