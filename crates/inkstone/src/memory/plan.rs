@@ -165,7 +165,8 @@ impl Shortage {
     pub(crate) fn raised(&self, bytes: u64) -> Option<String> {
         match self.limit.of {
             LimitOf::MaxMemory => Some(format!("--max-memory {}M", bytes.div_ceil(1 << 20))),
-            LimitOf::AddressSpace => Some(format!("ulimit -v {}", bytes.div_ceil(1 << 10))),
+            // Of two processes alike one takes some pages more than the other.
+            LimitOf::AddressSpace => Some(format!("ulimit -v {}", (bytes + (1 << 20)).div_ceil(1 << 10))),
             LimitOf::Data => Some(format!("ulimit -d {}", bytes.div_ceil(1 << 10))),
             LimitOf::Free | LimitOf::ControlGroup => None,
         }
