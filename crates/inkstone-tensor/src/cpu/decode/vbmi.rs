@@ -64,6 +64,29 @@ trait BlockRow {
     unsafe fn write(&self, blocks: Range<usize>, to: *mut u16);
 }
 
+/// A format of blocks of so many bytes and elements. The loop is inside, so that what does not change from block to block
+/// stays in registers. The body may count on what [`BlockRow`] promises, and on room for a block's values at `to`.
+macro_rules! block_row {
+    ($(#[$doc:meta])* $name:ident, $bytes:expr, $len:expr, |$block:ident, $to:ident| $body:block) => {
+        $(#[$doc])*
+        pub(super) struct $name<'a>(pub(super) &'a [[u8; $bytes]]);
+
+        impl super::BlockRow for $name<'_> {
+            const LEN: usize = $len;
+
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+            #[inline]
+            unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
+                for ($block, i) in self.0[blocks].iter().zip((0..).step_by($len)) {
+                    let $to = to.wrapping_add(i);
+                    $body
+                }
+            }
+        }
+    };
+}
+use block_row;
+
 /// # Safety
 /// As [`decode`]; the processor has AVX512_VBMI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{BlockRow, STEP, bits, half_at, round, select, splat, store, table_16, table_32, words};
+use super::{STEP, bits, block_row, half_at, round, select, splat, store, table_16, table_32, words};
 use crate::quant::k::{LEN, Q2_K_BYTES, Q3_K_BYTES, Q4_K_BYTES, Q5_K_BYTES, Q6_K_BYTES, six_bits};
 
 /// Values for each lane, in memory.
@@ -15,6 +15,13 @@ struct Lanes([f32; 16]);
 #[inline]
 fn floats(bytes: __m128i) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+}
+
+/// The values with their signs turned.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn negative(values: __m512) -> __m512 {
+    _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(values), _mm512_set1_epi32(i32::MIN)))
 }
 
 /// The lanes from `RUNS * i` on, each `16 / RUNS` times.
@@ -56,98 +63,76 @@ fn runs(first: usize, step: usize) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_set1_epi16(low), _mm256_set1_epi16(high))
 }
 
-/// Codes of 2 bits: value number `4 run + code` of a table for 8 runs.
-pub(super) struct Q2K<'a>(pub(super) &'a [[u8; Q2_K_BYTES]]);
-
-impl BlockRow for Q2K<'_> {
-    const LEN: usize = LEN;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-    #[inline]
-    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        for (block, i) in self.0[blocks].iter().zip((0..).step_by(LEN)) {
-            let to = to.wrapping_add(i);
-            // SAFETY: the caller's promise; 16 bytes of scales and 64 of codes are in the block.
-            unsafe {
-                let (d, dmin) = (half_at(block, 80), half_at(block, 82));
-                let packed = _mm_loadu_si128(block.as_ptr().cast());
-                let low = _mm_set1_epi8(0x0f);
-                let scale = _mm512_mul_ps(d, floats(_mm_and_si128(packed, low)));
-                let high = _mm_and_si128(_mm_srli_epi16::<4>(packed), low);
-                let minus = _mm512_castsi512_ps(_mm512_xor_si512(
-                    _mm512_castps_si512(dmin),
-                    _mm512_set1_epi32(i32::MIN),
-                ));
-                let offset = _mm512_mul_ps(minus, floats(high));
-                let values = |four| {
-                    _mm512_fmadd_ps(small_numbers::<4>(), spread::<4>(scale, four), spread::<4>(offset, four))
+block_row! {
+    /// Codes of 2 bits: value number `4 run + code` of a table for 8 runs.
+    Q2K, Q2_K_BYTES, LEN, |block, to| {
+        // SAFETY: the caller's promise; 16 bytes of scales and 64 of codes are in the block.
+        unsafe {
+            let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+            let packed = _mm_loadu_si128(block.as_ptr().cast());
+            let low = _mm_set1_epi8(0x0f);
+            let scale = _mm512_mul_ps(d, floats(_mm_and_si128(packed, low)));
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(packed), low);
+            let offset = _mm512_mul_ps(negative(dmin), floats(high));
+            let values = |four| {
+                _mm512_fmadd_ps(small_numbers::<4>(), spread::<4>(scale, four), spread::<4>(offset, four))
+            };
+            for half in 0..2 {
+                let table = round(values(2 * half), values(2 * half + 1));
+                let codes = words(block[16 + 32 * half..].as_ptr());
+                let part = |part: usize, codes: __m512i| {
+                    let codes = bits(splat(3), codes, runs(2 * part, 4));
+                    store(to.add(128 * half + STEP * part), select(table, codes));
                 };
-                for half in 0..2 {
-                    let table = round(values(2 * half), values(2 * half + 1));
-                    let codes = words(block[16 + 32 * half..].as_ptr());
-                    let part = |part: usize, codes: __m512i| {
-                        let codes = bits(splat(3), codes, runs(2 * part, 4));
-                        store(to.add(128 * half + STEP * part), select(table, codes));
-                    };
-                    part(0, codes);
-                    part(1, _mm512_srli_epi16::<2>(codes));
-                    part(2, _mm512_srli_epi16::<4>(codes));
-                    part(3, _mm512_srli_epi16::<6>(codes));
-                }
+                part(0, codes);
+                part(1, _mm512_srli_epi16::<2>(codes));
+                part(2, _mm512_srli_epi16::<4>(codes));
+                part(3, _mm512_srli_epi16::<6>(codes));
             }
         }
     }
 }
 
-/// Codes of 3 bits: value number `8 run + code` of a table for 4 runs.
-pub(super) struct Q3K<'a>(pub(super) &'a [[u8; Q3_K_BYTES]]);
-
-impl BlockRow for Q3K<'_> {
-    const LEN: usize = LEN;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-    #[inline]
-    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        for (block, i) in self.0[blocks].iter().zip((0..).step_by(LEN)) {
-            let to = to.wrapping_add(i);
-            let packed: &[u8; 12] = block[96..].first_chunk().unwrap_or(&[0; 12]);
-            let six = six_bits(packed);
-            // SAFETY: the caller's promise; 32 bytes of third bits and 64 of codes are in the block.
-            unsafe {
-                let six = floats(_mm_loadu_si128(six.as_ptr().cast()));
-                let scale = _mm512_mul_ps(half_at(block, 108), _mm512_sub_ps(six, _mm512_set1_ps(32.0)));
-                let offset = _mm512_mul_ps(scale, _mm512_set1_ps(-4.0));
-                let values = |two| {
-                    _mm512_fmadd_ps(small_numbers::<8>(), spread::<2>(scale, two), spread::<2>(offset, two))
-                };
-                // Bit `4 half + part`, brought to the third place.
-                let third = words(block.as_ptr());
-                let third = [
-                    _mm512_slli_epi16::<2>(third),
-                    _mm512_slli_epi16::<1>(third),
-                    third,
-                    _mm512_srli_epi16::<1>(third),
-                    _mm512_srli_epi16::<2>(third),
-                    _mm512_srli_epi16::<3>(third),
-                    _mm512_srli_epi16::<4>(third),
-                    _mm512_srli_epi16::<5>(third),
+block_row! {
+    /// Codes of 3 bits: value number `8 run + code` of a table for 4 runs.
+    Q3K, Q3_K_BYTES, LEN, |block, to| {
+        let packed: &[u8; 12] = block[96..].first_chunk().unwrap_or(&[0; 12]);
+        let six = six_bits(packed);
+        // SAFETY: the caller's promise; 32 bytes of third bits and 64 of codes are in the block.
+        unsafe {
+            let six = floats(_mm_loadu_si128(six.as_ptr().cast()));
+            let scale = _mm512_mul_ps(half_at(block, 108), _mm512_sub_ps(six, _mm512_set1_ps(32.0)));
+            let offset = _mm512_mul_ps(scale, _mm512_set1_ps(-4.0));
+            let values = |two| {
+                _mm512_fmadd_ps(small_numbers::<8>(), spread::<2>(scale, two), spread::<2>(offset, two))
+            };
+            // Bit `4 half + part`, brought to the third place.
+            let third = words(block.as_ptr());
+            let third = [
+                _mm512_slli_epi16::<2>(third),
+                _mm512_slli_epi16::<1>(third),
+                third,
+                _mm512_srli_epi16::<1>(third),
+                _mm512_srli_epi16::<2>(third),
+                _mm512_srli_epi16::<3>(third),
+                _mm512_srli_epi16::<4>(third),
+                _mm512_srli_epi16::<5>(third),
+            ];
+            for half in 0..2 {
+                let codes = words(block[32 + 32 * half..].as_ptr());
+                let codes = [
+                    codes,
+                    _mm512_srli_epi16::<2>(codes),
+                    _mm512_srli_epi16::<4>(codes),
+                    _mm512_srli_epi16::<6>(codes),
                 ];
-                for half in 0..2 {
-                    let codes = words(block[32 + 32 * half..].as_ptr());
-                    let codes = [
-                        codes,
-                        _mm512_srli_epi16::<2>(codes),
-                        _mm512_srli_epi16::<4>(codes),
-                        _mm512_srli_epi16::<6>(codes),
-                    ];
-                    for two in 0..2 {
-                        let first = 4 * half + 2 * two;
-                        let table = round(values(first), values(first + 1));
-                        for part in 2 * two..2 * two + 2 {
-                            let codes = bits(splat(3), codes[part], third[4 * half + part]);
-                            let codes = bits(splat(7), codes, runs(2 * (part % 2), 8));
-                            store(to.add(128 * half + STEP * part), select(table, codes));
-                        }
+                for two in 0..2 {
+                    let first = 4 * half + 2 * two;
+                    let table = round(values(first), values(first + 1));
+                    for part in 2 * two..2 * two + 2 {
+                        let codes = bits(splat(3), codes[part], third[4 * half + part]);
+                        let codes = bits(splat(7), codes, runs(2 * (part % 2), 8));
+                        store(to.add(128 * half + STEP * part), select(table, codes));
                     }
                 }
             }
@@ -178,9 +163,7 @@ impl Eight {
         unsafe {
             let codes = floats(_mm_set_epi64x(minima, scales));
             let (d, dmin) = (half_at(block, 0), half_at(block, 2));
-            let minus =
-                _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(dmin), _mm512_set1_epi32(i32::MIN)));
-            let both = _mm512_mul_ps(_mm512_mask_blend_ps(0xff00, d, minus), codes);
+            let both = _mm512_mul_ps(_mm512_mask_blend_ps(0xff00, d, negative(dmin)), codes);
             let mut eight = Self { scale: Lanes([0.0; 16]), offset: Lanes([0.0; 16]) };
             _mm512_store_ps(eight.scale.0.as_mut_ptr(), both);
             eight.offset.0[..8].copy_from_slice(&eight.scale.0[8..]);
@@ -195,120 +178,93 @@ impl Eight {
     }
 }
 
-/// Codes of 4 bits.
-pub(super) struct Q4K<'a>(pub(super) &'a [[u8; Q4_K_BYTES]]);
-
-impl BlockRow for Q4K<'_> {
-    const LEN: usize = LEN;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-    #[inline]
-    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        for (block, i) in self.0[blocks].iter().zip((0..).step_by(LEN)) {
-            let to = to.wrapping_add(i);
-            // SAFETY: the caller's promise; 128 bytes of codes are in the block.
-            unsafe {
-                let eight = Eight::of(block);
-                for chunk in 0..4 {
-                    let codes = words(block[16 + 32 * chunk..].as_ptr());
-                    let part = |part: usize, codes: __m512i| {
-                        let (scale, offset) = eight.run(2 * chunk + part);
-                        store(to.add(64 * chunk + STEP * part), select(table_16(scale, offset), codes));
-                    };
-                    part(0, codes);
-                    part(1, _mm512_srli_epi16::<4>(codes));
-                }
+block_row! {
+    /// Codes of 4 bits.
+    Q4K, Q4_K_BYTES, LEN, |block, to| {
+        // SAFETY: the caller's promise; 128 bytes of codes are in the block.
+        unsafe {
+            let eight = Eight::of(block);
+            for chunk in 0..4 {
+                let codes = words(block[16 + 32 * chunk..].as_ptr());
+                let part = |part: usize, codes: __m512i| {
+                    let (scale, offset) = eight.run(2 * chunk + part);
+                    store(to.add(64 * chunk + STEP * part), select(table_16(scale, offset), codes));
+                };
+                part(0, codes);
+                part(1, _mm512_srli_epi16::<4>(codes));
             }
         }
     }
 }
 
-/// Codes of 5 bits.
-pub(super) struct Q5K<'a>(pub(super) &'a [[u8; Q5_K_BYTES]]);
-
-impl BlockRow for Q5K<'_> {
-    const LEN: usize = LEN;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-    #[inline]
-    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        for (block, i) in self.0[blocks].iter().zip((0..).step_by(LEN)) {
-            let to = to.wrapping_add(i);
-            // SAFETY: the caller's promise; 32 bytes of fifth bits and 128 of codes are in the block.
-            unsafe {
-                let eight = Eight::of(block);
-                // Bit `run`, brought to the fifth place.
-                let fifth = words(block[16..].as_ptr());
-                let fifth = [
-                    _mm512_slli_epi16::<4>(fifth),
-                    _mm512_slli_epi16::<3>(fifth),
-                    _mm512_slli_epi16::<2>(fifth),
-                    _mm512_slli_epi16::<1>(fifth),
-                    fifth,
-                    _mm512_srli_epi16::<1>(fifth),
-                    _mm512_srli_epi16::<2>(fifth),
-                    _mm512_srli_epi16::<3>(fifth),
-                ];
-                for chunk in 0..4 {
-                    let codes = words(block[48 + 32 * chunk..].as_ptr());
-                    let part = |run: usize, codes: __m512i| {
-                        let (scale, offset) = eight.run(run);
-                        let codes = bits(splat(0x0f), codes, fifth[run]);
-                        store(to.add(STEP * run), select(table_32(0, scale, offset), codes));
-                    };
-                    part(2 * chunk, codes);
-                    part(2 * chunk + 1, _mm512_srli_epi16::<4>(codes));
-                }
+block_row! {
+    /// Codes of 5 bits.
+    Q5K, Q5_K_BYTES, LEN, |block, to| {
+        // SAFETY: the caller's promise; 32 bytes of fifth bits and 128 of codes are in the block.
+        unsafe {
+            let eight = Eight::of(block);
+            // Bit `run`, brought to the fifth place.
+            let fifth = words(block[16..].as_ptr());
+            let fifth = [
+                _mm512_slli_epi16::<4>(fifth),
+                _mm512_slli_epi16::<3>(fifth),
+                _mm512_slli_epi16::<2>(fifth),
+                _mm512_slli_epi16::<1>(fifth),
+                fifth,
+                _mm512_srli_epi16::<1>(fifth),
+                _mm512_srli_epi16::<2>(fifth),
+                _mm512_srli_epi16::<3>(fifth),
+            ];
+            for chunk in 0..4 {
+                let codes = words(block[48 + 32 * chunk..].as_ptr());
+                let part = |run: usize, codes: __m512i| {
+                    let (scale, offset) = eight.run(run);
+                    let codes = bits(splat(0x0f), codes, fifth[run]);
+                    store(to.add(STEP * run), select(table_32(0, scale, offset), codes));
+                };
+                part(2 * chunk, codes);
+                part(2 * chunk + 1, _mm512_srli_epi16::<4>(codes));
             }
         }
     }
 }
 
-/// Codes of 6 bits, as floats 16 at a time: no table pays for 16 elements.
-pub(super) struct Q6K<'a>(pub(super) &'a [[u8; Q6_K_BYTES]]);
-
-impl BlockRow for Q6K<'_> {
-    const LEN: usize = LEN;
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-    #[inline]
-    unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
+block_row! {
+    /// Codes of 6 bits, as floats 16 at a time: no table pays for 16 elements.
+    Q6K, Q6_K_BYTES, LEN, |block, to| {
         const fn shifts(low: i64, high: i64) -> [i64; 8] {
             [low, low, low, low, high, high, high, high]
         }
         const HIGH_BITS: i8 = 0x30;
-        for (block, i) in self.0[blocks].iter().zip((0..).step_by(LEN)) {
-            let to = to.wrapping_add(i);
-            // SAFETY: the caller's promise; 128, 64 and 16 bytes are at these places of the block.
-            unsafe {
-                let signed = _mm512_cvtepi8_epi32(_mm_loadu_si128(block[192..].as_ptr().cast()));
-                let scale = _mm512_mul_ps(half_at(block, 208), _mm512_cvtepi32_ps(signed));
-                let mut runs = [Lanes([0.0; 16]), Lanes([0.0; 16])];
-                _mm512_store_ps(runs[0].0.as_mut_ptr(), scale);
-                // Codes are 64 more than they are, see below, and 32 less.
-                _mm512_store_ps(runs[1].0.as_mut_ptr(), _mm512_mul_ps(scale, _mm512_set1_ps(-96.0)));
-                for half in 0..2 {
-                    let low = _mm512_loadu_si512(block[64 * half..].as_ptr().cast());
-                    let high = _mm256_loadu_si256(block[128 + 32 * half..].as_ptr().cast());
-                    let high = _mm512_broadcast_i64x4(high);
-                    for two in 0..2 {
-                        // 64 elements: two bits for each from their places to the fifth and sixth.
-                        let (low, left) = if two == 0 {
-                            (low, shifts(4, 2))
-                        } else {
-                            (_mm512_srli_epi16::<4>(low), shifts(0, 62))
-                        };
-                        let high = _mm512_rolv_epi64(high, _mm512_loadu_si512(left.as_ptr().cast()));
-                        let high = _mm512_and_si512(high, _mm512_set1_epi8(HIGH_BITS));
-                        let codes = bits(_mm512_set1_epi8(0x0f), low, high);
-                        let first = 128 * half + 64 * two;
-                        let value = |run: usize| {
-                            let (s, o) = (runs[0].0[first / 16 + run], runs[1].0[first / 16 + run]);
-                            _mm512_fmadd_ps(lifted(codes, run), _mm512_set1_ps(s), _mm512_set1_ps(o))
-                        };
-                        store(to.add(first), round(value(0), value(1)));
-                        store(to.add(first + STEP), round(value(2), value(3)));
-                    }
+        // SAFETY: the caller's promise; 128, 64 and 16 bytes are at these places of the block.
+        unsafe {
+            let signed = _mm512_cvtepi8_epi32(_mm_loadu_si128(block[192..].as_ptr().cast()));
+            let scale = _mm512_mul_ps(half_at(block, 208), _mm512_cvtepi32_ps(signed));
+            let mut runs = [Lanes([0.0; 16]), Lanes([0.0; 16])];
+            _mm512_store_ps(runs[0].0.as_mut_ptr(), scale);
+            // Codes are 64 more than they are, see below, and 32 less.
+            _mm512_store_ps(runs[1].0.as_mut_ptr(), _mm512_mul_ps(scale, _mm512_set1_ps(-96.0)));
+            for half in 0..2 {
+                let low = _mm512_loadu_si512(block[64 * half..].as_ptr().cast());
+                let high = _mm256_loadu_si256(block[128 + 32 * half..].as_ptr().cast());
+                let high = _mm512_broadcast_i64x4(high);
+                for two in 0..2 {
+                    // 64 elements: two bits for each from their places to the fifth and sixth.
+                    let (low, left) = if two == 0 {
+                        (low, shifts(4, 2))
+                    } else {
+                        (_mm512_srli_epi16::<4>(low), shifts(0, 62))
+                    };
+                    let high = _mm512_rolv_epi64(high, _mm512_loadu_si512(left.as_ptr().cast()));
+                    let high = _mm512_and_si512(high, _mm512_set1_epi8(HIGH_BITS));
+                    let codes = bits(_mm512_set1_epi8(0x0f), low, high);
+                    let first = 128 * half + 64 * two;
+                    let value = |run: usize| {
+                        let (s, o) = (runs[0].0[first / 16 + run], runs[1].0[first / 16 + run]);
+                        _mm512_fmadd_ps(lifted(codes, run), _mm512_set1_ps(s), _mm512_set1_ps(o))
+                    };
+                    store(to.add(first), round(value(0), value(1)));
+                    store(to.add(first + STEP), round(value(2), value(3)));
                 }
             }
         }
