@@ -47,7 +47,7 @@ fn main() {
             Box::new(move || drop(ops::rms_norm(&x, &weight, EPS, DType::Bf16).unwrap()))
         }),
         ("norm and rotation of heads: bf16", 2 + 2, {
-            let (x, weight) = (half.clone(), vector(HEAD));
+            let (x, weight) = (half, vector(HEAD));
             Box::new(move || drop(ops::rope_norm(&x, Some((&weight, EPS)), &rope, DType::Bf16).unwrap()))
         }),
         ("sum: f32", 4 + 4 + 4, {

@@ -106,13 +106,15 @@ impl Limits {
     #[must_use]
     pub(crate) fn shortage(&self, bytes: u64) -> Option<Shortage> {
         let usage = Usage::now();
-        let used = [
-            (usage.resident_bytes, self.resident),
-            (usage.address_space_bytes, self.address_space),
-            (usage.data_bytes, self.data),
-        ];
-        used.into_iter().find_map(|(used, limit)| {
-            let needed_bytes = used.saturating_add(bytes);
+        let used = [usage.resident_bytes, usage.address_space_bytes, usage.data_bytes];
+        self.broken_by(used.map(|used| used.saturating_add(bytes)))
+    }
+
+    /// The first limit that is below what is needed: of resident memory, of address space, of private memory.
+    #[must_use]
+    pub(super) fn broken_by(&self, needs: [u64; 3]) -> Option<Shortage> {
+        let limits = [self.resident, self.address_space, self.data];
+        needs.into_iter().zip(limits).find_map(|(needed_bytes, limit)| {
             limit.filter(|limit| needed_bytes > limit.bytes).map(|limit| Shortage { needed_bytes, limit })
         })
     }

@@ -105,15 +105,7 @@ impl MemoryPlan {
     /// The limit that the drawing breaks, if it breaks one.
     #[must_use]
     pub fn shortage(&self, limits: &Limits) -> Option<Shortage> {
-        let needs = [
-            (self.resident_bytes(), limits.resident),
-            (self.address_space_bytes(), limits.address_space),
-            (self.data_bytes(), limits.data),
-        ];
-        let broken = |(needed_bytes, limit): (u64, Option<Limit>)| {
-            limit.filter(|limit| needed_bytes > limit.bytes).map(|limit| Shortage { needed_bytes, limit })
-        };
-        needs.into_iter().find_map(broken)
+        limits.broken_by([self.resident_bytes(), self.address_space_bytes(), self.data_bytes()])
     }
 }
 
