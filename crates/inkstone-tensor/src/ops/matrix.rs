@@ -118,19 +118,8 @@ pub fn linear_add_with(
     bias: Option<&Tensor>,
     terms: &[Term<'_>],
 ) -> Result<Tensor> {
-    const OP: &str = "linear_add";
     let args = Linear { x, weight, bias, terms, epilogue: Epilogue::AddTo(gate) };
-    check_linear(&args)?;
-    check::out_dtype(OP, residual.dtype())?;
-    if residual.rows() != x.rows() || residual.cols() != weight.n_out() {
-        return check::shape(OP, "residual", &residual, format!("[{}, {}]", x.rows(), weight.n_out()));
-    }
-    if let Some(gate) = gate {
-        check::row_table(OP, "gate", gate, &residual)?;
-    }
-    let mut out = own(residual)?;
-    x.device().backend().linear(&args, &mut out)?;
-    Ok(out)
+    linear_onto("linear_add", "residual", residual, &args)
 }
 
 /// A linear layer that multiplies: `factor * (x W^T + terms + bias)`, in place where `factor` is not shared.
@@ -147,15 +136,23 @@ pub fn linear_mul_with(
     bias: Option<&Tensor>,
     terms: &[Term<'_>],
 ) -> Result<Tensor> {
-    const OP: &str = "linear_mul";
     let args = Linear { x, weight, bias, terms, epilogue: Epilogue::MulTo };
-    check_linear(&args)?;
-    check::out_dtype(OP, factor.dtype())?;
-    if factor.rows() != x.rows() || factor.cols() != weight.n_out() {
-        return check::shape(OP, "factor", &factor, format!("[{}, {}]", x.rows(), weight.n_out()));
+    linear_onto("linear_mul", "factor", factor, &args)
+}
+
+/// A linear layer whose epilogue reads what is there.
+fn linear_onto(op: &'static str, what: &'static str, held: Tensor, args: &Linear<'_>) -> Result<Tensor> {
+    check_linear(args)?;
+    check::out_dtype(op, held.dtype())?;
+    let (rows, n_out) = (args.x.rows(), args.weight.n_out());
+    if held.rows() != rows || held.cols() != n_out {
+        return check::shape(op, what, &held, format!("[{rows}, {n_out}]"));
     }
-    let mut out = own(factor)?;
-    x.device().backend().linear(&args, &mut out)?;
+    if let Epilogue::AddTo(Some(gate)) = args.epilogue {
+        check::row_table(op, "gate", gate, &held)?;
+    }
+    let mut out = own(held)?;
+    args.x.device().backend().linear(args, &mut out)?;
     Ok(out)
 }
 
