@@ -9,7 +9,7 @@ use crate::{Result, Tensor, Weight};
 const BYTES_PER_NS: usize = 4;
 
 pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor) -> Result<()> {
-    let (kernels, to) = (&cpu.table.rows, MatrixMut::of(out));
+    let to = MatrixMut::of(out);
     let cols = table.n_in();
     assert_cols(cols, &[to.cols()]);
     cpu.threads.rows(ids.len(), cols, |r| {
@@ -18,8 +18,8 @@ pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor
         unsafe {
             let to = to.part(r, 0..cols);
             match table {
-                Weight::Dense(table) => (kernels.convert)(Matrix::of(table).row(id), to),
-                Weight::Quantized(table) => (kernels.decode)(&QuantRow::of(table, id), 0..cols, to),
+                Weight::Dense(table) => (cpu.table.rows.convert)(Matrix::of(table).row(id), to),
+                Weight::Quantized(table) => cpu.table.decode(&QuantRow::of(table, id), 0..cols, to),
                 Weight::Int8(_) => unreachable!("ops refuses tables of rotated rows"),
             }
         }

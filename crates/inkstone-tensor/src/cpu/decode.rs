@@ -41,6 +41,18 @@ impl<'a> QuantRow<'a> {
     }
 }
 
+/// Whether this processor can use [`vbmi`].
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_vbmi() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512vbmi") && has!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn has_vbmi() -> bool {
+    false
+}
+
 /// Writes the elements `cols` of a row, in the type of `to`.
 ///
 /// # Safety

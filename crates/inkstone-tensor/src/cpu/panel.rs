@@ -158,7 +158,9 @@ impl<'a> Source<'a> {
         bytes[..lead * stride_bytes].fill(0);
         for (row, out) in bytes.chunks_exact_mut(stride_bytes).skip(lead).zip(outs) {
             let (row, behind) = row[..row_bytes].split_at_mut(ks.len() * dtype.size_bytes());
-            behind.fill(0);
+            if !behind.is_empty() {
+                behind.fill(0);
+            }
             self.convert(table, out, ks.clone(), RowMut::new(row, dtype), through);
         }
         Words { bytes, stride_bytes, rows, words: row_bytes / 4, width, ahead_bytes: 0, form }
@@ -215,26 +217,27 @@ impl<'a> Source<'a> {
     }
 
     /// Part of a row in the type of `to`.
+    #[inline(always)]
     fn convert(&self, table: &Table, out: usize, ks: Range<usize>, to: RowMut<'_>, through: &mut [u8]) {
-        let through = &mut through[..ks.len() * 2];
-        let rounds = self.rounds() && to.dtype() == DType::F32;
-        let first = |to: RowMut<'_>| {
-            // SAFETY: the part of the row and `to` are equally long.
-            unsafe {
-                match self.stored {
-                    Stored::Dense(matrix) => (table.rows.convert)(matrix.part(out, ks.clone()), to),
-                    Stored::Quantized(matrix) => {
-                        (table.rows.decode)(&QuantRow::of(matrix, out), ks.clone(), to);
-                    }
-                }
-            }
-        };
-        if !rounds {
-            return first(to);
+        if !(self.rounds() && to.dtype() == DType::F32) {
+            return self.convert_stored(table, out, ks, to);
         }
-        first(RowMut::new(through, DType::Bf16));
+        let through = &mut through[..ks.len() * 2];
+        self.convert_stored(table, out, ks, RowMut::new(through, DType::Bf16));
         // SAFETY: the rows are equally long.
         unsafe { (table.rows.convert)(Row::new(through, DType::Bf16), to) }
+    }
+
+    /// The same without a rounding on the way.
+    #[inline(always)]
+    fn convert_stored(&self, table: &Table, out: usize, ks: Range<usize>, to: RowMut<'_>) {
+        // SAFETY: the part of the row and `to` are equally long.
+        unsafe {
+            match self.stored {
+                Stored::Dense(matrix) => (table.rows.convert)(matrix.part(out, ks), to),
+                Stored::Quantized(matrix) => table.decode(&QuantRow::of(matrix, out), ks, to),
+            }
+        }
     }
 }
 

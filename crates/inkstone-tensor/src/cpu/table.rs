@@ -25,6 +25,9 @@ use crate::ops::{Activation, Rescale};
 use crate::weight::GroupRotation;
 use crate::{DType, Error, Result};
 
+/// Part of a row to bf16.
+type VbmiDecode = unsafe fn(&QuantRow<'_>, Range<usize>, *mut u16);
+
 /// The kernels of an instruction set.
 pub(super) struct Table {
     /// As `INKSTONE_CPU` and `--cpu` call it.
@@ -39,6 +42,8 @@ pub(super) struct Table {
     int8_tile: &'static Int8Tile,
     /// Takes its place on a processor with AVX512_VNNI, `None` where there is no such tile.
     vnni_tile: Option<&'static Int8Tile>,
+    /// Decodes to bf16 in place of the row kernel on a processor with AVX512_VBMI and AVX512_BF16.
+    vbmi_decode: Option<VbmiDecode>,
     pub(super) rows: RowKernels,
     pub(super) peak: &'static Peak,
 }
@@ -71,6 +76,23 @@ impl Table {
     /// The tile for operands of bytes.
     pub(super) fn int8_tile(&self) -> &'static Int8Tile {
         self.vnni_tile.filter(|_| peak::has_int8()).unwrap_or(self.int8_tile)
+    }
+
+    /// Writes the elements `cols` of a row, in the type of `to`.
+    ///
+    /// # Safety
+    /// `cols` lies in the row and is as long as `to`.
+    #[inline(always)]
+    pub(super) unsafe fn decode(&self, row: &QuantRow<'_>, cols: Range<usize>, mut to: RowMut<'_>) {
+        // SAFETY: the caller's promise; tables are only used where the processor has their instructions.
+        unsafe {
+            match self.vbmi_decode {
+                Some(decode) if to.dtype() == DType::Bf16 && decode::has_vbmi() => {
+                    decode(row, cols, to.start().cast());
+                }
+                _ => (self.rows.decode)(row, cols, to),
+            }
+        }
     }
 
     /// Whether there is a tile for bf16 operands.
@@ -128,7 +150,7 @@ const NAMES: [&str; 5] = ["scalar", "avx2", "avx512", "avx512bf16", "neon"];
 /// For all of them: the rows are as long as the body of the same name (`elementwise`, `norm`, ..) says.
 pub(super) struct RowKernels {
     pub(super) convert: unsafe fn(Row<'_>, RowMut<'_>),
-    pub(super) decode: unsafe fn(&QuantRow<'_>, Range<usize>, RowMut<'_>),
+    decode: unsafe fn(&QuantRow<'_>, Range<usize>, RowMut<'_>),
     pub(super) convert_ahead: unsafe fn(Row<'_>, Ahead, RowMut<'_>),
     pub(super) activate: unsafe fn(Row<'_>, Activation, RowMut<'_>),
     pub(super) add: unsafe fn(Row<'_>, Row<'_>, RowMut<'_>),
@@ -239,6 +261,7 @@ static SCALAR: Table = Table {
     few_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
+    vbmi_decode: None,
     rows: row_kernels!(Scalar),
     peak: &peak::SCALAR,
 };
@@ -252,6 +275,7 @@ static NEON: Table = Table {
     few_tile: None,
     int8_tile: &tile::int8::scalar::INT8,
     vnni_tile: None,
+    vbmi_decode: None,
     rows: row_kernels!(Scalar),
     peak: &peak::SCALAR,
 };
@@ -265,6 +289,7 @@ static AVX2: Table = Table {
     few_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: None,
+    vbmi_decode: None,
     rows: row_kernels!(Avx2, "avx2,fma,f16c"),
     peak: &peak::AVX2,
 };
@@ -279,6 +304,7 @@ static AVX512: Table = Table {
     few_tile: None,
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
+    vbmi_decode: Some(decode::vbmi::decode),
     rows: row_kernels!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"),
     peak: &peak::AVX512,
 };
@@ -293,10 +319,8 @@ static AVX512_BF16: Table = Table {
     few_tile: Some(&tile::few::avx512::BF16),
     int8_tile: &tile::int8::avx2::INT8,
     vnni_tile: Some(&tile::int8::avx512::VNNI),
-    rows: RowKernels {
-        decode: decode::vbmi::decode,
-        ..row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")
-    },
+    vbmi_decode: Some(decode::vbmi::decode),
+    rows: row_kernels!(Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c"),
     peak: &peak::AVX512_BF16,
 };
 

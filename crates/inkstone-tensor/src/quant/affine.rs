@@ -5,6 +5,9 @@
 //! # Source
 //! `mlx.core.quantize`, mode `affine`.
 
+#[cfg(target_arch = "x86_64")]
+use std::ops::Range;
+
 use super::{Codes, Unpack, f16, unfit};
 use crate::{DType, Error, Result, Shape, Tensor};
 
@@ -152,11 +155,13 @@ impl<'a> AffineRow<'a> {
         CHUNK << self.group_shift
     }
 
-    /// The rows of scales and biases, as they are stored, and their type.
+    /// Of some groups, of `bytes` bytes each, the codes, and the scales and biases as they are stored; the type of these.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    pub(crate) fn scales_and_biases(&self) -> ([&'a [u8]; 2], DType) {
-        ([self.scales, self.biases], self.dtype)
+    pub(crate) fn groups(&self, groups: Range<usize>, bytes: usize) -> (&'a [u8], [&'a [u8]; 2], DType) {
+        let size = self.dtype.size_bytes();
+        let sides = [self.scales, self.biases].map(|side| &side[groups.start * size..groups.end * size]);
+        (&self.packed[groups.start * bytes..groups.end * bytes], sides, self.dtype)
     }
 
     /// The bytes from chunk `i` of 32 codes on, of `bits` bits each.

@@ -1,4 +1,4 @@
-//! Decoders to bf16 for processors with AVX512_VBMI: codes select from tables in registers.
+//! Decoders to bf16 for processors with AVX512_VBMI and AVX512_BF16: codes select from tables in registers.
 //!
 //! The values that up to 32 codes can have under one scale and offset become a table of bf16 in a register, rounded as every
 //! other decoder rounds; then 32 codes become 32 values by one permutation. Where scales change too often for that (q6_K) or codes
@@ -14,43 +14,12 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::QuantRow;
-use crate::DType;
-use crate::cpu::lanes::Avx512;
-use crate::cpu::rows::RowMut;
 use crate::quant::{AffineRow, BlockFormat};
 
 /// Elements that become a register of bf16.
 const STEP: usize = 32;
 /// Elements of the longest block.
 const MOST: usize = 256;
-
-/// Whether this processor has the instructions beside those of the table `avx512bf16`.
-fn has_vbmi() -> bool {
-    std::arch::is_x86_feature_detected!("avx512vbmi")
-}
-
-/// As [`super::decode_row`].
-///
-/// # Safety
-/// As [`super::decode_row`]; the processor has what the table `avx512bf16` needs.
-pub(in crate::cpu) unsafe fn decode(row: &QuantRow<'_>, cols: Range<usize>, mut to: RowMut<'_>) {
-    // SAFETY: the caller's promise, and VBMI was found.
-    unsafe {
-        if to.dtype() == DType::Bf16 && has_vbmi() {
-            by_format(row, cols, to.start().cast());
-        } else {
-            otherwise(row, cols, to);
-        }
-    }
-}
-
-/// # Safety
-/// As [`decode`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma,f16c")]
-unsafe fn otherwise(row: &QuantRow<'_>, cols: Range<usize>, to: RowMut<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe { super::decode_row::<Avx512<true>>(row, cols, to) }
-}
 
 /// A row of blocks.
 ///
@@ -87,10 +56,12 @@ macro_rules! block_row {
 }
 use block_row;
 
+/// Writes the elements `cols` of a row.
+///
 /// # Safety
-/// As [`decode`]; the processor has AVX512_VBMI.
+/// The processor has AVX512_VBMI and what the table `avx512bf16` needs; `cols` lies in the row, and as many elements are at `to`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
-unsafe fn by_format(row: &QuantRow<'_>, cols: Range<usize>, to: *mut u16) {
+pub(in crate::cpu) unsafe fn decode(row: &QuantRow<'_>, cols: Range<usize>, to: *mut u16) {
     // SAFETY: the caller's promise.
     unsafe {
         match *row {

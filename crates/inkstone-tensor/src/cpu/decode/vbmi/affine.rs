@@ -16,27 +16,41 @@ impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
     #[inline]
     unsafe fn write(&self, blocks: Range<usize>, to: *mut u16) {
-        let ([scales, biases], dtype) = self.0.scales_and_biases();
-        for (group, i) in blocks.zip((0..).step_by(LEN)) {
-            let (scale, bias) = (splat(scales, dtype, group), splat(biases, dtype, group));
-            // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
-            unsafe { write::<BITS, LEN>(&self.0, group, [scale, bias], to.wrapping_add(i)) };
+        let (packed, sides, dtype) = self.0.groups(blocks, LEN * BITS / 8);
+        let wide = |stored: &[u8; 4]| _mm512_set1_ps(f32::from_le_bytes(*stored));
+        let narrow = |stored: &[u8; 2]| {
+            let bits = _mm512_set1_epi16(i16::from_le_bytes(*stored));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        };
+        // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
+        unsafe {
+            match dtype {
+                DType::F32 => each::<BITS, LEN, 4>(packed, sides, wide, to),
+                DType::F16 => each::<BITS, LEN, 2>(packed, sides, |stored| super::half(*stored), to),
+                _ => each::<BITS, LEN, 2>(packed, sides, narrow, to),
+            }
         }
     }
 }
 
-/// Element `i` of a row of floats in all lanes.
+/// Writes the values of groups of `LEN` codes whose scales and biases have `SIZE` bytes; `splat` puts one of them into all lanes.
+///
+/// # Safety
+/// As many elements are at `to`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
 #[inline]
-fn splat(row: &[u8], dtype: DType, i: usize) -> __m512 {
-    if dtype == DType::F32 {
-        return _mm512_set1_ps(f32::from_le_bytes(row.as_chunks().0[i]));
+unsafe fn each<const BITS: usize, const LEN: usize, const SIZE: usize>(
+    packed: &[u8],
+    sides: [&[u8]; 2],
+    splat: impl Fn(&[u8; SIZE]) -> __m512,
+    to: *mut u16,
+) {
+    let [scales, biases] = sides.map(|side| side.as_chunks().0);
+    let groups = packed.chunks_exact(LEN * BITS / 8).zip(scales.iter().zip(biases));
+    for ((packed, (scale, bias)), i) in groups.zip((0..).step_by(LEN)) {
+        // SAFETY: the caller's promise.
+        unsafe { write::<BITS, LEN>(packed, [splat(scale), splat(bias)], to.wrapping_add(i)) }
     }
-    let stored = row.as_chunks().0[i];
-    if dtype == DType::F16 {
-        return super::half(stored);
-    }
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_set1_epi16(i16::from_le_bytes(stored))))
 }
 
 /// Writes the values of a group of `LEN` codes.
@@ -46,29 +60,19 @@ fn splat(row: &[u8], dtype: DType, i: usize) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
 #[inline]
 unsafe fn write<const BITS: usize, const LEN: usize>(
-    row: &AffineRow<'_>,
-    group: usize,
+    packed: &[u8],
     [scale, bias]: [__m512; 2],
     to: *mut u16,
 ) {
-    let chunk = |part| row.chunk(group * (LEN / STEP) + part, BITS);
-    // SAFETY: the caller's promise.
-    unsafe {
-        if BITS == 8 {
-            for part in 0..LEN / STEP {
-                store(to.add(part * STEP), bytes(chunk(part), scale, bias));
-            }
-            return;
-        }
-        let table = table::<BITS>(scale, bias);
-        for part in 0..LEN / STEP {
-            let codes = codes::<BITS>(chunk(part));
-            let values = match BITS {
-                3..=5 => select(table[0], codes),
-                _ => _mm512_permutex2var_epi16(table[0], codes, table[1]),
-            };
-            store(to.add(part * STEP), values);
-        }
+    let table = table::<BITS>(scale, bias);
+    for (chunk, i) in packed.chunks_exact(4 * BITS).zip((0..).step_by(STEP)) {
+        let values = match BITS {
+            8 => bytes(chunk, scale, bias),
+            6 => _mm512_permutex2var_epi16(table[0], codes::<BITS>(chunk), table[1]),
+            _ => select(table[0], codes::<BITS>(chunk)),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { store(to.wrapping_add(i), values) }
     }
 }
 
