@@ -293,3 +293,52 @@ fn a_case_above_the_limit_is_refused_before_it_is_made() {
         assert!(run.stderr.contains("  try: measure a smaller case"), "{bench}: {run:#?}");
     }
 }
+
+/// A control group of our own below the one that this process is in, if the system lets us make one.
+#[cfg(target_os = "linux")]
+struct Group(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Group {
+    /// With so much memory at most. Version 1 of control groups; in version 2 a group that has processes, as ours has, can
+    /// give its memory to no group below.
+    fn new(bytes: u64) -> Option<Self> {
+        let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = groups.lines().find_map(|line| line.split_once(":memory:/"))?.1;
+        let name = format!("inkstone-test-{}", std::process::id());
+        let roots = [own, ""].map(|own| std::path::Path::new("/sys/fs/cgroup/memory").join(own).join(&name));
+        let group = Self(roots.into_iter().find(|path| std::fs::create_dir(path).is_ok())?);
+        std::fs::write(group.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
+        Some(group)
+    }
+
+    fn run(&self, dir: &Dir, draw: &str) -> super::dir::Run {
+        let script = format!("echo $$ > {}/cgroup.procs && exec \"$0\" {draw}", self.0.display());
+        let mut shell = std::process::Command::new("sh");
+        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// FAULTS row 77: a drawing within a real control group is refused or lives; the system never kills it.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_a_real_control_group() {
+    let Some(group) = Group::new(120 << 20) else {
+        return; // The files of groups that nobody may make are tested in the library (`memory/limits`).
+    };
+    let dir = Dir::new();
+    let large = "'a red apple' --seed 1 --steps 1 --size 1024x1024 --dtype f32 --vae-tiling off";
+    let refused = group.run(&dir, large);
+    assert!(refused.code == Some(4) && refused.stderr.contains("the control group leaves 1"), "{refused:#?}");
+    let cure = refused.stderr.lines().find_map(|line| line.trim().strip_prefix("try: ")).unwrap();
+    let flags = cure.split(" (").next().unwrap();
+    let drawn = group.run(&dir, &format!("{large} {flags}"));
+    assert!(drawn.code == Some(0), "{flags}: {drawn:#?}");
+}
