@@ -1,7 +1,7 @@
 //! Products of a few rows with weights that have to be decoded, as modulations have them, and text that grows by a word.
 //!
 //! A decoded word is used a few times only, so nothing is kept of it: squares of 16 words of 16 decoded rows change rows
-//! and columns in registers and are multiplied there. Each group of a weight's rows passes by from its start to its end,
+//! and columns and are multiplied at once. Each group of a weight's rows passes by from its start to its end,
 //! as it lies in memory, and what comes next is asked for meanwhile. The bits are those of [`super::gemm`]'s.
 
 use std::ops::Range;
@@ -31,14 +31,16 @@ const PADDING: usize = 16;
 pub(super) fn tile(table: &Table, args: &Linear<'_>) -> Option<&'static FewTile> {
     let decoded = matches!(args.weight, Weight::Quantized(_)) && args.x.cols() > 0;
     let tile = table.few_tile().filter(|_| decoded && args.x.dtype() == DType::Bf16)?;
-    (1..=tile.most_rows()).contains(&args.x.rows()).then_some(tile)
+    // Words of a weight are two bf16, whatever the activations become.
+    let whole = tile.work == DType::Bf16 || args.x.cols().is_multiple_of(2);
+    (whole && (1..=tile.most_rows()).contains(&args.x.rows())).then_some(tile)
 }
 
 pub(super) fn linear(cpu: &Cpu, tile: &'static FewTile, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
     let product = Product {
         table: cpu.table,
         tile,
-        x: Activations::of(Matrix::of(args.x), DType::Bf16),
+        x: Activations::of(Matrix::of(args.x), tile.work),
         weight: Source::of(args.weight, DType::Bf16, DType::Bf16),
         args,
         out: MatrixMut::of(out),
@@ -58,14 +60,14 @@ struct Product<'a> {
 impl Product<'_> {
     /// Computes some columns of the output.
     fn block(&self, cols: Range<usize>) {
-        let (rows, words) = (self.args.x.rows(), words_of(self.args.x.cols(), DType::Bf16));
-        let block = words.min(BLOCK_WORDS);
+        let (rows, k) = (self.args.x.rows(), self.args.x.cols());
+        let block = words_of(k, DType::Bf16).min(BLOCK_WORDS);
         let stride = cols.len().next_multiple_of(WIDEST) + PADDING;
-        let sizes =
-            [rows * stride * 4, self.x.scratch_bytes(rows, words), Source::rows_bytes(WEIGHTS, block)];
+        let operand = self.x.scratch_bytes(rows, words_of(k, self.tile.work));
+        let sizes = [rows * stride * 4, operand, Source::rows_bytes(WEIGHTS, block)];
         scratch::with(sizes, |[sums, operand, decoding]| {
             let sums = scratch::as_f32(sums);
-            let x = self.x.block(self.table, 0..rows, 0..self.args.x.cols(), operand);
+            let x = self.x.block(self.table, 0..rows, 0..k, operand);
             for j in cols.clone().step_by(WEIGHTS) {
                 self.multiply(x, j..cols.end.min(j + WEIGHTS), decoding, &mut sums[j - cols.start..], stride);
             }
@@ -98,7 +100,7 @@ impl Product<'_> {
             let words = words_of(ks.len(), DType::Bf16);
             let (bytes, stride_bytes) = self.weight.rows(self.table, outs.clone(), ks, WEIGHTS, decoding);
             let weight = WeightRows { bytes, stride_bytes, words };
-            let part = Operand { bytes: &x.bytes[k0 * 2..], words, ..x };
+            let part = Operand { bytes: &x.bytes[k0 * self.tile.work.size_bytes()..], words, ..x };
             let mode = if k0 == 0 { Sums::Start } else { Sums::GoOn };
             self.tile.run(self.args.x.rows(), part, weight, ahead, (&mut *sums, stride, mode));
         }

@@ -1,9 +1,10 @@
-//! AVX-512 with products of bf16: a square takes 16 registers, sums up to 8.
+//! AVX-512. With products of bf16 a square takes 16 registers, sums up to 8.
 
 use std::arch::x86_64::*;
 
-use super::{Args, FewTile, SQUARE_BYTES, WEIGHTS};
-use crate::cpu::lanes::columns;
+use super::{Args, FewTile, SQUARE_BYTES, WEIGHTS, widened_tile};
+use crate::DType;
+use crate::cpu::lanes::{Avx512, columns};
 use crate::cpu::tile::avx512::multiply_add_pairs;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
@@ -37,5 +38,11 @@ unsafe fn run<const ROWS: usize>(args: &Args) {
 }
 
 /// bf16 operands, two in a word.
-pub(in crate::cpu) static BF16: FewTile =
-    FewTile { kernels: &[run::<1>, run::<2>, run::<3>, run::<4>, run::<5>, run::<6>, run::<7>, run::<8>] };
+pub(in crate::cpu) static BF16: FewTile = FewTile {
+    work: DType::Bf16,
+    kernels: &[run::<1>, run::<2>, run::<3>, run::<4>, run::<5>, run::<6>, run::<7>, run::<8>],
+};
+
+/// bf16 operands that are widened to f32.
+pub(in crate::cpu) static F32: FewTile =
+    widened_tile!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c");
