@@ -16,6 +16,8 @@ mod memory;
 #[cfg(unix)]
 #[path = "command/pipes.rs"]
 mod pipes;
+#[path = "command/replay.rs"]
+mod replay;
 #[path = "command/settings.rs"]
 mod settings;
 #[cfg(unix)]

@@ -127,3 +127,10 @@ pub(crate) fn same_pixels(a: &Path, b: &Path) -> bool {
 pub(crate) fn pixels(path: &Path) -> inkstone::Pixels {
     inkstone::codec::read_image(&fs::read(path).unwrap()).unwrap()
 }
+
+/// Few steps: these tests are not about the picture.
+const QUICK: [&str; 4] = ["--steps", "2", "--seed", "7"];
+
+pub(crate) fn quick<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [args, &QUICK].concat()
+}
