@@ -1,5 +1,7 @@
 //! Inputs to begin with: small sound files of each kind.
 
+mod lora;
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -8,6 +10,7 @@ use inkstone_tensor::{DType, Device, Shape, Tensor, cpu, ops};
 use serde_json::json;
 
 use super::place::golden;
+pub(super) use lora::lora;
 
 fn read(name: &str) -> Vec<u8> {
     fs::read(golden().join(name)).expect("a fixture")
@@ -264,91 +267,6 @@ pub(super) fn packed() -> Vec<Vec<u8>> {
         [noted(json!({"group_size": 64, "bits": 4})), affine(16, 2)].concat(),
         noted(json!({"quant_method": "gptq", "bits": 4})),
         Vec::new(),
-    ]
-}
-
-pub(super) fn lora() -> Vec<Vec<u8>> {
-    let layer = |start: &str, [a, b]: [&str; 2], alpha: bool, notes: &[(&str, &str)], dtype| {
-        let names = [format!("{start}{a}.weight"), format!("{start}{b}.weight"), format!("{start}.alpha")];
-        let mut tensors: Vec<(&str, &[usize])> = vec![(&names[0], &[2, 64]), (&names[1], &[64, 2])];
-        if alpha {
-            tensors.push((&names[2], &[]));
-        }
-        unframed(&file(&tensors, notes, dtype))
-    };
-    const TO_Q: &str = "transformer_blocks.0.attn.to_q";
-    let adapter =
-        r#"{"r": 2, "lora_alpha": 4, "use_rslora": true, "alpha_pattern": {"to_k": 2}, "rank_pattern": {}}"#;
-    vec![
-        layer(TO_Q, [".lora_A", ".lora_B"], false, &[("lora_adapter_metadata", adapter)], DType::F32),
-        layer(&format!("transformer.{TO_Q}"), [".lora.down", ".lora.up"], false, &[], DType::Bf16),
-        layer(
-            &format!("diffusion_model.{TO_Q}"),
-            [".lora_A.default", ".lora_B.default"],
-            true,
-            &[],
-            DType::Bf16,
-        ),
-        layer(
-            "lora_unet_transformer_blocks_0_attn_to_q",
-            [".lora_down", ".lora_up"],
-            true,
-            &[("ss_output_name", "Qwen-Image-Lightning-4steps"), ("ss_tag_frequency", "{}")],
-            DType::F32,
-        ),
-        layer(
-            "transformer.single_transformer_blocks.3.attn.to_q",
-            [".lora_A", ".lora_B"],
-            false,
-            &[],
-            DType::F32,
-        ),
-    ]
-    .into_iter()
-    .chain(lokr())
-    .collect()
-}
-
-/// Kronecker products for a layer of 64 inputs and 256 outputs: whole, in parts, and what is refused.
-fn lokr() -> Vec<Vec<u8>> {
-    const UP: &str = "transformer_blocks.0.img_mlp.net.0.proj";
-    let flat = UP.replace('.', "_");
-    let layer = |start: &str, parts: &[(&str, &[usize])], alpha: bool, notes: &[(&str, &str)], dtype| {
-        let names: Vec<String> = parts.iter().map(|(end, _)| format!("{start}.{end}")).collect();
-        let alpha_name = format!("{start}.alpha");
-        let mut tensors: Vec<(&str, &[usize])> =
-            names.iter().zip(parts).map(|(name, (_, dims))| (name.as_str(), *dims)).collect();
-        if alpha {
-            tensors.push((&alpha_name, &[]));
-        }
-        unframed(&file(&tensors, notes, dtype))
-    };
-    let whole: [(&str, &[usize]); 2] = [("lokr_w1", &[8, 4]), ("lokr_w2", &[32, 16])];
-    let in_parts: [(&str, &[usize]); 4] =
-        [("lokr_w1_a", &[16, 2]), ("lokr_w1_b", &[2, 8]), ("lokr_w2_a", &[16, 3]), ("lokr_w2_b", &[3, 8])];
-    let second_in_parts: [(&str, &[usize]); 3] = [whole[0], ("lokr_w2_a", &[32, 3]), ("lokr_w2_b", &[3, 16])];
-    // A rank of 1 that promises as many numbers as the weight, and more columns than it.
-    let promise: [(&str, &[usize]); 4] =
-        [("lokr_w1_a", &[256, 1]), ("lokr_w1_b", &[1, 1]), ("lokr_w2_a", &[1, 1]), ("lokr_w2_b", &[1, 64])];
-    let adapter =
-        r#"{"peft_type": "LOKR", "r": 8, "alpha": 4, "rank_pattern": {"img_mlp": 2}, "alpha_pattern": {}}"#;
-    let adapter = [("lora_adapter_metadata", adapter)];
-    let more: [(&str, &[usize]); 3] = [whole[0], whole[1], ("lokr_t2", &[2, 2, 3, 3])];
-    vec![
-        layer(&format!("diffusion_model.{UP}"), &whole, true, &[], DType::Bf16),
-        layer(&format!("lycoris_{flat}"), &in_parts, true, &[], DType::F32),
-        layer(&format!("lora_unet_{flat}"), &second_in_parts, true, &[], DType::Bf16),
-        layer(&format!("base_model.model.{UP}"), &whole, false, &adapter, DType::F32),
-        layer(&format!("transformer.{UP}"), &promise, false, &[], DType::F32),
-        layer(&format!("transformer.{UP}"), &more, false, &[], DType::F32),
-        layer("diffusion_model.double_blocks.0.img_attn.qkv", &whole, true, &[], DType::Bf16),
-        // A matrix of 8 GiB in a file of 16 bytes.
-        json!({
-            format!("{UP}.lokr_w1"): {"dtype": "BF16", "shape": [65536, 65536], "data_offsets": [0, 8]},
-            format!("{UP}.lokr_w2"): {"dtype": "BF16", "shape": [2, 2], "data_offsets": [8, 16]},
-        })
-        .to_string()
-        .into_bytes(),
     ]
 }
 

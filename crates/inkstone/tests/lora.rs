@@ -109,10 +109,18 @@ fn kronecker((across, a): &Matrix, (wide, b): &Matrix) -> Matrix {
 fn delta(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> {
     let flat = layer.replace('.', "_");
     let part = |end: &str| {
-        let names = [format!("transformer.{layer}.{end}"), format!("lora_unet_{flat}.{end}")];
+        let names = [
+            format!("transformer.{layer}.{end}"),
+            format!("diffusion_model.{layer}.{end}"),
+            format!("lora_unet_{flat}.{end}"),
+            format!("lycoris_{flat}.{end}"),
+        ];
         names.into_iter().find_map(|name| lora.get(&name))
     };
-    let alpha = part("alpha").map(|alpha| values(alpha)[0]);
+    let alpha = part("alpha").map(|alpha| match alpha.dtype() {
+        DType::I64 => f64::from(alpha.bytes()[0]),
+        _ => values(alpha)[0],
+    });
     let all = |value: fn(f64) -> f64| {
         let stored = |end: &str| {
             part(end).map(|tensor| {
@@ -127,6 +135,12 @@ fn delta(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> 
             let factor = alpha.unwrap() / up.0 as f64;
             return Some(matmul(&up, &down).1.iter().map(|v| v * factor).collect());
         }
+        if let (Some(a), Some(b)) = (stored("hada_w1_a"), stored("hada_w1_b")) {
+            let factor = alpha.map_or(1.0, |alpha| alpha / a.0 as f64);
+            let (_, second) = matmul(&stored("hada_w2_a")?, &stored("hada_w2_b")?);
+            let (_, first) = matmul(&a, &b);
+            return Some(first.iter().zip(second).map(|(a, b)| a * b * factor).collect());
+        }
         let w1 = stored("lokr_w1").or_else(|| Some(matmul(&stored("lokr_w1_a")?, &stored("lokr_w1_b")?)))?;
         let a = stored("lokr_w2_a")?;
         let factor = alpha.map_or(1.0, |alpha| alpha / a.0 as f64);
@@ -136,9 +150,9 @@ fn delta(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> 
     Some([all(|v| v)?, all(f64::abs)?])
 }
 
-/// Each merged value is `W + scale B A`, or `W + scale kron(W1, W2)`, in f64, but for the sums in f32 and one rounding to
-/// bf16. Of a LoRA of rank 2 the sums round 4 times; of a LoKr of ranks 2 and 3 those of its matrices 5 times, their product, its
-/// factor and the sum 5 times.
+/// Each merged value is `W + scale B A`, `W + scale kron(W1, W2)` or `W + scale W1 * W2`, in f64, but for the sums in f32 and one
+/// rounding to bf16. Of a LoRA of rank 2 the sums round 4 times; of a LoKr of ranks 2 and 3 those of its matrices 5 times, their
+/// product, its factor and the sum 5 times; of a LoHa of ranks 3 and 3 those of its matrices 10 times, the rest 4 times.
 fn are_the_sum_rounded_once(file: &str, roundings: f64) {
     let dir = Dir::new(file);
     let report = converted(&golden("qwen_tiny"), &dir.path("new"), None, &[source(file, SCALE)]).unwrap();
@@ -177,6 +191,7 @@ fn merged_weights_are_the_sum_rounded_once() {
     are_the_sum_rounded_once("qwen_diffusers.safetensors", 4.0);
     are_the_sum_rounded_once("qwen_lokr_diffusers.safetensors", 10.0);
     are_the_sum_rounded_once("qwen_lokr_kohya.safetensors", 10.0);
+    are_the_sum_rounded_once("qwen_loha_lycoris.safetensors", 14.0);
 }
 
 /// The layer with what a loader has, times x.
@@ -212,6 +227,8 @@ fn a_merged_layer_equals_the_path_beside_it() {
         ("qwen_kohya.safetensors", -0.4),
         ("qwen_lokr_whole.safetensors", 0.5),
         ("qwen_lokr_kohya.safetensors", -0.3),
+        ("qwen_loha_lycoris.safetensors", 0.3),
+        ("qwen_loha_kohya.safetensors", -0.2),
     ];
     let (loras, sources) =
         (files.map(|(name, scale)| lora_at(name, scale)), files.map(|(name, scale)| source(name, scale)));
@@ -233,13 +250,18 @@ fn a_merged_layer_equals_the_path_beside_it() {
     assert!(differs, "the LoRAs have an effect beyond the bound");
 }
 
-/// What a LoRA adds to a layer is `scale B A x`, a LoKr `scale kron(W1, W2) x`, whatever the format of the weight: products with
-/// and without it differ by that, but for the f32 sums of both, 64 roundings of sum |x w| each, and of the path.
+/// What a LoRA adds to a layer is `scale B A x`, a LoKr `scale kron(W1, W2) x`, a LoHa `scale (W1 * W2) x`, whatever the format of
+/// the weight: products with and without it differ by that, but for the f32 sums of both, 64 roundings of sum |x w| each, and of
+/// the path.
 #[test]
 fn the_path_goes_beside_weights_of_every_format() {
-    for file in
-        ["qwen_diffusers.safetensors", "qwen_lokr_diffusers.safetensors", "qwen_lokr_kohya.safetensors"]
-    {
+    for file in [
+        "qwen_diffusers.safetensors",
+        "qwen_lokr_diffusers.safetensors",
+        "qwen_lokr_kohya.safetensors",
+        "qwen_loha_lycoris.safetensors",
+        "qwen_loha_kohya.safetensors",
+    ] {
         goes_beside_weights_of_every_format(file);
     }
 }

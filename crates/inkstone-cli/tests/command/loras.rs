@@ -126,6 +126,29 @@ fn lokrs_are_drawn_with_inspected_and_merged() {
 }
 
 #[test]
+fn lohas_are_drawn_with_inspected_and_merged() {
+    let dir = Dir::new();
+    dir.ok(quick(&["-o", "plain.png", "--dtype", "f32"]));
+    let file = golden("lora/qwen_loha_kohya.safetensors");
+    let file = file.to_str().unwrap();
+    dir.ok(quick(&["-o", "a.png", "--lora", file, "--dtype", "f32"]));
+    assert_ne!(fs::read(dir.path("plain.png")).unwrap(), fs::read(dir.path("a.png")).unwrap());
+    let said = dir.ok(["lora", "inspect", file]);
+    for line in ["made for: Qwen-Image", "kind: LoHa", "dialect: kohya", "rank: 6", "alpha: 3", "type: f16"] {
+        assert!(said.lines().any(|l| l == line), "{line} is not in\n{said}");
+    }
+    let model = golden("qwen_tiny");
+    let model = model.to_str().unwrap();
+    let run = dir.run(["convert", model, "-o", "merged", "--lora", file]);
+    assert!(run.stderr.contains("qwen_loha_kohya.safetensors = 1: in 11 layers"), "{run:#?}");
+    let said = dir.refused(["a cat", "-m", model, "--transformer", file], "INK-0303", 3);
+    assert!(said.contains("holds a LoRA, not the transformer") && said.contains("--lora FILE"), "{said}");
+    let inspected =
+        dir.ok(["lora", "inspect", golden("lora/qwen_lora_float8.safetensors").to_str().unwrap()]);
+    assert!(inspected.lines().any(|l| l == "type: f8_e4m3"), "{inspected}");
+}
+
+#[test]
 fn convert_puts_a_lora_into_the_weights() {
     let dir = Dir::new();
     let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));

@@ -178,7 +178,7 @@ fn layers(
 ) -> Result<(Vec<String>, HashMap<String, ConvShape>)> {
     let config = files.json(component.config_name())?;
     let check = |load: &dyn Fn(&mut Loader<'_>) -> Result<()>| {
-        let mut loader = files.loader(component, device, DType::F32)?.with_loras(loras);
+        let mut loader = files.loader(component, device, DType::F32)?.with_loras_to_merge(loras);
         load(&mut loader)?;
         let convolutions = loader.convolutions().to_vec();
         let names = convolutions.iter().map(|(name, _)| name);

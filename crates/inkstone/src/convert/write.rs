@@ -91,14 +91,14 @@ impl Part {
             return Ok(Written { tensors: as_stored, format: None, is_merged: false });
         };
         let (n_out, n_in) = (tensor.rows(), tensor.cols());
-        let paths: Vec<_> = self.loras.iter_mut().filter_map(|lora| lora.layer(layer, n_in, n_out)).collect();
-        let is_merged = !paths.is_empty();
+        let loras: Vec<_> = self.loras.iter_mut().filter_map(|lora| lora.layer(layer, n_in, n_out)).collect();
+        let is_merged = !loras.is_empty();
         let mut values = self.values(layer, tensor)?;
         if is_merged {
             if is_float8(tensor) {
                 values = ops::convert(&values, DType::Bf16)?;
             }
-            values = lora::merged(&values, &paths)?;
+            values = lora::merged(&values, &loras)?;
         }
         let as_stored = if is_merged { vec![(name.to_owned(), values.clone())] } else { as_stored };
         let Some(quantization) = run.quantization else {

@@ -147,8 +147,9 @@ fn lora(problem: &LoraProblem) -> &'static str {
         LoraProblem::Misfit { .. } => "name the model that it was made for with --model, or leave out --lora",
         LoraProblem::NotSafetensors => "give a LoRA as a safetensors file",
         LoraProblem::Folder => "name the file, or leave out --lora",
-        LoraProblem::LeftOver { family: Some(QWEN_IMAGE), .. } => {
-            "give a LoRA of linear layers of the transformer alone, or leave out --lora"
+        LoraProblem::LeftOver { family: Some(QWEN_IMAGE), .. }
+        | LoraProblem::OtherKind { family: Some(QWEN_IMAGE), .. } => {
+            "give a LoRA, LoKr or LoHa of linear layers of the transformer alone, or leave out --lora"
         }
         _ => "give a LoRA of Qwen-Image, or leave out --lora",
     }

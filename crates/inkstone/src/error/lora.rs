@@ -93,6 +93,16 @@ pub enum LoraProblem {
         /// Shapes of its parts.
         have: String,
     },
+    /// The matrices of an elementwise product do not fit each other.
+    #[error(
+        "{layer} has matrices of {have}; allowed is twice [out, rank] and [rank, in] of the same size, with ranks of 1 to 3072"
+    )]
+    Hadamard {
+        /// The layer.
+        layer: String,
+        /// Shapes of its parts.
+        have: String,
+    },
     /// A Kronecker product whose first matrix is so large that what lies between both would take too much.
     #[error(
         "{layer} goes through {columns} columns around a weight of {weight:?}; a LoKr whose first matrix is the larger one is not supported"
@@ -126,7 +136,9 @@ pub enum LoraProblem {
         limit: u32,
     },
     /// A tensor of a type that is not read.
-    #[error("{tensor} has the type {have}; allowed is f32, bf16 or f16")]
+    #[error(
+        "{tensor} has the type {have}; allowed is f64, f32, bf16, f16 or an 8-bit float, and for an alpha one whole number"
+    )]
     Type {
         /// The tensor.
         tensor: String,

@@ -42,9 +42,10 @@ const PARTS: [(&str, &str); 4] = [
 ];
 
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
-const TENSORS: [(&str, &str); 14] = [
+const TENSORS: [(&str, &str); 15] = [
     ("lora_", "a LoRA"),
     (".lokr_w", "a LoRA"),
+    (".hada_w", "a LoRA"),
     (".lora", "a LoRA"),
     ("txt_mod.1.weight", TRANSFORMER),
     ("txt_mod_linear.weight", TRANSFORMER),

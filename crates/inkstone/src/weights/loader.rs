@@ -21,6 +21,7 @@ use crate::{Error, Result};
 
 pub use conv::{ConvShape, Kernel};
 pub(crate) use conv::{Order, Stored, tap_major};
+pub(super) use packed::float8;
 pub(crate) use packed::{already_quantized, is_unused, scaled_layer};
 pub(crate) use small::in_f32;
 
@@ -68,6 +69,8 @@ pub struct Loader<'a> {
     mappings: Vec<Arc<MappedFile>>,
     /// What lies around the weights.
     pub(super) loras: Vec<Pending>,
+    /// Whether they are checked only, as they will be put into the weights.
+    pub(super) merges_loras: bool,
     strictness: Strictness,
     /// Brings linear layers into a smaller format.
     rule: Option<Rule>,
@@ -178,9 +181,14 @@ impl Loader<'_> {
     pub(super) fn counted_path(&mut self, path: SidePath) -> SidePath {
         let Some(stand_ins) = &mut self.stand_ins else { return path };
         path.with_tensors(&mut |tensor| stand_ins.held_like(tensor)).unwrap_or_else(|error| {
-            self.failure = Some(error.into());
+            self.fail(error.into());
             path
         })
+    }
+
+    /// Notes why the loading fails.
+    pub(super) fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
     }
 
     /// A new weight as it counts: in files, if the model is looked at as if it were converted.

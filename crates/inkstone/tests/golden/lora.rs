@@ -1,4 +1,4 @@
-//! A step of the transformer with a LoRA or LoKr in each dialect, against diffusers and PEFT (or, where neither reads the
+//! A step of the transformer with a LoRA, LoKr or LoHa in each dialect, against diffusers and PEFT (or, where neither reads the
 //! dialect, a merge: the fixture's `about` says which).
 
 use std::path::Path;
@@ -15,12 +15,15 @@ use crate::taps::{self, F32_TOLERANCE, Fixture, bf16_bound};
 const DIALECTS: [&str; 6] =
     ["diffusers", "up_down", "up_down_no_alpha", "diffusion_model", "kohya", "default"];
 const LOKRS: [&str; 5] = ["lokr_whole", "lokr_lycoris", "lokr_kohya", "lokr_diffusers", "peft_lokr"];
+const LOHAS: [&str; 4] = ["loha_lycoris", "loha_kohya", "loha_dots", "peft_loha"];
+/// LoRAs in the fixture of LoHas: another dialect, and other types of numbers.
+const MORE: [&str; 2] = ["lora_dots", "lora_float8"];
 /// What the fixtures were made with.
 const SCALE: f32 = 0.8;
 
 fn lora(device: &Device, dialect: &str, scale: f32) -> Applied {
     let name = match dialect {
-        "peft_lokr" => "peft_lokr/adapter_model.safetensors".to_owned(),
+        "peft_lokr" | "peft_loha" => format!("{dialect}/adapter_model.safetensors"),
         _ => format!("qwen_{dialect}.safetensors"),
     };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/lora").join(name);
@@ -62,7 +65,8 @@ fn fixtures() -> impl Iterator<Item = (Fixture, &'static str)> {
     let of = |name: &'static str, files: &'static [&str]| {
         files.iter().map(move |file| (Fixture::open(name), *file))
     };
-    of("lora_qwen", &DIALECTS).chain(of("lokr_qwen", &LOKRS))
+    let of_lohas = of("loha_qwen", &LOHAS).chain(of("loha_qwen", &MORE));
+    of("lora_qwen", &DIALECTS).chain(of("lokr_qwen", &LOKRS)).chain(of_lohas)
 }
 
 #[test]
@@ -106,13 +110,14 @@ fn several_loras_add_up() {
 }
 
 #[test]
-fn lokrs_add_up_with_each_other_and_with_loras() {
-    let fixture = Fixture::open("lokr_qwen");
-    for lokr in LOKRS {
-        let parts = [(lokr, 0.5), ("diffusers", 0.7), (lokr, 0.3), ("diffusers", -0.7)];
-        let off = error(&step(DType::F32, &parts, &fixture), &fixture, &format!("output.{lokr}"));
-        assert!(off <= F32_TOLERANCE, "{lokr}: {off}");
-        let nothing = step(DType::F32, &[(lokr, 1.5), ("kohya", 0.0), (lokr, -1.5)], &fixture);
-        assert!(error(&nothing, &fixture, "output.none") <= F32_TOLERANCE, "{lokr} against itself");
+fn lokrs_and_lohas_add_up_with_each_other_and_with_loras() {
+    let of =
+        |name, files: &'static [&'static str]| files.iter().map(move |file| (Fixture::open(name), *file));
+    for (fixture, file) in of("lokr_qwen", &LOKRS).chain(of("loha_qwen", &LOHAS)) {
+        let parts = [(file, 0.5), ("diffusers", 0.7), (file, 0.3), ("diffusers", -0.7)];
+        let off = error(&step(DType::F32, &parts, &fixture), &fixture, &format!("output.{file}"));
+        assert!(off <= F32_TOLERANCE, "{file}: {off}");
+        let nothing = step(DType::F32, &[(file, 1.5), ("kohya", 0.0), (file, -1.5)], &fixture);
+        assert!(error(&nothing, &fixture, "output.none") <= F32_TOLERANCE, "{file} against itself");
     }
 }

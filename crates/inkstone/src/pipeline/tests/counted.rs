@@ -1,6 +1,8 @@
 //! Memory of the full width, on a device that only counts.
 
-use inkstone_tensor::{DType, Shape, Tensor};
+use std::collections::BTreeMap;
+
+use inkstone_tensor::{DType, Device, Shape, Tensor, cpu};
 
 use super::request;
 use crate::nn::strips::Strips;
@@ -9,6 +11,8 @@ use crate::pipeline::{OpenOptions, Pipeline, Precision};
 use crate::progress::Context;
 use crate::request::Request;
 use crate::sample::euler;
+use crate::weights::lora::LoraSource;
+use crate::weights::safetensors::serialize;
 use crate::weights::{ModelSource, RandomModel};
 
 /// Memory of the transformer's steps on one block of the full width, counted: what is taken beside weights until the end of
@@ -93,4 +97,42 @@ fn a_step_of_the_full_width_takes_little_and_only_once() {
         assert!(most < 1200 << 20, "{side_px} px: {most} bytes"); // 1.2 GiB are 1228 MiB
         assert!(later <= 1 << 20, "{side_px} px: {later} bytes behind the first step");
     }
+}
+
+/// What a block of the full width takes once it is loaded, with these LoRAs.
+fn counted_transformer(loras: &[LoraSource], precision: Precision) -> usize {
+    let model = RandomModel { blocks: 1, layers: 1 };
+    let options = OpenOptions { precision, loras: loras.to_vec(), ..OpenOptions::default() };
+    let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
+    let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
+    networks.transformer(&pipeline.files).unwrap();
+    ledger.now().total_bytes()
+}
+
+/// A LoHa of ranks 8 and 8 goes through 64 columns, and around 64 inputs it is as large as the weight. The matrices for that are
+/// made with the network, in the type of its activations, so they are counted there; the file is in memory before.
+#[test]
+fn the_paths_of_a_loha_are_counted() {
+    const LAYERS: [(&str, usize, usize); 2] =
+        [("transformer_blocks.0.attn.to_q", 3072, 3072), ("img_in", 3072, 64)];
+    const COUNT: usize = 64 * (3072 + 3072) + 3072 * 64;
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let tensors = LAYERS.iter().flat_map(|(layer, n_out, n_in)| {
+        let shapes = [("w1_a", *n_out, 8), ("w1_b", 8, *n_in), ("w2_a", *n_out, 8), ("w2_b", 8, *n_in)];
+        shapes.map(|(end, rows, cols)| {
+            let values = vec![0.5; rows * cols];
+            let tensor = Tensor::from_f32(&device, &values, Shape::matrix(rows, cols)).unwrap();
+            (format!("{layer}.hada_{end}"), tensor)
+        })
+    });
+    let name = format!("inkstone-counted-{}-loha.safetensors", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, serialize(&tensors.collect(), &BTreeMap::new())).unwrap();
+    let loras = [LoraSource { path: path.clone(), scale: 1.0 }];
+    for (precision, size) in [(Precision::Bf16, 2), (Precision::F32, 4)] {
+        let taken = counted_transformer(&loras, precision) - counted_transformer(&[], precision);
+        // Buffers of the pool are at most a quarter larger than what is asked for.
+        assert!((size * COUNT..=size * COUNT * 5 / 4).contains(&taken), "{precision:?}: {taken}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }

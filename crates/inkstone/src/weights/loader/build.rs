@@ -34,6 +34,7 @@ impl<'a> Loader<'a> {
             pages: Pages::default(),
             mappings: Vec::new(),
             loras: Vec::new(),
+            merges_loras: false,
             strictness: Strictness::default(),
             rule: None,
             formats: Vec::new(),

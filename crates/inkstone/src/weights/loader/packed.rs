@@ -105,7 +105,7 @@ impl Loader<'_> {
 }
 
 /// A matrix of 8-bit floats with the scale that a file has for it.
-pub(super) fn float8(values: Tensor, scale: Option<&Tensor>) -> TensorResult<Quantized> {
+pub(in crate::weights) fn float8(values: Tensor, scale: Option<&Tensor>) -> TensorResult<Quantized> {
     let vector = |t: &Tensor| ops::convert(&t.clone().reshape(Shape::vector(t.shape().count()))?, DType::F32);
     Ok(Quantized::Float8(Float8::new(values, scale.map(vector).transpose()?)?))
 }

@@ -1,7 +1,7 @@
-//! What PEFT notes beside a LoRA's or LoKr's factors: alphas, and by what of the rank they are divided.
+//! What PEFT notes beside the factors of a LoRA, LoKr or LoHa: alphas, and by what of the rank they are divided.
 //!
 //! # Source
-//! peft 0.19, `LoraConfig`, `LoKrConfig` and `get_pattern_key`; diffusers 0.42.1 puts the same settings into the file's metadata,
+//! peft 0.19, `LoraConfig`, `LoKrConfig`, `LoHaConfig` and `get_pattern_key`; diffusers 0.42.1 puts the same settings into the file's metadata,
 //! with the component's name in front.
 
 use std::collections::BTreeMap;
@@ -59,15 +59,16 @@ impl Adapter {
         if is_set("use_dora") {
             return refuse("use_dora is set, and a DoRA is not supported".into());
         }
-        let is_lokr = setting("peft_type").and_then(Value::as_str) == Some("LOKR");
+        let kind = setting("peft_type").and_then(Value::as_str);
+        let is_lokr = kind == Some("LOKR");
         let number = |name: &str| setting(name).and_then(Value::as_f64).map(to_f32);
-        let alpha = number(if is_lokr { "alpha" } else { "lora_alpha" });
+        let alpha = number(if is_lokr || kind == Some("LOHA") { "alpha" } else { "lora_alpha" });
         let by_root = is_set("use_rslora");
         if by_root && alpha.is_none() {
             return refuse("use_rslora is set without lora_alpha".into());
         }
         let alphas = patterns("alpha_pattern", setting("alpha_pattern"))?;
-        // Of a LoRA the tensors say the ranks.
+        // Of a LoRA or LoHa the tensors say the ranks.
         let ranks = setting("rank_pattern").filter(|_| is_lokr);
         let (rank, ranks) = (number("r").filter(|_| is_lokr), patterns("rank_pattern", ranks)?);
         Ok(Self { alpha, alphas, by_root, rank, ranks })

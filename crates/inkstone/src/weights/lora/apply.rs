@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use inkstone_tensor::{Tensor, Weight};
 
-use super::layers::{Layer, Matrix};
-use super::{Applied, family, keys};
+use super::layers::{Delta, Layer, Matrix, Product};
+use super::{Applied, family, hadamard, keys};
 use crate::error::LoraProblem;
 use crate::weights::Loader;
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// smaller one, unless it is asked for `unbalanced_factorization`, and then it stays far below.
 const MOST_WIDENED: usize = 4;
 
-/// A path around a weight, `factor * kron(left, up down) x`: of a LoRA `left` is 1, of a LoKr it mixes groups of inputs.
+/// A path around a weight, `factor * kron(left, up down) x`: of a LoRA or LoHa `left` is 1, of a LoKr it mixes groups of inputs.
 #[derive(Clone, Debug)]
 pub struct SidePath {
     /// `left`, or two matrices whose product it is, the last one first: in the order in which inputs go through them. None of
@@ -24,7 +24,7 @@ pub struct SidePath {
     pub down: Option<Weight>,
     /// `[n_out / groups, rank]`
     pub up: Weight,
-    /// Scale times alpha over rank, or over its root.
+    /// Scale times alpha over rank, or over its root. It is 1 where `left` and `down` are none: then it is in `up`.
     pub factor: f32,
 }
 
@@ -51,26 +51,28 @@ impl SidePath {
         Ok(Self { left, down, up: self.up.with_tensors(change)?, factor: self.factor })
     }
 
-    /// The most columns of what lies between its matrices.
-    fn widest(&self) -> usize {
-        let mixed = self.left.iter().map(|left| left.rows().saturating_mul(self.width())).max();
-        mixed.unwrap_or(0).max(self.groups().saturating_mul(self.up.n_in()))
+    fn of_product(Product { up, down }: &Product, factor: f32) -> Self {
+        let (down, up) = (Some(Weight::Dense(down.clone())), Weight::Dense(up.clone()));
+        Self { left: Vec::new(), down, up, factor }
+    }
+
+    fn of_kronecker(left: &Matrix, right: &Matrix, factor: f32) -> Self {
+        let left = match left {
+            Matrix::Whole(left) => vec![left.clone()],
+            Matrix::Product(Product { up, down }) => vec![down.clone(), up.clone()],
+        };
+        match right {
+            Matrix::Whole(right) => Self { left, down: None, up: Weight::Dense(right.clone()), factor },
+            Matrix::Product(right) => Self { left, ..Self::of_product(right, factor) },
+        }
     }
 }
 
-impl From<&Layer> for SidePath {
-    fn from(layer: &Layer) -> Self {
-        let left = match &layer.left {
-            None => Vec::new(),
-            Some(Matrix::Whole(left)) => vec![left.clone()],
-            Some(Matrix::Product(a, b)) => vec![b.clone(), a.clone()],
-        };
-        let (down, up) = match &layer.right {
-            Matrix::Whole(right) => (None, right),
-            Matrix::Product(up, down) => (Some(Weight::Dense(down.clone())), up),
-        };
-        Self { left, down, up: Weight::Dense(up.clone()), factor: layer.factor }
-    }
+/// The most columns of what lies between the matrices of a LoKr.
+fn widest(left: &Matrix, right: &Matrix) -> usize {
+    let ([groups, _], [_, width]) = (left.size(), right.size());
+    let mixed = groups.max(left.rank().unwrap_or(0)).saturating_mul(width);
+    mixed.max(groups.saturating_mul(right.rank().unwrap_or(width)))
 }
 
 /// A LoRA while a network is loaded.
@@ -89,19 +91,22 @@ impl From<Applied> for Pending {
 }
 
 impl Pending {
-    /// The path around the layer of this name, if there is one.
-    pub(crate) fn layer(&mut self, name: &str, n_in: usize, n_out: usize) -> Option<SidePath> {
+    /// What is added to the weight of the layer of this name, if there is something; its factor has the scale in it.
+    pub(crate) fn layer(&mut self, name: &str, n_in: usize, n_out: usize) -> Option<Layer> {
         let flat = keys::flat(name);
         let layer = self.applied.lora.layers.by_name.get(&flat)?;
         self.taken.insert(flat);
-        let path = SidePath::from(layer);
         let (have, want) = (layer.size(), [n_out, n_in]);
+        let columns = match &layer.delta {
+            Delta::Kronecker(left, right) => widest(left, right),
+            Delta::LowRank(_) | Delta::Hadamard(..) => 0,
+        };
         let problem = if have != want {
             LoraProblem::Misfit { layer: layer.name.clone(), have, want }
-        } else if layer.left.is_some() && path.widest() > MOST_WIDENED * n_in.max(n_out) {
-            LoraProblem::Wide { layer: layer.name.clone(), columns: path.widest(), weight: want }
+        } else if columns > MOST_WIDENED * n_in.max(n_out) {
+            LoraProblem::Wide { layer: layer.name.clone(), columns, weight: want }
         } else {
-            return Some(SidePath { factor: self.applied.scale * layer.factor, ..path });
+            return Some(Layer { factor: self.applied.scale * layer.factor, ..layer.clone() });
         };
         self.problem.get_or_insert(problem);
         None
@@ -134,10 +139,34 @@ impl Loader<'_> {
         self
     }
 
+    /// Adds LoRAs that will be put into the weights: whether they fit is found, and none is handed out.
+    #[must_use]
+    pub(crate) fn with_loras_to_merge(mut self, loras: &[Applied]) -> Self {
+        self.merges_loras = true;
+        self.with_loras(loras)
+    }
+
     /// The paths around a weight, in the order of the LoRAs.
     pub fn side_paths(&mut self, name: &str, n_in: usize, n_out: usize) -> Vec<SidePath> {
-        let paths = self.loras.iter_mut().filter_map(|lora| lora.layer(name, n_in, n_out));
-        let paths: Vec<SidePath> = paths.collect();
-        paths.into_iter().map(|path| self.counted_path(path)).collect()
+        let layers = self.loras.iter_mut().filter_map(|lora| lora.layer(name, n_in, n_out));
+        let mut layers: Vec<Layer> = layers.collect();
+        if self.merges_loras {
+            layers.clear();
+        }
+        layers.into_iter().filter_map(|layer| self.side_path(&layer)).collect()
+    }
+
+    fn side_path(&mut self, Layer { delta, factor, .. }: &Layer) -> Option<SidePath> {
+        let path = match delta {
+            Delta::LowRank(product) => SidePath::of_product(product, *factor),
+            Delta::Kronecker(left, right) => SidePath::of_kronecker(left, right, *factor),
+            // Its matrices are made now, where they are only counted too.
+            Delta::Hadamard(first, second) => {
+                let (device, dtype) = (self.device().clone(), self.activations());
+                let made = hadamard::path([first, second], *factor, &device, dtype);
+                return made.map_err(|error| self.fail(error.into())).ok();
+            }
+        };
+        Some(self.counted_path(path))
     }
 }

@@ -1,13 +1,18 @@
 //! What a LoRA file was made for, by the names in it.
 
-/// Parts of names and what has them; the first whose parts all occur counts.
-const KINDS: [(&[&str], &str); 4] = [
-    (&["lokr_t"], "a LoKr of convolutions"),
-    (&["hada_w"], "a LoHa"),
-    (&["dora_scale"], "a DoRA"),
-    (&["lora_magnitude_vector"], "a DoRA"),
+/// What stands between dots in names, and what has it.
+const KINDS: [(&[&str], &str); 8] = [
+    (&["lokr_t1", "lokr_t2"], "a LoKr of convolutions"),
+    (&["hada_t1", "hada_t2"], "a LoHa of convolutions"),
+    (&["lora_mid"], "a LoCon of convolutions"),
+    (&["dora_scale", "lora_magnitude_vector"], "a DoRA"),
+    (&["oft_blocks", "oft_diag", "oft_R"], "an OFT"),
+    (&["diff_b", "b_norm"], "a LoRA with differences of biases (diff_b)"),
+    (&["diff", "w_norm"], "a LoRA with whole differences of weights (diff)"),
+    (&["set_weight"], "a LoRA with weights in place of the model's (set_weight)"),
 ];
 
+/// Parts of names and what has them; the first whose parts all occur counts.
 const FAMILIES: [(&[&str], &str); 23] = [
     // What of FLUX.1 and FLUX.2 is not named alike: FLUX.1 has 19 double blocks with modulations of their own, FLUX.2 has 8 at
     // most.
@@ -41,18 +46,13 @@ pub(crate) const QWEN_IMAGE: &str = "Qwen-Image";
 
 /// The model that these names are of.
 pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    first(&FAMILIES, names)
-}
-
-/// A kind of adapter that is no LoRA.
-pub(super) fn other_kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
-    first(&KINDS, names)
-}
-
-fn first<'a>(
-    table: &[(&[&str], &'static str)],
-    names: impl Iterator<Item = &'a str> + Clone,
-) -> Option<&'static str> {
     let has = |part: &str| names.clone().any(|name| name.contains(part));
-    table.iter().find(|(parts, _)| parts.iter().all(|part| has(part))).map(|(_, what)| *what)
+    FAMILIES.iter().find(|(parts, _)| parts.iter().all(|part| has(part))).map(|(_, what)| *what)
+}
+
+/// A kind of adapter that is not read.
+pub(super) fn other_kind<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'static str> {
+    let parts = names.flat_map(|name| name.split('.'));
+    let has = |marks: &[&str]| parts.clone().any(|part| marks.contains(&part));
+    KINDS.iter().find(|(marks, _)| has(marks)).map(|(_, what)| *what)
 }

@@ -8,7 +8,7 @@ use inkstone_tensor::{Device, regular};
 use super::adapter::Adapter;
 use super::keys;
 use super::layers::Layers;
-use super::{family, name_of};
+use super::{family, name_of, numbers};
 use crate::error::{FOLDER_FILES, LoraProblem};
 use crate::memory::Limits;
 use crate::weights::identify;
@@ -62,16 +62,14 @@ impl Lora {
             head => head?,
         };
         check_names(&head.names(), bytes).map_err(refuse)?;
-        if let Some(shortage) = limits.shortage(bytes) {
+        if let Some(shortage) = limits.shortage(bytes.saturating_add(head.sum_of(numbers::more_bytes))) {
             return Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() });
         }
-        let (stored, contents) = head.tensors(path, device)?;
-        if let Some((name, stored)) = stored.foreign.first_key_value() {
-            return Err(refuse(LoraProblem::Type { tensor: name.clone(), have: (*stored).to_owned() }));
-        }
-        let adapter = Adapter::of(path, &stored.metadata)?.map_err(refuse)?;
-        let layers = Layers::of(stored.tensors, &adapter).map_err(refuse)?;
-        Ok(Self { path: path.to_owned(), contents, metadata: stored.metadata, layers })
+        let (mut stored, contents) = head.tensors(path, device)?;
+        let metadata = std::mem::take(&mut stored.metadata);
+        let adapter = Adapter::of(path, &metadata)?.map_err(refuse)?;
+        let layers = Layers::of(numbers::readable(stored)?.map_err(refuse)?, &adapter).map_err(refuse)?;
+        Ok(Self { path: path.to_owned(), contents, metadata, layers })
     }
 
     /// The file's name without its folders.

@@ -11,7 +11,7 @@ pub enum Dialect {
     DiffusionModel,
     /// `lora_unet_LAYER_WITH_UNDERSCORES.lora_down.weight`: kohya.
     Kohya,
-    /// `lycoris_LAYER_WITH_UNDERSCORES.lokr_w1`: LyCORIS on its own.
+    /// `lycoris_LAYER_WITH_UNDERSCORES.lokr_w1`, `.hada_w1_a`: LyCORIS on its own.
     Lycoris,
     /// `base_model.model.LAYER.lora_A.weight`: PEFT.
     Peft,
@@ -43,6 +43,17 @@ const PREFIXES: [(&str, Dialect); 7] = [
     ("lycoris_", Dialect::Lycoris),
 ];
 
+/// A way to store what is added to a weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A LoRA: one product.
+    LowRank,
+    /// A LoKr: the Kronecker product of two matrices.
+    Kronecker,
+    /// A LoHa: the elementwise product of two matrices, which are products.
+    Hadamard,
+}
+
 /// What a tensor is to its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
@@ -60,11 +71,25 @@ pub(super) enum Part {
     Right,
     RightA,
     RightB,
+    /// The first matrix of a Hadamard product, `[n_out, n_in]`: `[n_out, rank]` times `[rank, n_in]`.
+    FirstA,
+    FirstB,
+    /// The second one, likewise.
+    SecondA,
+    SecondB,
 }
 
 impl Part {
-    pub(super) fn is_kronecker(self) -> bool {
-        !matches!(self, Self::Down | Self::Up | Self::Alpha)
+    /// What kind of layers has it; an alpha is of all.
+    pub(super) fn kind(self) -> Option<Kind> {
+        match self {
+            Self::Alpha => None,
+            Self::Down | Self::Up => Some(Kind::LowRank),
+            Self::Left | Self::LeftA | Self::LeftB | Self::Right | Self::RightA | Self::RightB => {
+                Some(Kind::Kronecker)
+            }
+            Self::FirstA | Self::FirstB | Self::SecondA | Self::SecondB => Some(Kind::Hadamard),
+        }
     }
 
     /// What files call it.
@@ -74,7 +99,7 @@ impl Part {
 }
 
 /// Ends of names.
-const ENDS: [(&str, Part); 15] = [
+const ENDS: [(&str, Part); 19] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
     (".lora_A", Part::Down),
@@ -90,6 +115,10 @@ const ENDS: [(&str, Part); 15] = [
     (".lokr_w2", Part::Right),
     (".lokr_w2_a", Part::RightA),
     (".lokr_w2_b", Part::RightB),
+    (".hada_w1_a", Part::FirstA),
+    (".hada_w1_b", Part::FirstB),
+    (".hada_w2_a", Part::SecondA),
+    (".hada_w2_b", Part::SecondB),
 ];
 
 /// A tensor's layer, without prefix.
@@ -100,18 +129,26 @@ pub(super) struct Key<'a> {
     pub(super) part: Part,
 }
 
-/// What stands before `.ADAPTER.weight` in files of PEFT: `default`, or the name that somebody gave to the adapter.
-const ADAPTER_ENDS: [(&str, Part); 2] = [(".lora_A", Part::Down), (".lora_B", Part::Up)];
-
+/// Reads a name with PEFT's name of the adapter in it, `default` or what somebody called it, as `state_dict()` has it:
+/// `.lora_A.ADAPTER.weight`, since a factor of a LoRA is a module, and `.lokr_w1.ADAPTER`, since those of others are not.
 fn of_adapter(name: &str) -> Option<(&str, Part)> {
-    let (rest, _) = name.strip_suffix(".weight")?.rsplit_once('.')?;
-    ADAPTER_ENDS.iter().find_map(|(end, part)| Some((rest.strip_suffix(end)?, *part)))
+    let of_module = name.strip_suffix(".weight");
+    let (rest, _) = of_module.unwrap_or(name).rsplit_once('.')?;
+    of_end(rest).filter(|(_, part)| match part.kind() {
+        None => false,
+        Some(Kind::LowRank) => of_module.is_some(),
+        Some(_) => true,
+    })
+}
+
+/// What stands before a known end, and what that is.
+fn of_end(name: &str) -> Option<(&str, Part)> {
+    ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)))
 }
 
 /// Reads a tensor's name; `None` if it is not one of a LoRA.
 pub(super) fn parse(name: &str) -> Option<Key<'_>> {
-    let plain = ENDS.iter().find_map(|(end, part)| Some((name.strip_suffix(end)?, *part)));
-    let (layer, part) = plain.or_else(|| of_adapter(name))?;
+    let (layer, part) = of_end(name).or_else(|| of_adapter(name))?;
     let prefix = PREFIXES.iter().find_map(|(start, dialect)| Some((layer.strip_prefix(start)?, *dialect)));
     let (layer, dialect) = prefix.unwrap_or((layer, Dialect::Plain));
     (!layer.is_empty()).then_some(Key { dialect, layer, part })

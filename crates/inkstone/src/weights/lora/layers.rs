@@ -1,37 +1,60 @@
-//! The tensors of a file by the layers that they belong to, and what may be wrong with them.
+//! The layers of a file, and what each adds to its weight.
 
 use std::collections::BTreeMap;
 
-use inkstone_tensor::Tensor;
+use inkstone_tensor::{DType, Tensor};
 
 use super::adapter::Adapter;
+use super::found::Found;
 use super::keys::{self, Dialect, Part};
+use super::numbers::Numbers;
 use crate::error::LoraProblem;
 
 /// The highest rank. Beyond it a LoRA is no shorter than the weight.
 const MAX_RANK: usize = 3072;
-/// The largest magnitude of alpha.
-const MAX_ALPHA: u32 = 100_000;
 
-/// A matrix as it is stored.
+/// A matrix in two parts: `[n_out, rank]` times `[rank, n_in]`.
 #[derive(Clone, Debug)]
-pub(super) enum Matrix {
-    /// Itself.
-    Whole(Tensor),
-    /// Two whose product it is: `[n_out, rank]` and `[rank, n_in]`.
-    Product(Tensor, Tensor),
+pub(crate) struct Product {
+    pub(super) up: Tensor,
+    pub(super) down: Tensor,
 }
 
-impl Matrix {
-    pub(super) fn n_out(&self) -> usize {
-        match self {
-            Self::Whole(matrix) | Self::Product(matrix, _) => matrix.rows(),
+impl Product {
+    pub(super) fn rank(&self) -> usize {
+        self.up.cols()
+    }
+
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.up.rows(), self.down.cols()]
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        is_matrix(&self.up) && is_matrix(&self.down) && {
+            let rank = self.rank();
+            rank == self.down.rows() && rank <= MAX_RANK
         }
     }
 
-    pub(super) fn n_in(&self) -> usize {
+    pub(super) fn shapes(&self) -> String {
+        format!("{} and {}", self.up.shape(), self.down.shape())
+    }
+}
+
+/// A matrix as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) enum Matrix {
+    /// Itself.
+    Whole(Tensor),
+    /// In two parts.
+    Product(Product),
+}
+
+impl Matrix {
+    pub(super) fn size(&self) -> [usize; 2] {
         match self {
-            Self::Whole(matrix) | Self::Product(_, matrix) => matrix.cols(),
+            Self::Whole(matrix) => [matrix.rows(), matrix.cols()],
+            Self::Product(product) => product.size(),
         }
     }
 
@@ -39,39 +62,48 @@ impl Matrix {
     pub(super) fn rank(&self) -> Option<usize> {
         match self {
             Self::Whole(_) => None,
-            Self::Product(a, _) => Some(a.cols()),
+            Self::Product(product) => Some(product.rank()),
         }
     }
 
-    fn tensors(&self) -> Vec<&Tensor> {
+    pub(super) fn is_sound(&self) -> bool {
         match self {
-            Self::Whole(matrix) => vec![matrix],
-            Self::Product(a, b) => vec![a, b],
+            Self::Whole(matrix) => is_matrix(matrix),
+            Self::Product(product) => product.is_sound(),
         }
     }
 
-    fn is_sound(&self) -> bool {
-        let tensors = self.tensors();
-        let are_matrices = tensors.iter().all(|t| t.shape().dims().len() == 2 && t.shape().count() > 0);
-        let (rank, other) = (tensors[0].cols(), tensors[tensors.len() - 1].rows());
-        are_matrices && (tensors.len() == 1 || rank == other && rank <= MAX_RANK)
-    }
-
-    fn shapes(&self) -> String {
-        let shapes: Vec<String> = self.tensors().iter().map(|tensor| tensor.shape().to_string()).collect();
-        shapes.join(" and ")
+    pub(super) fn shapes(&self) -> String {
+        match self {
+            Self::Whole(matrix) => matrix.shape().to_string(),
+            Self::Product(product) => product.shapes(),
+        }
     }
 }
 
-/// What a file adds to a layer: a factor times a matrix, or the Kronecker product of two.
+fn is_matrix(tensor: &Tensor) -> bool {
+    tensor.shape().dims().len() == 2 && tensor.shape().count() > 0
+}
+
+/// What is added to a weight, but for a factor.
 #[derive(Clone, Debug)]
-pub(super) struct Layer {
+pub(crate) enum Delta {
+    /// A LoRA's: a product.
+    LowRank(Product),
+    /// A LoKr's: the Kronecker product of two matrices.
+    Kronecker(Matrix, Matrix),
+    /// A LoHa's: the elementwise product of two products.
+    Hadamard(Product, Product),
+}
+
+/// What a file adds to a layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
     /// As the file names it, without prefix.
     pub(super) name: String,
-    /// The first matrix of a Kronecker product: a LoKr's.
-    pub(super) left: Option<Matrix>,
-    /// Always a product where there is no other matrix.
-    pub(super) right: Matrix,
+    pub(super) delta: Delta,
+    /// The type that the file has its numbers in.
+    pub(super) stored: DType,
     /// Where it counts.
     pub(super) alpha: Option<f32>,
     /// Alpha over the rank or its root; 1 where alpha does not count.
@@ -81,28 +113,24 @@ pub(super) struct Layer {
 impl Layer {
     /// Outputs and inputs of the weight that it is for.
     pub(super) fn size(&self) -> [usize; 2] {
-        let [outs, ins] = self.left.as_ref().map_or([1, 1], |left| [left.n_out(), left.n_in()]);
-        [outs.saturating_mul(self.right.n_out()), ins.saturating_mul(self.right.n_in())]
+        match &self.delta {
+            Delta::LowRank(product) | Delta::Hadamard(product, _) => product.size(),
+            Delta::Kronecker(left, right) => {
+                let ([high, wide], [outs, ins]) = (left.size(), right.size());
+                [high.saturating_mul(outs), wide.saturating_mul(ins)]
+            }
+        }
     }
 
     /// The rank that alpha is divided by, if a matrix has one.
     pub(super) fn rank(&self) -> Option<usize> {
-        self.right.rank().or_else(|| self.left.as_ref().and_then(Matrix::rank))
-    }
-
-    /// A tensor of it.
-    pub(super) fn tensor(&self) -> &Tensor {
-        match &self.right {
-            Matrix::Whole(matrix) | Matrix::Product(_, matrix) => matrix,
+        match &self.delta {
+            Delta::LowRank(product) => Some(product.rank()),
+            Delta::Kronecker(left, right) => right.rank().or(left.rank()),
+            // LyCORIS makes both alike, and reads this one.
+            Delta::Hadamard(first, _) => Some(first.rank()),
         }
     }
-}
-
-/// What was found of a layer.
-#[derive(Default)]
-struct Found {
-    name: String,
-    parts: BTreeMap<Part, Tensor>,
 }
 
 /// The layers of a file, by [`keys::flat`] name.
@@ -115,21 +143,18 @@ pub(super) struct Layers {
 
 impl Layers {
     /// Sorts and checks the tensors of a file.
-    pub(super) fn of(tensors: BTreeMap<String, Tensor>, adapter: &Adapter) -> Result<Self, LoraProblem> {
+    pub(super) fn of(tensors: Numbers, adapter: &Adapter) -> Result<Self, LoraProblem> {
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         let mut dialect = Dialect::Plain;
-        for (name, tensor) in tensors {
+        for (name, (tensor, stored)) in tensors {
             let Some(key) = keys::parse(&name) else { continue };
-            if !tensor.dtype().is_float() {
-                return Err(LoraProblem::Type { have: tensor.dtype().to_string(), tensor: name });
-            }
             if key.part != Part::Alpha && !tensor.is_finite() {
                 return Err(LoraProblem::NotFinite { tensor: name });
             }
             dialect = key.dialect;
             let layer = found.entry(keys::flat(key.layer)).or_default();
             key.layer.clone_into(&mut layer.name);
-            if layer.parts.insert(key.part, tensor).is_some() {
+            if layer.parts.insert(key.part, (tensor, stored)).is_some() {
                 return Err(LoraProblem::Twice { layer: key.layer.to_owned() });
             }
         }
@@ -139,97 +164,4 @@ impl Layers {
         let by_name = found.into_iter().map(layer).collect::<Result<_, _>>()?;
         Ok(Self { by_name, dialect, has_alphas })
     }
-}
-
-impl Found {
-    fn layer(self, adapter: &Adapter) -> Result<Layer, LoraProblem> {
-        let is_kronecker = self.parts.keys().any(|part| part.is_kronecker());
-        if is_kronecker && [Part::Down, Part::Up].iter().any(|part| self.parts.contains_key(part)) {
-            return Err(LoraProblem::Twice { layer: self.name });
-        }
-        if is_kronecker { self.kronecker(adapter) } else { self.low_rank(adapter) }
-    }
-
-    fn take(&mut self, part: Part, name: &'static str) -> Result<Tensor, LoraProblem> {
-        let missing = || LoraProblem::Half { layer: self.name.clone(), missing: name };
-        self.parts.remove(&part).ok_or_else(missing)
-    }
-
-    fn low_rank(mut self, adapter: &Adapter) -> Result<Layer, LoraProblem> {
-        let down = self.take(Part::Down, "down (A)")?;
-        let up = self.take(Part::Up, "up (B)")?;
-        let stored = self.alpha()?;
-        let (rank, shapes) = (down.rows(), [down.shape().to_string(), up.shape().to_string()]);
-        let right = Matrix::Product(up, down);
-        if !right.is_sound() {
-            let [down, up] = shapes;
-            return Err(LoraProblem::Shapes { layer: self.name, down, up });
-        }
-        let alpha = stored.map_or_else(|| adapter.alpha(&self.name), |alpha| Ok(Some(alpha)))?;
-        let alpha = counting(&self.name, alpha.unwrap_or(rank as f32))?;
-        let divisor = if adapter.by_root { (rank as f32).sqrt() } else { rank as f32 };
-        Ok(Layer { name: self.name, left: None, right, alpha: Some(alpha), factor: alpha / divisor })
-    }
-
-    /// Both matrices of a LoKr, whole or in two parts.
-    ///
-    /// # Source
-    /// LyCORIS 3.2, `LokrModule`; PEFT 0.19, `LoKrLayer`. LyCORIS divides alpha by the rank where a matrix has one, and counts
-    /// none otherwise; PEFT's settings count always, and are in no tensor.
-    fn kronecker(mut self, adapter: &Adapter) -> Result<Layer, LoraProblem> {
-        let left = self.matrix("lokr_w1", [Part::Left, Part::LeftA, Part::LeftB])?;
-        let right = self.matrix("lokr_w2", [Part::Right, Part::RightA, Part::RightB])?;
-        let stored = self.alpha()?;
-        let mut layer = Layer { name: self.name, left: Some(left), right, alpha: None, factor: 1.0 };
-        let rank = layer.rank().map(|rank| rank as f32);
-        let (alpha, rank) = match stored {
-            Some(alpha) => (Some(alpha), rank),
-            None => (adapter.alpha(&layer.name)?, rank.or(adapter.rank(&layer.name)?)),
-        };
-        match (alpha, rank) {
-            (Some(alpha), Some(rank)) => {
-                layer.alpha = Some(counting(&layer.name, alpha)?);
-                layer.factor = alpha / rank;
-            }
-            // Whole matrices have one that may be anything, but a damaged file is told of.
-            (Some(alpha), None) if alpha.is_nan() => return Err(wrong_alpha(&layer.name, alpha.to_string())),
-            _ => {}
-        }
-        Ok(layer)
-    }
-
-    /// A matrix that is stored whole or as a product.
-    fn matrix(&mut self, name: &'static str, [whole, a, b]: [Part; 3]) -> Result<Matrix, LoraProblem> {
-        let in_parts = self.parts.contains_key(&a) || self.parts.contains_key(&b);
-        let matrix = match (self.parts.remove(&whole), in_parts) {
-            (Some(_), true) => return Err(LoraProblem::Twice { layer: self.name.clone() }),
-            (Some(stored), false) => Matrix::Whole(stored),
-            (None, true) => Matrix::Product(self.take(a, a.name())?, self.take(b, b.name())?),
-            (None, false) => return Err(LoraProblem::Half { layer: self.name.clone(), missing: name }),
-        };
-        if matrix.is_sound() {
-            return Ok(matrix);
-        }
-        Err(LoraProblem::Kronecker { layer: self.name.clone(), matrix: name, have: matrix.shapes() })
-    }
-
-    fn alpha(&mut self) -> Result<Option<f32>, LoraProblem> {
-        let Some(stored) = self.parts.remove(&Part::Alpha) else { return Ok(None) };
-        match stored.to_f32().ok().as_deref() {
-            Some([alpha]) => Ok(Some(*alpha)),
-            _ => Err(wrong_alpha(&self.name, format!("{} numbers", stored.shape().count()))),
-        }
-    }
-}
-
-/// An alpha that counts.
-fn counting(layer: &str, alpha: f32) -> Result<f32, LoraProblem> {
-    if alpha == 0.0 || !(0.0..=MAX_ALPHA as f32).contains(&alpha.abs()) {
-        return Err(wrong_alpha(layer, alpha.to_string()));
-    }
-    Ok(alpha)
-}
-
-fn wrong_alpha(layer: &str, got: String) -> LoraProblem {
-    LoraProblem::Alpha { layer: layer.to_owned(), got, limit: MAX_ALPHA }
 }

@@ -1,56 +1,59 @@
-//! Puts the paths around a weight into it.
+//! Puts what LoRAs add to a weight into it.
 
 use inkstone_tensor::{DType, Shape, Tensor, Weight, ops};
 
-use super::SidePath;
+use super::layers::{Delta, Layer, Matrix, Product};
 use crate::Result;
 
-/// `W + sum of factor * kron(left, up down)`, summed in f32 and rounded once: to f32 if the weight is, else to bf16.
+/// `W + sum of factor * delta`, summed in f32 and rounded once: to f32 if the weight is, else to bf16.
 ///
 /// # Shapes
 /// `[n_out, n_in]`, as the weight.
 ///
 /// # Memory
-/// The weight in f32, for a Kronecker product three times, and the result.
+/// The weight in f32, for a Kronecker or elementwise product three times, and the result.
 ///
 /// # Errors
 /// No memory.
-pub(crate) fn merged(weight: &Tensor, paths: &[SidePath]) -> Result<Tensor> {
+pub(crate) fn merged(weight: &Tensor, layers: &[Layer]) -> Result<Tensor> {
     let out = if weight.dtype() == DType::F32 { DType::F32 } else { DType::Bf16 };
     let mut sum = ops::convert(weight, DType::F32)?;
-    for path in paths {
-        let (Weight::Dense(up), down) = (&path.up, path.down.as_ref().map(Weight::tensors)) else { continue };
-        let down = down.and_then(|tensors| tensors.first().copied());
-        sum = match (path.left.as_slice(), down) {
-            ([], Some(down)) => add_product(sum, up, down, path.factor)?,
-            ([], None) => continue,
-            ([left], _) => add_kronecker(&sum, left, &right(up, down)?, path.factor)?,
-            ([first, last, ..], _) => {
-                add_kronecker(&sum, &product(last, first)?, &right(up, down)?, path.factor)?
+    for Layer { delta, factor, .. } in layers {
+        sum = match delta {
+            Delta::LowRank(product) => add_product(sum, product, *factor)?,
+            Delta::Kronecker(left, right) => add_kronecker(&sum, &whole(left)?, &whole(right)?, *factor)?,
+            Delta::Hadamard(first, second) => {
+                let columns = Weight::Dense(transposed(&second.down)?);
+                let rows = ops::convert(&second.up, DType::F32)?;
+                let both = ops::linear_mul_with(product(first)?, &rows, &columns, None, &[])?;
+                ops::scaled_add(sum, &both, *factor)?
             }
         };
     }
     Ok(ops::convert(&sum, out)?)
 }
 
-/// `sum + factor * a b`
-fn add_product(sum: Tensor, a: &Tensor, b: &Tensor, factor: f32) -> Result<Tensor> {
-    // The rows of `a` times the columns of `b`, as a product takes them.
-    let scaled = ops::scale(&ops::convert(a, DType::F32)?, factor, DType::F32)?;
-    let columns = Weight::Dense(transposed(b)?);
+/// `sum + factor * up down`
+fn add_product(sum: Tensor, Product { up, down }: &Product, factor: f32) -> Result<Tensor> {
+    // The rows of `up` times the columns of `down`, as a product takes them.
+    let scaled = ops::scale(&ops::convert(up, DType::F32)?, factor, DType::F32)?;
+    let columns = Weight::Dense(transposed(down)?);
     Ok(ops::linear_add(sum, None, &scaled, &columns, None)?)
 }
 
-/// `a b` in f32.
-fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let columns = Weight::Dense(transposed(b)?);
-    let rows = ops::convert(a, DType::F32)?;
+/// `up down` in f32.
+fn product(Product { up, down }: &Product) -> Result<Tensor> {
+    let columns = Weight::Dense(transposed(down)?);
+    let rows = ops::convert(up, DType::F32)?;
     Ok(ops::linear(&rows, &columns, None, ops::Activation::None, DType::F32)?)
 }
 
-/// The second matrix of a Kronecker product.
-fn right(up: &Tensor, down: Option<&Tensor>) -> Result<Tensor> {
-    down.map_or_else(|| Ok(up.clone()), |down| product(up, down))
+/// A matrix of a Kronecker product.
+fn whole(matrix: &Matrix) -> Result<Tensor> {
+    match matrix {
+        Matrix::Whole(matrix) => Ok(matrix.clone()),
+        Matrix::Product(parts) => product(parts),
+    }
 }
 
 /// `sum + factor * kron(left, right)`

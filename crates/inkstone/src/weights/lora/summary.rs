@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::family;
 use super::file::Lora;
+use super::layers::Delta;
 use crate::Result;
 
 /// Metadata that names words to write into the prompt, or counts those of the captions.
@@ -30,7 +31,7 @@ pub struct Summary {
     pub family: Option<&'static str>,
     /// Layers.
     pub layers: usize,
-    /// How many layers are of each kind of adapter: `LoRA`, `LoKr`.
+    /// How many layers are of each kind of adapter: `LoRA`, `LoKr`, `LoHa`.
     pub adapters: BTreeMap<&'static str, usize>,
     /// How many layers of LoKrs have each pair of sizes, such as `8x8 of 384x384`.
     pub blocks: BTreeMap<String, usize>,
@@ -78,20 +79,24 @@ impl Lora {
             triggers: BTreeMap::new(),
         };
         for layer in self.layers.by_name.values() {
-            let adapter = if layer.left.is_some() { "LoKr" } else { "LoRA" };
+            let adapter = match &layer.delta {
+                Delta::LowRank(_) => "LoRA",
+                Delta::Hadamard(..) => "LoHa",
+                Delta::Kronecker(left, right) => {
+                    let ([high, wide], [outs, ins]) = (left.size(), right.size());
+                    let blocks = format!("{high}x{wide} of {outs}x{ins}");
+                    *summary.blocks.entry(blocks).or_default() += 1;
+                    "LoKr"
+                }
+            };
             *summary.adapters.entry(adapter).or_default() += 1;
-            if let Some(left) = &layer.left {
-                let [outs, ins] = [layer.right.n_out(), layer.right.n_in()];
-                let blocks = format!("{}x{} of {outs}x{ins}", left.n_out(), left.n_in());
-                *summary.blocks.entry(blocks).or_default() += 1;
-            }
             if let Some(rank) = layer.rank() {
                 *summary.ranks.entry(rank).or_default() += 1;
             }
             if let Some(alpha) = layer.alpha.filter(|_| self.layers.has_alphas) {
                 *summary.alphas.entry(alpha.to_string()).or_default() += 1;
             }
-            *summary.dtypes.entry(layer.tensor().dtype().to_string()).or_default() += 1;
+            *summary.dtypes.entry(layer.stored.to_string()).or_default() += 1;
             *summary.kinds.entry(kind(&layer.name)).or_default() += 1;
         }
         for key in TRIGGERS {

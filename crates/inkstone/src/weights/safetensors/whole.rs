@@ -4,10 +4,10 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use inkstone_tensor::{Device, Tensor};
+use inkstone_tensor::{DType, Device, Shape, Tensor};
 use sha2::{Digest as _, Sha256};
 
-use super::header::{Header, Stored};
+use super::header::{Entry, Header, Stored};
 use super::{SafeTensors, Source, read_head};
 use crate::Result;
 
@@ -34,7 +34,16 @@ impl<'f> Head<'f> {
         self.header.entries.iter().map(|entry| entry.name.clone()).collect()
     }
 
-    /// Reads the tensors; none of a type that the engine does not have, which would not be part of the contents.
+    /// The sum of what a function says of the numbers of each type.
+    pub(in crate::weights) fn sum_of(&self, bytes: impl Fn(DType) -> usize) -> u64 {
+        let of = |entry: &Entry| match entry.stored {
+            Stored::Known(dtype) => entry.shape.count() as u64 * bytes(dtype) as u64,
+            Stored::Foreign(..) => 0,
+        };
+        self.header.entries.iter().map(of).sum()
+    }
+
+    /// Reads the tensors; those of a type that the engine does not have as bytes.
     ///
     /// # Errors
     /// [`crate::Error::ModelRead`], no memory.
@@ -42,17 +51,17 @@ impl<'f> Head<'f> {
         let mut file = SafeTensors { metadata: self.header.metadata, ..SafeTensors::default() };
         let mut in_order = Vec::with_capacity(self.header.entries.len());
         for entry in self.header.entries {
-            match entry.stored {
-                Stored::Known(dtype) => {
-                    let storage = self.source.storage(&entry.range, dtype.size_bytes(), path)?;
-                    let tensor = Tensor::from_storage(device, storage, dtype, entry.shape)?;
-                    in_order.push(tensor.clone());
-                    file.tensors.insert(entry.name, tensor);
-                }
+            let (dtype, shape) = match entry.stored {
+                Stored::Known(dtype) => (dtype, entry.shape),
                 Stored::Foreign(stored, _) => {
-                    file.foreign.insert(entry.name, stored);
+                    file.foreign.insert(entry.name.clone(), stored);
+                    (DType::U8, Shape::vector(entry.range.len()))
                 }
-            }
+            };
+            let storage = self.source.storage(&entry.range, dtype.size_bytes(), path)?;
+            let tensor = Tensor::from_storage(device, storage, dtype, shape)?;
+            in_order.push(tensor.clone());
+            file.tensors.insert(entry.name, tensor);
         }
         let contents = Contents { head: self.text, tensors: in_order, sha256: OnceLock::new() };
         Ok((file, contents))

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{LAYER, Made, Part, device, keys, with};
+use inkstone_tensor::DType;
+
+use super::{LAYER, Made, Part, keys, paths, with};
 use crate::error::LoraProblem;
 use crate::weights::lora::keys::Dialect;
-use crate::weights::lora::{Applied, Lora, Pending, SidePath};
+use crate::weights::lora::layers::Delta;
+use crate::weights::lora::{Applied, Pending, SidePath};
 use crate::{Error, Result};
 
 /// What a tensor's name ends with, and its shape.
@@ -27,10 +30,8 @@ fn made(test: &str, parts: &[Stored], alpha: Option<f32>, notes: &[(&str, &str)]
     Made::new(&format!("lokr_{test}"), &tensors, notes)
 }
 
-fn path(file: &Made, [n_in, n_out]: [usize; 2]) -> Result<SidePath> {
-    let mut pending = Pending::from(Applied { lora: file.open()?.into(), scale: 0.5 });
-    let path = pending.layer(LAYER, n_in, n_out);
-    pending.finish().map(|()| path.unwrap())
+fn path(file: &Made, size: [usize; 2]) -> Result<SidePath> {
+    paths(file, size, DType::F32).map(|mut paths| paths.remove(0))
 }
 
 #[test]
@@ -43,6 +44,10 @@ fn names_of_all_dialects_are_read() {
         ("transformer.a.b.lokr_w2", Dialect::Diffusers, "a.b", Part::Right),
         ("base_model.model.a.b.lokr_w2_a", Dialect::Peft, "a.b", Part::RightA),
         ("a.b.lokr_w2_b", Dialect::Plain, "a.b", Part::RightB),
+        // As PEFT's `state_dict()` has them.
+        ("base_model.model.a.b.lokr_w1.default", Dialect::Peft, "a.b", Part::Left),
+        ("base_model.model.a.b.lokr_w2_a.my-style_2", Dialect::Peft, "a.b", Part::RightA),
+        ("transformer.a.b.lokr_w2_b.default.weight", Dialect::Diffusers, "a.b", Part::RightB),
     ] {
         assert_eq!(keys::parse(name), Some(keys::Key { dialect, layer, part }), "{name}");
     }
@@ -201,9 +206,8 @@ fn a_file_may_have_both_kinds() {
     let k = "transformer_blocks.0.attn.to_k";
     let names = [format!("{k}.lokr_w1"), format!("{k}.lokr_w2")];
     let file = with("both", &[(&names[0], &[2, 2], 0.5), (&names[1], &[3, 2], 0.5)]);
-    let lora = Lora::open(&file.0.0, &device()).unwrap();
-    let mut pending = Pending::from(Applied { lora: lora.into(), scale: 1.0 });
-    assert!(pending.layer(LAYER, 4, 6).unwrap().left.is_empty());
-    assert_eq!(pending.layer(k, 4, 6).unwrap().left.len(), 1);
+    let mut pending = Pending::from(Applied { lora: file.open().unwrap().into(), scale: 1.0 });
+    assert!(matches!(pending.layer(LAYER, 4, 6).unwrap().delta, Delta::LowRank(_)));
+    assert!(matches!(pending.layer(k, 4, 6).unwrap().delta, Delta::Kronecker(..)));
     pending.finish().unwrap();
 }

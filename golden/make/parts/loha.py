@@ -1,0 +1,92 @@
+"""LoHa files as trainers write them, LoRAs in two more dialects, and the transformer's output with each at scale 0.8.
+
+LyCORIS: W + 0.8 * alpha / rank * (w1_a w1_b) * (w2_a w2_b), element by element; alpha is the rank where there is none. diffusers 0.42.1 reads no LoHa for
+Qwen-Image: outputs are of merged weights. PEFT: the file and the output are its own (`LoHaModel`), alpha and rank are in its settings. Needs peft.
+`lora_dots` has `transformer.LAYER.lora.up.weight`; `lora_float8` both 8-bit floats, and alphas that are whole numbers or f64.
+"""
+import json, os
+import torch
+from safetensors.torch import load_file, save_file
+from parts.lora import QWEN, RANK, SCALE, factors, merged_by
+from parts.qwen import load as load_qwen
+
+# every so many layers, prefix, dots in layers' names, rank, alpha and its type, type of the matrices
+FILES = {
+    "loha_lycoris": (1, "lycoris_", False, 3, 2.0, torch.bfloat16, torch.bfloat16),
+    "loha_kohya": (3, "lora_unet_", False, 6, 3, torch.int64, torch.float16),
+    "loha_dots": (2, "diffusion_model.", True, 2, None, None, torch.bfloat16),
+}
+PEFT = {"r": 2, "alpha": 4, "rank_pattern": {"attn.to_q": 6, "to_out.0": 3}, "alpha_pattern": {"attn.to_q": 3, "net.2": 1}}
+
+
+def lycoris(c, tr, names, seed, every, prefix, dots, rank, alpha, alpha_dtype, dtype):
+    g, mods, sd, deltas = c.gen(seed), dict(tr.named_modules()), {}, {}
+    for n in names[::every]:
+        o, i = mods[n].weight.shape
+        rnd = lambda r, k, s: (torch.randn(r, k, generator=g) * s).to(dtype)
+        parts = {"w1_a": rnd(o, rank, 0.5), "w1_b": rnd(rank, i, rank ** -0.5), "w2_a": rnd(o, rank, 1.0), "w2_b": rnd(rank, i, (rank * i) ** -0.5)}
+        w = {k: t.float() for k, t in parts.items()}
+        deltas[n] = (w["w1_a"] @ w["w1_b"]) * (w["w2_a"] @ w["w2_b"]) * ((alpha or rank) / rank)
+        k = prefix + (n if dots else n.replace(".", "_"))
+        sd.update({f"{k}.hada_{p}": t for p, t in parts.items()})
+        if alpha:
+            sd[f"{k}.alpha"] = torch.tensor(alpha, dtype=alpha_dtype)
+    return sd, deltas
+
+
+def loras(f):
+    """Two files with these factors: another dialect, and numbers of other types."""
+    dots, float8, deltas8 = {}, {}, {}
+    for j, (n, (a, b)) in enumerate(f.items()):
+        dots.update({f"transformer.{n}.lora.down.weight": a, f"transformer.{n}.lora.up.weight": b})
+        a8, b8 = a.to(torch.float8_e4m3fn), b.to(torch.float64 if j % 8 == 0 else torch.float8_e5m2)
+        alpha = [torch.tensor(1, dtype=torch.int32), torch.tensor([3.0], dtype=torch.float64), torch.tensor(2.0, dtype=torch.float16)][j % 3]
+        float8.update({f"{n}.lora_A.weight": a8, f"{n}.lora_B.weight": b8, f"{n}.alpha": alpha})
+        deltas8[n] = b8.float() @ a8.float() * (float(alpha) / RANK)
+    return {"lora_dots": (dots, {n: b.float() @ a.float() for n, (a, b) in f.items()}), "lora_float8": (float8, deltas8)}
+
+
+def peft(c, tr, names, call):
+    """PEFT's own file, settings and output, at its scale times 0.8."""
+    from peft import LoHaConfig, get_peft_model
+    torch.manual_seed(194 + c.p["offset"])
+    d = f"{c.out}/lora/peft_loha"
+    m = get_peft_model(tr, LoHaConfig(**PEFT, target_modules=names, init_weights=False))
+    m.save_pretrained(d)
+    os.remove(f"{d}/README.md")
+    with open(f"{d}/adapter_config.json", "w") as f:
+        json.dump({"peft_type": "LOHA", **PEFT}, f, indent=1)
+    sd = load_file(f"{d}/adapter_model.safetensors")
+    os.chmod(f"{d}/adapter_model.safetensors", 0o644)
+    for n in names:
+        tr.get_submodule(n).scaling["default"] *= SCALE
+    deltas = {n: tr.get_submodule(n).get_delta_weight("default") for n in names}
+    y = call()
+    m.unload()
+    return y, sd, deltas
+
+
+def run(c):
+    tr = load_qwen(c).transformer
+    names = [f"transformer_blocks.{i}.{t}" for i in range(tr.config.num_layers) for t in QWEN] + ["img_in", "txt_in", "proj_out"]
+    (h, w), nt = c.p["tr"]["t2i"]
+    x, e, ts = c.rnd(162, 1, h * w, 64), c.rnd(163, 1, nt, tr.config.joint_attention_dim), torch.tensor([0.75])
+    call = lambda: tr(hidden_states=x, encoder_hidden_states=e, timestep=ts, img_shapes=[[(1, h, w)]], return_dict=False)[0]
+    base = call()
+    d, rows = {"hidden_states": x, "encoder_hidden_states": e, "timestep": ts, "output.none": base}, []
+    made = {k: lycoris(c, tr, names, seed, *how) for seed, (k, how) in enumerate(FILES.items(), 190)} | loras(factors(c, tr, names, 161))
+    for k, (sd, deltas) in made.items():
+        path = f"{c.out}/lora/qwen_{k}.safetensors"
+        save_file({n: t.contiguous() for n, t in sd.items()}, path, metadata={"format": "pt"})
+        os.chmod(path, 0o644)
+        y = d[f"output.{k}"] = merged_by(tr, deltas, SCALE, call)
+        assert (y - base).abs().max() > 0.01, k
+        rows.append({"file": f"lora/qwen_{k}.safetensors", "output": f"output.{k}", "computed_by": "manual merge"})
+    y, sd, deltas = peft(c, tr, names[::3], call)
+    err = float((y - merged_by(tr, deltas, 1, call)).abs().max())
+    assert err < 1e-4 and (y - base).abs().max() > 0.01, err
+    assert (call() - base).abs().max() == 0, "the model is as it was"
+    assert {k.rsplit(".", 1)[1] for k in sd} == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
+    d["output.peft_loha"] = y
+    rows.append({"file": "lora/peft_loha/adapter_model.safetensors", "output": "output.peft_loha", "computed_by": "peft", "max_diff_to_manual_merge": err})
+    c.save("loha_qwen", d, scale=SCALE, grid=[h, w], files=rows, note="weights of qwen_tiny; lycoris: alpha 2 over rank 4; kohya: f16, every third layer, alpha the whole number 3 over 6, so both factors of the product are larger than most weights; dots: every other layer, no alpha; lora_dots has the factors of lora_qwen; lora_float8 those in 8-bit floats and f64, alphas 1, 3 and 2 in i32, f64 and f16; peft: every third layer, settings beside the file")
