@@ -81,6 +81,7 @@ impl Backend for Counting {
         if matches!(args.weight, Weight::Int8(_)) {
             drop(self.ledger.take(int8::rounded_bytes(rows, k)));
         }
+        let _rotated = gemm::rotated(args).map(|_| gemm::rotated_rows(args.x));
         if let Some(tile) = turned::tile(self.table, args) {
             drop(self.ledger.take(turned::packed_bytes(tile, args)));
             self.scratch(turned::scratch_bytes(tile, args));

@@ -39,9 +39,14 @@ impl<'a> QuantRow<'a> {
             Quantized::ConvRot(m) => Self::ConvRot(m.row(r)),
         }
     }
+
+    /// Whether its elements have to be rotated back.
+    pub(super) fn is_rotated(&self) -> bool {
+        matches!(self, Self::ConvRot(row) if row.group > 1)
+    }
 }
 
-/// Whether this processor can use [`vbmi`].
+/// Whether this processor can use `vbmi`.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn has_vbmi() -> bool {
     use std::arch::is_x86_feature_detected as has;

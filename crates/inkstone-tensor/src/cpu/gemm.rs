@@ -16,7 +16,7 @@ use super::scratch;
 use super::table::Table;
 use super::tile::{Lines, Panel, Sums, Tile};
 use crate::ops::{Epilogue, Linear, Term};
-use crate::{DType, Result, Tensor, Weight};
+use crate::{ConvRot, DType, Quantized, Result, Shape, Tensor, Weight};
 
 /// 32-bit words of k in a block: a panel of it fits the L1 cache beside the rows of A.
 pub(super) const BLOCK_WORDS: usize = 256;
@@ -30,12 +30,19 @@ pub(super) const SHARING: [usize; 2] = [2 * BLOCK_ROWS, BLOCK_COLS / 2];
 pub(super) const FEW_ROWS: usize = 8;
 /// Jobs for each thread at least, where the product is large enough, so that all end at about the same time.
 const JOBS_PER_THREAD: usize = 4;
+/// Elements that a thread rotates in a nanosecond, on the slow side.
+const ROTATED_PER_NS: usize = 4;
 /// Products of elements that a thread computes in a nanosecond, on the slow side.
 const PRODUCTS_PER_NS: usize = 64;
 
 pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) -> Result<()> {
     if let Weight::Int8(weight) = args.weight {
         return super::int8::linear(cpu, args, weight, out);
+    }
+    if let Some(matrix) = rotated(args) {
+        let x = rotate(cpu, args.x, matrix.group())?;
+        let weight = Quantized::ConvRot(matrix.as_it_lies()).into();
+        return linear(cpu, &Linear { x: &x, weight: &weight, ..args.clone() }, out);
     }
     if let Some(tile) = super::few::tile(cpu.table, args) {
         return super::few::linear(cpu, tile, args, out);
@@ -55,6 +62,29 @@ pub(super) fn linear(cpu: &Cpu, args: &Linear<'_>, out: &mut Tensor) -> Result<(
     };
     let most = if shares(cpu.table, args) { SHARING } else { [BLOCK_ROWS, BLOCK_COLS] };
     blocks(cpu, args, most, [tile.rows(), tile.cols], |rows, cols| product.block(rows, cols))
+}
+
+/// The weight, where the activations are rotated as it is, since they are fewer. Those of f32 are not: their weights are not rounded.
+pub(super) fn rotated<'a>(args: &Linear<'a>) -> Option<&'a ConvRot> {
+    let Weight::Quantized(matrix) = args.weight else { return None };
+    let Quantized::ConvRot(matrix) = &**matrix else { return None };
+    Some(matrix).filter(|matrix| matrix.group() > 1 && args.x.dtype() == DType::Bf16)
+}
+
+/// Memory for activations that are rotated.
+pub(super) fn rotated_rows(x: &Tensor) -> Result<Tensor> {
+    Tensor::empty(x.device(), DType::Bf16, Shape::matrix(x.rows(), x.cols()))
+}
+
+/// Activations rotated in groups, rounded to bf16.
+fn rotate(cpu: &Cpu, x: &Tensor, group: usize) -> Result<Tensor> {
+    let mut rotated = rotated_rows(x)?;
+    let (x, to) = (Matrix::of(x), MatrixMut::of(&mut rotated));
+    cpu.threads.rows(x.rows(), x.cols().div_ceil(ROTATED_PER_NS), |r| {
+        // SAFETY: each row is one job's; rows are whole groups of one that there is a rotation for.
+        unsafe { (cpu.table.rows.rotate)(x.row(r), group, to.part(r, 0..x.cols())) }
+    })?;
+    Ok(rotated)
 }
 
 /// Whether panels are kept for a second block of rows: where they are decoded, and where the activations of narrow jobs

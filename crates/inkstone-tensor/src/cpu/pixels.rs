@@ -5,7 +5,7 @@
 
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
-use super::rotate::rotate;
+use super::rotate::rotate_pairs;
 use super::rows::{Matrix, Row};
 use super::{activation, norm};
 use crate::DType::{self, Bf16, F32};
@@ -61,7 +61,7 @@ unsafe fn plain<L: Lanes>(line: &PixelLine<'_>, dtype: DType, to: &mut [f32]) ->
     for (i, to) in to.chunks_exact_mut(line.pixels.cols()).enumerate() {
         let x = line.pixels.row(line.first + i).known_as(dtype);
         // SAFETY: the caller's promise.
-        peak.see(unsafe { rotate::<L>(x, line.group, to) });
+        peak.see(unsafe { rotate_pairs::<L>(x, line.group, to) });
     }
     peak.get()
 }
@@ -84,7 +84,7 @@ unsafe fn normalized<L: Lanes>(
                 let normal = x.load::<L>(i, n).mul(factor).mul(gamma.load(i, n));
                 activation::apply(activation, normal).store(pixel.as_mut_ptr().add(i), n);
             });
-            peak.see(rotate::<L>(Row::f32s(pixel).known_as(F32), line.group, to));
+            peak.see(rotate_pairs::<L>(Row::f32s(pixel).known_as(F32), line.group, to));
         }
     }
     peak.get()

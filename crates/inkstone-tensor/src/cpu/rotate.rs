@@ -1,4 +1,4 @@
-//! GroupRotation and rounding of rows to 8 bits, for activations and weights alike.
+//! Rotation of rows, and rounding to 8 bits, for activations and weights alike.
 //!
 //! A group of channels is multiplied by a Hadamard matrix: sums and differences of pairs, log2(group) times over. So a
 //! channel far larger than the others, which would take all of a row's 255 levels for itself, is spread over its group.
@@ -6,7 +6,8 @@
 
 use super::elementwise::for_lanes;
 use super::lanes::{Lanes, Scalar};
-use super::rows::Row;
+use super::rows::{Row, RowMut};
+use crate::quant::MAX_GROUP;
 use crate::weight::GroupRotation;
 use crate::{DType, Int8Weight};
 
@@ -40,10 +41,13 @@ pub(super) unsafe fn quantize_row<L: Lanes>(
     unsafe {
         let group = rotation.group();
         let peak = match (rotation, x.dtype()) {
-            (GroupRotation::Fours(_), _) => by_fours::<L>(x, group, rotated),
-            (_, DType::F32) => rotate::<L>(x.known_as(DType::F32), group, rotated),
-            (_, DType::Bf16) => rotate::<L>(x.known_as(DType::Bf16), group, rotated),
-            _ => rotate::<L>(x, group, rotated),
+            (GroupRotation::Fours(_), DType::F32) => {
+                rotate::<L, true>(x.known_as(DType::F32), group, 1.0, RowMut::f32s(rotated))
+            }
+            (GroupRotation::Fours(_), _) => rotate::<L, true>(x, group, 1.0, RowMut::f32s(rotated)),
+            (_, DType::F32) => rotate_pairs::<L>(x.known_as(DType::F32), group, rotated),
+            (_, DType::Bf16) => rotate_pairs::<L>(x.known_as(DType::Bf16), group, rotated),
+            _ => rotate_pairs::<L>(x, group, rotated),
         };
         let inverse = L::splat(inverse_step(peak));
         let (zero, rotated, to) = (L::splat(zero), rotated.as_ptr(), (to.as_mut_ptr(), to.len()));
@@ -97,73 +101,63 @@ pub(super) fn unit(group: usize) -> f32 {
     1.0 / (super::norm::count(group)).sqrt()
 }
 
-/// Writes the rotated row, times the root of `group`; returns its largest magnitude, which is NaN if a value is not
-/// finite.
+/// Rotates a row of bf16 by [`GroupRotation::Fours`].
+///
+/// # Safety
+/// As [`quantize_row`]; `to` has the row's length and is of bf16.
+#[inline(always)]
+pub(super) unsafe fn rotate_row<L: Lanes>(x: Row<'_>, group: usize, to: RowMut<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        rotate::<L, true>(x.known_as(DType::Bf16), group, unit(group), to.known_as(DType::Bf16));
+    }
+}
+
+/// Writes the row rotated by [`GroupRotation::Pairs`], times the root of `group`; returns its largest magnitude, which is NaN if
+/// a value is not finite.
 ///
 /// # Safety
 /// As [`quantize_row`].
 #[inline(always)]
-pub(super) unsafe fn rotate<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
+pub(super) unsafe fn rotate_pairs<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe { rotate::<L, false>(x, group, 1.0, RowMut::f32s(to)) }
+}
+
+/// Writes the row rotated by pairs or by `FOURS`, times the root of `group` and `factor`; returns the largest magnitude before
+/// this factor.
+///
+/// # Safety
+/// As [`quantize_row`].
+#[inline(always)]
+unsafe fn rotate<L: Lanes, const FOURS: bool>(
+    x: Row<'_>,
+    group: usize,
+    factor: f32,
+    mut to: RowMut<'_>,
+) -> f32 {
+    let most = if FOURS { MAX_GROUP } else { Int8Weight::MAX_GROUP };
     // SAFETY: the caller's promise.
     unsafe {
         match group / L::N {
-            2 => groups::<L, 2>(x, to),
-            4 => groups::<L, 4>(x, to),
-            8 => groups::<L, 8>(x, to),
-            16 if L::N * 16 <= Int8Weight::MAX_GROUP => groups::<L, 16>(x, to),
-            32 if L::N * 32 <= Int8Weight::MAX_GROUP => groups::<L, 32>(x, to),
-            64 if L::N * 64 <= Int8Weight::MAX_GROUP => groups::<L, 64>(x, to),
-            128 if L::N * 128 <= Int8Weight::MAX_GROUP => groups::<L, 128>(x, to),
-            _ if group > 1 && L::N > 1 => rotate::<Scalar>(x, group, to),
+            2 if !FOURS => groups::<L, 2, FOURS>(x, factor, to),
+            4 => groups::<L, 4, FOURS>(x, factor, to),
+            8 => groups::<L, 8, FOURS>(x, factor, to),
+            16 if L::N * 16 <= most => groups::<L, 16, FOURS>(x, factor, to),
+            32 if L::N * 32 <= most => groups::<L, 32, FOURS>(x, factor, to),
+            64 if L::N * 64 <= most => groups::<L, 64, FOURS>(x, factor, to),
+            128 if L::N * 128 <= most => groups::<L, 128, FOURS>(x, factor, to),
+            256 if L::N * 256 <= most => groups::<L, 256, FOURS>(x, factor, to),
+            _ if group > 1 && L::N > 1 => rotate::<Scalar, FOURS>(x, group, factor, to),
             _ => {
                 let mut reach = Reach::new();
                 for_lanes!(L, x.len(), |i, n| {
                     let v = x.load::<L>(i, n);
                     reach.see(v);
-                    v.store(to.as_mut_ptr().add(i), n);
+                    to.store(i, n, v.mul(L::splat(factor)));
                 });
                 reach.peak()
             }
-        }
-    }
-}
-
-/// The same for [`GroupRotation::Fours`].
-///
-/// # Safety
-/// As [`quantize_row`].
-#[inline(always)]
-unsafe fn by_fours<L: Lanes>(x: Row<'_>, group: usize, to: &mut [f32]) -> f32 {
-    // SAFETY: the caller's promise: the rows are equally long.
-    unsafe {
-        for_lanes!(L, x.len(), |i, n| {
-            x.load::<L>(i, n).store(to.as_mut_ptr().add(i), n);
-        });
-        for group in to.chunks_exact_mut(group) {
-            fours::<1>(group);
-            fours::<4>(group);
-            fours::<16>(group);
-            fours::<64>(group);
-        }
-        let mut reach = Reach::new();
-        for_lanes!(L, to.len(), |i, n| {
-            reach.see(L::load(to.as_ptr().add(i), n));
-        });
-        reach.peak()
-    }
-}
-
-/// Multiplies each four elements that are `STRIDE` apart by a Hadamard matrix whose rows have one -1 each, where row and column
-/// add up to 3. Of a group that is too small for it, nothing.
-#[inline(always)]
-fn fours<const STRIDE: usize>(group: &mut [f32]) {
-    for four in group.chunks_exact_mut(4 * STRIDE) {
-        let (low, high) = four.split_at_mut(2 * STRIDE);
-        let ((a, b), (c, d)) = (low.split_at_mut(STRIDE), high.split_at_mut(STRIDE));
-        for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-            let (sum, difference, sum2, difference2) = (*a + *b, *a - *b, *c + *d, *c - *d);
-            (*a, *b) = (sum + difference2, sum - difference2);
-            (*c, *d) = (sum2 + difference, sum2 - difference);
         }
     }
 }
@@ -179,22 +173,52 @@ pub(super) unsafe fn flip(bytes: &mut [u8]) {
 
 /// [`rotate`] for groups of `R` registers.
 #[inline(always)]
-unsafe fn groups<L: Lanes, const R: usize>(x: Row<'_>, to: &mut [f32]) -> f32 {
+unsafe fn groups<L: Lanes, const R: usize, const FOURS: bool>(
+    x: Row<'_>,
+    factor: f32,
+    mut to: RowMut<'_>,
+) -> f32 {
     // SAFETY: the caller's promise: rows are whole groups.
     unsafe {
-        let mut reach = Reach::new();
+        let (mut reach, factor) = (Reach::new(), L::splat(factor));
         for first in (0..x.len()).step_by(R * L::N) {
             let mut registers = [L::splat(0.0); R];
             for (i, register) in registers.iter_mut().enumerate() {
                 *register = x.load(first + i * L::N, L::N);
             }
-            registers = hadamard(registers);
+            registers = if FOURS { fours(registers) } else { hadamard(registers) };
             for (i, register) in registers.into_iter().enumerate() {
                 reach.see(register);
-                register.store(to.as_mut_ptr().add(first + i * L::N), L::N);
+                to.store(first + i * L::N, L::N, register.mul(factor));
             }
         }
         reach.peak()
+    }
+}
+
+/// The product with a Kronecker power of the Hadamard matrix of order 4 whose rows have one -1 each, where row and column add up
+/// to 3. Each round multiplies fours of neighbours and puts the first ones into the first quarter: the digits of base 4 of an
+/// element's number turn by one place.
+#[inline(always)]
+unsafe fn fours<L: Lanes, const R: usize>(mut registers: [L; R]) -> [L; R] {
+    // SAFETY: the processor has what `L` needs.
+    unsafe {
+        let mut left = R * L::N;
+        while left > 1 {
+            let from = registers;
+            for i in 0..R / 4 {
+                let (even, odd) = L::unzip(from[4 * i], from[4 * i + 1]);
+                let (even2, odd2) = L::unzip(from[4 * i + 2], from[4 * i + 3]);
+                let ((a, c), (b, d)) = (L::unzip(even, even2), L::unzip(odd, odd2));
+                let (sum, difference, sum2, difference2) = (a.add(b), a.sub(b), c.add(d), c.sub(d));
+                registers[i] = sum.add(difference2);
+                registers[i + R / 4] = sum.sub(difference2);
+                registers[i + R / 2] = sum2.add(difference);
+                registers[i + R / 4 * 3] = sum2.sub(difference);
+            }
+            left /= 4;
+        }
+        registers
     }
 }
 

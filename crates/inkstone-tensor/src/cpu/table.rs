@@ -25,7 +25,7 @@ use crate::ops::{Activation, Rescale};
 use crate::weight::GroupRotation;
 use crate::{DType, Error, Result};
 
-/// Part of a row to bf16.
+/// Part of a row that was not rotated, to bf16.
 type VbmiDecode = unsafe fn(&QuantRow<'_>, Range<usize>, *mut u16);
 
 /// The kernels of an instruction set.
@@ -87,7 +87,7 @@ impl Table {
         // SAFETY: the caller's promise; tables are only used where the processor has their instructions.
         unsafe {
             match self.vbmi_decode {
-                Some(decode) if to.dtype() == DType::Bf16 && decode::has_vbmi() => {
+                Some(decode) if to.dtype() == DType::Bf16 && !row.is_rotated() && decode::has_vbmi() => {
                     decode(row, cols, to.start().cast());
                 }
                 _ => (self.rows.decode)(row, cols, to),
@@ -170,6 +170,7 @@ pub(super) struct RowKernels {
     pub(super) scale: unsafe fn(f32, RowMut<'_>),
     pub(super) scale_to: unsafe fn(Row<'_>, f32, RowMut<'_>),
     pub(super) quantize: unsafe fn(Row<'_>, GroupRotation, &mut [f32], f32, &mut [u8]) -> Rounded,
+    pub(super) rotate: unsafe fn(Row<'_>, usize, RowMut<'_>),
     pub(super) flip: unsafe fn(&mut [u8]),
     pub(super) rotate_pixels: unsafe fn(&PixelLine<'_>, &mut [f32], &mut [f32]) -> f32,
     pub(super) round_pixels: unsafe fn(&[f32], f32, RoundedPixels<'_>),
@@ -233,6 +234,8 @@ macro_rules! row_kernels {
             scale_to(x: Row<'_>, factor: f32, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] rotate::quantize_row::<$lanes>,
             quantize(x: Row<'_>, rotation: GroupRotation, rotated: &mut [f32], zero: f32, to: &mut [u8]) -> Rounded);
+        kernel!([$lanes $(, $features)?] rotate::rotate_row::<$lanes>,
+            rotate(x: Row<'_>, group: usize, to: RowMut<'_>));
         kernel!([$lanes $(, $features)?] rotate::flip, flip(bytes: &mut [u8]));
         kernel!([$lanes $(, $features)?] pixels::rotate_pixels::<$lanes>,
             rotate_pixels(line: &PixelLine<'_>, pixel: &mut [f32], to: &mut [f32]) -> f32);
@@ -247,7 +250,7 @@ macro_rules! row_kernels {
             fit(row: Row<'_>, bits: usize, to: FittedRow<'_>) -> [f64; 2]);
         RowKernels {
             convert, decode, convert_ahead, activate, add, add_scaled, guidance, layer_norm, rms_norm, channel_norm,
-            rope_norm, mix, store, add_to, mul_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, flip, rotate_pixels,
+            rope_norm, mix, store, add_to, mul_to, store_rows, add_to_rows, softmax, scale, scale_to, quantize, rotate, flip, rotate_pixels,
             round_pixels, rounding_squares, transpose, pair_rows, fit,
         }
     }};

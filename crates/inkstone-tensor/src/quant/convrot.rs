@@ -59,6 +59,11 @@ impl ConvRot {
         self.group
     }
 
+    /// The same matrix without its rotation, for activations that were rotated.
+    pub(crate) fn as_it_lies(&self) -> Self {
+        Self { group: 1, ..self.clone() }
+    }
+
     pub(super) fn shape(&self) -> Shape {
         Shape::matrix(self.values.rows(), self.values.cols())
     }

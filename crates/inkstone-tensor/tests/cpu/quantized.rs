@@ -7,7 +7,7 @@ use inkstone_tensor::{
 };
 
 use crate::host::{ACTIVATIONS, Host, Layout, devices};
-use crate::tolerance::{check, dot};
+use crate::tolerance::{U, check, dot};
 
 /// Bytes that look random, the same for a seed.
 pub(crate) fn noise(seed: u64, n: usize) -> Vec<u8> {
@@ -112,6 +112,8 @@ struct Case {
     n_out: usize,
     n_in: usize,
     values: Vec<f64>,
+    /// Of rotated rows, how many elements together, and the values as they lie.
+    rotated: Option<(usize, Vec<f64>)>,
     make: Box<dyn Fn(&Device) -> Quantized>,
 }
 
@@ -135,7 +137,7 @@ fn blocks(format: BlockFormat, n_out: usize, n_in: usize) -> Case {
         let data = tensor(device, DType::U8, n_out, row_bytes, &bytes);
         Quantized::Blocks(Blocks::new(format, data).unwrap())
     };
-    Case { name: format.name().into(), n_out, n_in, values, make: Box::new(make) }
+    Case { name: format.name().into(), n_out, n_in, values, rotated: None, make: Box::new(make) }
 }
 
 fn affine(bits: u8, group: usize, dtype: DType, n_out: usize, n_in: usize) -> Case {
@@ -158,7 +160,7 @@ fn affine(bits: u8, group: usize, dtype: DType, n_out: usize, n_in: usize) -> Ca
         let bits = AffineBits::new(bits).unwrap();
         Quantized::Affine(Affine::new(bits, group, codes, scales, biases).unwrap())
     };
-    Case { name, n_out, n_in, values, make: Box::new(make) }
+    Case { name, n_out, n_in, values, rotated: None, make: Box::new(make) }
 }
 
 fn float8(dtype: DType, scales: Option<Vec<f32>>, n_out: usize, n_in: usize) -> Case {
@@ -186,7 +188,7 @@ fn float8(dtype: DType, scales: Option<Vec<f32>>, n_out: usize, n_in: usize) -> 
         let scales = scales.as_ref().map(|s| crate::host::vector(device, s));
         Quantized::Float8(Float8::new(tensor(device, dtype, n_out, n_in, &bytes), scales).unwrap())
     };
-    Case { name, n_out, n_in, values, make: Box::new(make) }
+    Case { name, n_out, n_in, values, rotated: None, make: Box::new(make) }
 }
 
 /// Row `i`, column `j` of the rotation of a group, times the root of its order: of each digit in base 4, -1 where the digits
@@ -197,6 +199,13 @@ pub(crate) fn rotation(group: usize, i: usize, j: usize) -> f64 {
     if negative % 2 == 0 { 1.0 } else { -1.0 }
 }
 
+/// Each group of the values times the rotation, whole groups.
+fn rotated(values: &[f64], group: usize) -> Vec<f64> {
+    let root = f64::from(u32::try_from(group).unwrap()).sqrt();
+    let of = |x: &[f64], i: usize| (0..group).map(|j| rotation(group, i, j) * x[j]).sum::<f64>() / root;
+    values.chunks(group).flat_map(|x| (0..group).map(move |i| of(x, i))).collect()
+}
+
 fn convrot(group: usize, scales: Vec<f32>, n_out: usize, n_in: usize) -> Case {
     let mut bytes = noise(9, n_out * n_in);
     // The largest sums that there can be: -128 where the rotation's first row has 1, 127 where it has -1, and the reverse.
@@ -204,22 +213,18 @@ fn convrot(group: usize, scales: Vec<f32>, n_out: usize, n_in: usize) -> Case {
         let sign = rotation(group, 0, i % group) * if i < group { 1.0 } else { -1.0 };
         *byte = if sign > 0.0 { 128 } else { 127 };
     }
-    let value = |i: usize| {
-        let (row, col) = (i / n_in, i % n_in);
-        let first = col - col % group;
-        let of = |k: usize| f64::from(bytes[row * n_in + first + k].cast_signed());
-        let sum: f64 = (0..group).map(|k| of(k) * rotation(group, k, col - first)).sum();
-        let root = f64::from(u32::try_from(group).unwrap()).sqrt();
-        sum / root * f64::from(if scales.len() == 1 { scales[0] } else { scales[row] })
-    };
-    let values = (0..n_out * n_in).map(value).collect();
+    let scale = |i: usize| f64::from(if scales.len() == 1 { scales[0] } else { scales[i / n_in] });
+    let whole: Vec<f64> = bytes.iter().map(|byte| f64::from(byte.cast_signed())).collect();
+    let values = rotated(&whole, group).into_iter().enumerate().map(|(i, v)| v * scale(i)).collect();
+    let as_they_lie = whole.iter().enumerate().map(|(i, v)| v * scale(i)).collect();
     let name = format!("convrot, groups of {group}, {} scales", scales.len());
     let make = move |device: &Device| {
         let values = tensor(device, DType::I8, n_out, n_in, &bytes);
         let scales = crate::host::vector(device, &scales);
         Quantized::ConvRot(ConvRot::new(values, scales, group).unwrap())
     };
-    Case { name, n_out, n_in, values, make: Box::new(make) }
+    let rotated = (group > 1).then_some((group, as_they_lie));
+    Case { name, n_out, n_in, values, rotated, make: Box::new(make) }
 }
 
 /// All formats, `n_in` about as wanted.
@@ -293,13 +298,15 @@ fn products_with_quantized_weights_match_their_definition() {
                 let weight = Weight::from((case.make)(&device));
                 for dtype in ACTIVATIONS {
                     let x = Host::random(1, rows, case.n_in, dtype);
+                    let (activations, values, edges) = operands(&case, &x, dtype);
                     // Operands have the precision of the activations.
-                    let stored: Vec<f32> = case.values.iter().map(|v| nearest(*v)).collect();
+                    let stored: Vec<f32> = values.iter().map(|v| nearest(*v)).collect();
                     let w = Host::new(n_out, case.n_in, dtype, &stored);
-                    let terms = |i: usize| {
-                        (0..case.n_in)
-                            .map(move |k| (i / n_out, i % n_out, k))
-                            .map(|(r, c, k)| x.at(r, k) * w.at(c, k))
+                    let places = |i: usize| (0..case.n_in).map(move |k| (i / n_out, i % n_out, k));
+                    let terms =
+                        |i: usize| places(i).map(|(r, c, k)| activations[r * case.n_in + k] * w.at(c, k));
+                    let edge = |i: usize| -> f64 {
+                        places(i).map(|(r, c, k)| edges[r * case.n_in + k] * w.at(c, k).abs()).sum()
                     };
                     let want: Vec<f64> = (0..rows * n_out).map(|i| terms(i).sum()).collect();
                     let got = ops::linear(
@@ -311,12 +318,37 @@ fn products_with_quantized_weights_match_their_definition() {
                     );
                     let what = format!("{} {} {dtype} {rows}x{n_out}x{n_in}", device.name(), case.name);
                     check(&what, &got.unwrap().to_f32().unwrap(), &want, |i| {
-                        dot(case.n_in, terms(i).map(f64::abs).sum())
+                        dot(case.n_in, terms(i).map(f64::abs).sum()) + edge(i)
                     });
                 }
             }
         }
     }
+}
+
+/// What is multiplied: activations, the weight's values, and how far each activation may be off.
+///
+/// Activations of bf16 are rotated where the weight was, and rounded again. A rotated value is 8 rounds of sums of at most 256
+/// elements, the root of 256 taken from it, which is exact: it is off by at most 8 U times the sum of their magnitudes over that
+/// root. Where the rounding of all that it may be is not the same, it may be either.
+fn operands(case: &Case, x: &Host, dtype: DType) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let Some((group, as_they_lie)) = case.rotated.as_ref().filter(|_| dtype == DType::Bf16) else {
+        return (
+            x.values.iter().map(|v| f64::from(*v)).collect(),
+            case.values.clone(),
+            vec![0.0; x.values.len()],
+        );
+    };
+    let values: Vec<f64> = x.values.iter().map(|v| f64::from(*v)).collect();
+    let root = f64::from(u32::try_from(*group).unwrap()).sqrt();
+    let off = values.chunks(*group).flat_map(|x| {
+        let sum: f64 = x.iter().map(|v| v.abs()).sum();
+        vec![8.0 * U * sum / root; *group]
+    });
+    let round = |v: f64| f64::from(bf16::from_f32(nearest(v)).to_f32());
+    let turned = rotated(&values, *group);
+    let edges = turned.iter().zip(off).map(|(v, off)| round(v + off) - round(v - off)).collect();
+    (turned.into_iter().map(round).collect(), as_they_lie.clone(), edges)
 }
 
 /// Blocks of rows that share panels, over several blocks of k and of columns: each row is the product of that row alone,

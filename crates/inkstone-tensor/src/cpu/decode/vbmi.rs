@@ -8,7 +8,6 @@ mod affine;
 mod bytes;
 mod k;
 mod legacy;
-mod rotated;
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -59,20 +58,15 @@ use block_row;
 /// Writes the elements `cols` of a row.
 ///
 /// # Safety
-/// The processor has AVX512_VBMI and what the table `avx512bf16` needs; `cols` lies in the row, and as many elements are at `to`.
+/// The processor has AVX512_VBMI and what the table `avx512bf16` needs; `cols` lies in the row, which was not rotated, and as many
+/// elements are at `to`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
 pub(in crate::cpu) unsafe fn decode(row: &QuantRow<'_>, cols: Range<usize>, to: *mut u16) {
     // SAFETY: the caller's promise.
     unsafe {
         match *row {
             QuantRow::Float8(kind, bytes, factor) => bytes::float8(kind, &bytes[cols], factor, to),
-            QuantRow::ConvRot(row) => match row.group {
-                1 => bytes::signed(&row.bytes[cols], row.factor, to),
-                4 => blocks(&rotated::Rotated::<1>(row), cols, to),
-                16 => blocks(&rotated::Rotated::<2>(row), cols, to),
-                64 => blocks(&rotated::Rotated::<3>(row), cols, to),
-                _ => blocks(&rotated::Rotated::<4>(row), cols, to),
-            },
+            QuantRow::ConvRot(row) => bytes::signed(&row.bytes[cols], row.factor, to),
             QuantRow::Affine(bits, row) => match bits.get() {
                 3 => affine::<3>(row, cols, to),
                 4 => affine::<4>(row, cols, to),
