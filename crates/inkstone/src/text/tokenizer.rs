@@ -52,6 +52,9 @@ impl PromptTokenizer {
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let mut tokenizer: Tokenizer = serde_json::from_slice(json).map_err(refused)?;
         tokenizer.set_encode_special_tokens(true);
+        // What a tokenizer was last called with is saved with it; the next call sets its own.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(refused)?;
         let special = |token| {
             let problem = TokenizerProblem::MissingToken { token };
             tokenizer.token_to_id(token).ok_or_else(|| unusable(problem))

@@ -61,10 +61,11 @@ fn problem_of(file: &TokenizerFile<'_>, vocab_size: u64) -> Option<TokenizerProb
     if let Some(normalizer) = file.normalizer.as_ref().filter(|normalizer| normalizer.kind != "NFC") {
         return not_qwen("normalizer", &normalizer.kind, "NFC");
     }
-    for (part, processor) in [("decoder", &file.decoder), ("post-processor", &file.post_processor)] {
-        if let Some(processor) = processor.as_ref().filter(|processor| processor.kind != "ByteLevel") {
-            return not_qwen(part, &processor.kind, "ByteLevel");
-        }
+    if let Some(decoder) = file.decoder.as_ref().filter(|decoder| decoder.kind != "ByteLevel") {
+        return not_qwen("decoder", &decoder.kind, "ByteLevel");
+    }
+    if let Err(got) = file.post_processor.as_ref().map_or(Ok(()), PostProcessor::check) {
+        return not_qwen("post-processor", &got, "ByteLevel, or a template that adds nothing");
     }
     if let Err(got) = file.pre_tokenizer.as_ref().map_or(Err("none".into()), PreTokenizer::check) {
         return not_qwen("pre-tokenizer", &got, "Split by the Qwen2 pattern, then ByteLevel");
@@ -184,7 +185,7 @@ struct TokenizerFile<'a> {
     added_tokens: Few<AddedToken, ADDED_LIMIT>,
     normalizer: Option<Kind>,
     pre_tokenizer: Option<PreTokenizer>,
-    post_processor: Option<Kind>,
+    post_processor: Option<PostProcessor>,
     decoder: Option<Kind>,
     #[serde(borrow)]
     model: Model<'a>,
@@ -243,6 +244,49 @@ impl PreTokenizer {
             return Err(format!("Split by {}", json::shown(pattern)));
         }
         Ok(())
+    }
+}
+
+/// What becomes of the ids of a text.
+#[derive(Deserialize)]
+struct PostProcessor {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    single: Few<Piece, PARTS_LIMIT>,
+    /// For two texts, which are never given.
+    #[serde(default, rename = "pair")]
+    _pair: Few<IgnoredAny, PARTS_LIMIT>,
+    #[serde(default)]
+    special_tokens: Few<IgnoredAny, PARTS_LIMIT>,
+}
+
+/// A text, or a token that is added.
+#[derive(Deserialize)]
+struct Piece {
+    #[serde(rename = "Sequence")]
+    sequence: Option<Sequence>,
+}
+
+#[derive(Deserialize)]
+struct Sequence {
+    id: String,
+}
+
+impl PostProcessor {
+    /// Whether it leaves the ids of a text as they are; if not, what it is. transformers 5 writes a template of the text
+    /// alone, where Qwen's own files have `ByteLevel`.
+    fn check(&self) -> Result<(), String> {
+        match self.kind.as_str() {
+            "ByteLevel" => return Ok(()),
+            "TemplateProcessing" => {}
+            kind => return Err(kind.to_owned()),
+        }
+        let is_text = |piece: &Piece| piece.sequence.as_ref().is_some_and(|text| text.id == "A");
+        match self.single.0.as_slice() {
+            [piece] if is_text(piece) && self.special_tokens.0.is_empty() => Ok(()),
+            _ => Err("TemplateProcessing that adds tokens".to_owned()),
+        }
     }
 }
 
@@ -352,7 +396,7 @@ impl<'de> Deserialize<'de> for Merges {
     }
 }
 
-/// A list of at most `N`.
+/// A list of at most `N`, or the values of an object.
 struct Few<T, const N: usize>(Vec<T>);
 
 impl<T, const N: usize> Default for Few<T, N> {
@@ -369,6 +413,16 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a list of at most {N}")
             }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Few<T, N>, A::Error> {
+                let mut list = Vec::new();
+                while let Some((IgnoredAny, value)) = map.next_entry()? {
+                    if list.len() == N {
+                        return Err(A::Error::invalid_length(N + 1, &self));
+                    }
+                    list.push(value);
+                }
+                Ok(Few(list))
+            }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Few<T, N>, A::Error> {
                 let mut list = Vec::new();
                 while let Some(value) = seq.next_element()? {
@@ -380,6 +434,6 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
                 Ok(Few(list))
             }
         }
-        deserializer.deserialize_seq(FewVisitor(std::marker::PhantomData))
+        deserializer.deserialize_any(FewVisitor(std::marker::PhantomData))
     }
 }

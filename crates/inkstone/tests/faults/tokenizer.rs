@@ -40,6 +40,16 @@ fn tokenizer_problem(edit: impl Fn(&mut serde_json::Value)) -> TokenizerProblem 
     }
 }
 
+/// What transformers 5.23 saves as the post-processor of a Qwen tokenizer.
+fn template() -> serde_json::Value {
+    serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {},
+    })
+}
+
 #[test]
 fn row_21_hostile_tokenizers() {
     let got = tokenizer_problem(|t| t["model"]["vocab"]["zzz"] = 512.into());
@@ -66,6 +76,27 @@ fn row_21_hostile_tokenizers() {
     let replace = serde_json::json!({"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""});
     assert_eq!(not_qwen(&|t| t["normalizer"] = replace.clone()), ("normalizer", "Replace".into()));
     assert_eq!(not_qwen(&|t| t["decoder"] = replace.clone()).0, "decoder");
+    assert_eq!(not_qwen(&|t| t["post_processor"] = replace.clone()), ("post-processor", "Replace".into()));
+    // The reference asks for what such templates add, at every call.
+    let special = serde_json::json!({"SpecialToken": {"id": "<|im_start|>", "type_id": 0}});
+    let tokens =
+        serde_json::json!({"<|im_start|>": {"id": "<|im_start|>", "ids": [481], "tokens": ["<|im_start|>"]}});
+    let text = &template()["single"][0];
+    let other = serde_json::json!({"Sequence": {"id": "B", "type_id": 0}});
+    for (single, tokens) in [
+        (serde_json::json!([special, text]), tokens.clone()),
+        (serde_json::json!([text]), tokens),
+        (serde_json::json!([text, text]), serde_json::json!({})),
+        (serde_json::json!([other]), serde_json::json!({})),
+        (serde_json::json!([]), serde_json::json!({})),
+    ] {
+        let got = not_qwen(&|t| {
+            t["post_processor"] = template();
+            t["post_processor"]["single"] = single.clone();
+            t["post_processor"]["special_tokens"] = tokens.clone();
+        });
+        assert_eq!(got, ("post-processor", "TemplateProcessing that adds tokens".into()));
+    }
     assert_eq!(not_qwen(&|t| t["model"]["type"] = "WordPiece".into()).0, "model");
     assert_eq!(not_qwen(&|t| t["model"]["dropout"] = 0.5.into()).0, "dropout");
     // Longer than any token: nothing may be cut off by its length.
@@ -147,20 +178,61 @@ fn a_tokenizer_in_parts_is_the_same() {
     }
 }
 
+/// The prompts and their ids in Python, for each model.
+fn pythons_prompts() -> serde_json::Value {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    serde_json::from_slice(&fs::read(root.join("golden/data/prompts.json")).unwrap()).unwrap()
+}
+
+fn assert_pythons_ids(tokenizer: &PromptTokenizer, prompts: &serde_json::Value, name: &str) {
+    for case in prompts[name]["prompts"].as_array().unwrap() {
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        let prompt = case["prompt"].as_str().unwrap();
+        assert_eq!(tokenizer.encode(prompt).unwrap().ids, ids, "{name}: {prompt}");
+    }
+}
+
+/// The parts that `save_pretrained` of transformers 5.23 writes otherwise than Qwen's own files have them. Python gives the
+/// prompts the same ids with it: what a tokenizer was last called with is saved, and does not count in the next call.
+#[test]
+fn a_tokenizer_that_transformers_saved_gives_pythons_ids() {
+    let dir = Dir::model("saved");
+    let mut saved: serde_json::Value = serde_json::from_str(&dir.read(TOKENIZER)).unwrap();
+    saved["post_processor"] = template();
+    saved["pre_tokenizer"]["pretokenizers"][1]["trim_offsets"] = true.into();
+    saved["decoder"] = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+    });
+    for (truncation, padding) in [
+        (serde_json::json!(null), serde_json::json!(null)),
+        (serde_json::json!(1058), serde_json::json!("BatchLongest")),
+        (serde_json::json!(2), serde_json::json!({"Fixed": 20})),
+        (serde_json::json!(2), serde_json::json!({"Fixed": 1u64 << 62})),
+    ] {
+        if !truncation.is_null() {
+            saved["truncation"] = serde_json::json!({
+                "direction": "Right", "max_length": truncation, "strategy": "LongestFirst", "stride": 0,
+            });
+            saved["padding"] = serde_json::json!({
+                "strategy": padding, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 480,
+                "pad_type_id": 0, "pad_token": "<|endoftext|>",
+            });
+        }
+        dir.write(TOKENIZER, saved.to_string());
+        let tokenizer = PromptTokenizer::from_json(&dir.open().unwrap().tokenizer().unwrap()).unwrap();
+        assert_pythons_ids(&tokenizer, &pythons_prompts(), "qwen_tiny");
+    }
+}
+
 #[test]
 fn a_tokenizer_in_parts_gives_pythons_ids() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let prompts = fs::read(root.join("golden/data/prompts.json")).unwrap();
-    let prompts: serde_json::Value = serde_json::from_slice(&prompts).unwrap();
+    let prompts = pythons_prompts();
     for (model, name) in [("golden/data/qwen_tiny", "qwen_tiny"), ("models/tiny", "models_tiny")] {
         let dir = Dir::empty("parts-ids");
         copy_folder(&root.join(model), &dir.0);
         fs::remove_file(dir.0.join(TOKENIZER)).unwrap();
         let tokenizer = PromptTokenizer::from_json(&dir.open().unwrap().tokenizer().unwrap()).unwrap();
-        for case in prompts[name]["prompts"].as_array().unwrap() {
-            let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
-            let prompt = case["prompt"].as_str().unwrap();
-            assert_eq!(tokenizer.encode(prompt).unwrap().ids, ids, "{name}: {prompt}");
-        }
+        assert_pythons_ids(&tokenizer, &prompts, name);
     }
 }
