@@ -123,6 +123,48 @@ fn a_folder_without_configs_is_read_by_its_shapes() {
 }
 
 #[test]
+fn a_folder_needs_no_config_of_a_part_that_is_named() {
+    let dir = Dir::new("rest");
+    let folder = tiny::folder(&dir);
+    let want = pixels(&ModelSource::Folder(folder.clone()));
+    let named = [
+        ("transformer", Parts { transformer: Some(tiny::comfy_transformer(&dir)), ..Parts::default() }),
+        (
+            "text_encoder",
+            Parts {
+                text_encoder: Some(tiny::gguf_encoder(&dir, &tiny::Tables::default())),
+                ..Parts::default()
+            },
+        ),
+        ("vae", Parts { vae: Some(tiny::wan_vae(&dir)), ..Parts::default() }),
+    ];
+    for (part, parts) in named {
+        let (there, away) = (folder.join(part), dir.0.join(part));
+        std::fs::rename(&there, &away).unwrap();
+        let source = ModelSource::Pieces { folder: folder.clone(), parts };
+        assert_eq!(pixels(&source), want, "{part}");
+        // One of another part does not help, and the missing one is named.
+        let error = ModelFiles::open(&ModelSource::Folder(folder.clone()), ReadOptions::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(&format!("{part}/config.json")), "{error}");
+        // A folder that is named brings its config.
+        let own = Parts {
+            transformer: (part == "transformer").then(|| away.clone()),
+            text_encoder: (part == "text_encoder").then(|| away.clone()),
+            vae: (part == "vae").then(|| away.clone()),
+            tokenizer: None,
+        };
+        assert_eq!(pixels(&ModelSource::Pieces { folder: folder.clone(), parts: own }), want, "{part}");
+        std::fs::rename(&away, &there).unwrap();
+    }
+    // That of the folder counts where there are two.
+    let parts = Parts { transformer: Some(dir.0.join("comfy.safetensors")), ..Parts::default() };
+    dir.write("model/transformer/config.json", "{");
+    let error = ModelFiles::open(&ModelSource::Pieces { folder, parts }, ReadOptions::default()).unwrap_err();
+    assert_eq!(error.code(), "INK-0310", "{error}");
+}
+
+#[test]
 fn a_folder_of_mflux_is_a_model() {
     let dir = Dir::new("mflux");
     let want = pixels(&ModelSource::Folder(tiny::folder(&dir)));

@@ -140,45 +140,52 @@ impl ModelFiles {
         self.keep(MODEL_INDEX, &index)?;
         for component in Component::ALL {
             let name = component.config_name();
-            let bytes = self.read(name, json::CONFIG_LIMIT_BYTES)?;
-            self.keep_config(component, &self.path(name), &bytes)?;
+            match self.read(name, json::CONFIG_LIMIT_BYTES) {
+                // A folder need not have what is named on its own.
+                Err(Error::MissingFile { .. }) if self.parts.of(component).is_some() => {
+                    self.derive_config(component)?;
+                }
+                bytes => self.keep_config(component, &self.path(name), &bytes?)?,
+            }
         }
         let bytes = self.read(SCHEDULER, json::CONFIG_LIMIT_BYTES)?;
         json::parse(&self.path(SCHEDULER), &bytes)?;
         self.keep(SCHEDULER, &bytes)
     }
 
-    /// The configs of weights that have none: from the part's own folder, or from the shapes of its tensors.
+    /// The configs of a model without an index: those of its parts, and what is the same for all.
     fn derive_configs(&mut self) -> Result<()> {
         self.texts.extend(derive::frame());
-        for component in Component::ALL {
-            let name = component.config_name();
-            let path = match self.parts.of(component) {
-                Some(part) if part.is_dir() => Folder::open(part)?.find(CONFIG)?,
-                Some(_) => None,
-                None => self.find(name)?,
-            };
-            if let Some(path) = path {
-                self.keep_config(component, &path, &json::read_file(&path, json::CONFIG_LIMIT_BYTES)?)?;
-                continue;
-            }
-            let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
-            for file in self.weight_paths(component)? {
-                if component == Component::TextEncoder && identify::is_gguf(&file) {
-                    // A head with a tokenizer's tables takes milliseconds: one look for all that it says.
-                    let look = |head: &gguf::Header<'_>| {
-                        let tables_bytes = super::tokenizer::tables::bytes(head);
-                        Ok((gguf::shapes_of(head), derive::Noted::of(head), tables_bytes))
-                    };
-                    let (shapes, notes, tables_bytes) = gguf::with_head(&file, look)?;
-                    (noted, self.tables_bytes) = (notes, tables_bytes);
-                    tensors.extend(shapes);
-                } else {
-                    tensors.extend(identify::shapes(&file)?);
-                }
-            }
-            self.texts.insert(name, derive::config(component, &tensors, &noted)?);
+        Component::ALL.into_iter().try_for_each(|component| self.derive_config(component))
+    }
+
+    /// The config of weights that may have none: from the part's own folder, or from the shapes of its tensors.
+    fn derive_config(&mut self, component: Component) -> Result<()> {
+        let name = component.config_name();
+        let path = match self.parts.of(component) {
+            Some(part) if part.is_dir() => Folder::open(part)?.find(CONFIG)?,
+            Some(_) => None,
+            None => self.find(name)?,
+        };
+        if let Some(path) = path {
+            return self.keep_config(component, &path, &json::read_file(&path, json::CONFIG_LIMIT_BYTES)?);
         }
+        let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
+        for file in self.weight_paths(component)? {
+            if component == Component::TextEncoder && identify::is_gguf(&file) {
+                // A head with a tokenizer's tables takes milliseconds: one look for all that it says.
+                let look = |head: &gguf::Header<'_>| {
+                    let tables_bytes = super::tokenizer::tables::bytes(head);
+                    Ok((gguf::shapes_of(head), derive::Noted::of(head), tables_bytes))
+                };
+                let (shapes, notes, tables_bytes) = gguf::with_head(&file, look)?;
+                (noted, self.tables_bytes) = (notes, tables_bytes);
+                tensors.extend(shapes);
+            } else {
+                tensors.extend(identify::shapes(&file)?);
+            }
+        }
+        self.texts.insert(name, derive::config(component, &tensors, &noted)?);
         Ok(())
     }
 
