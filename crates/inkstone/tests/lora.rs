@@ -186,6 +186,32 @@ fn are_the_sum_rounded_once(file: &str, roundings: f64) {
     assert!(!file.metadata.contains_key("inkstone.quantization"));
 }
 
+/// Biases and norms too: `W + scale * difference`, one product and one sum in f32, and one rounding to bf16.
+#[test]
+fn merged_vectors_are_the_sum_rounded_once() {
+    const FILE: &str = "qwen_lora_diff.safetensors";
+    let dir = Dir::new(FILE);
+    converted(&golden("qwen_tiny"), &dir.path("new"), None, &[source(FILE, SCALE)]).unwrap();
+    let (before, after) = (tensors(&golden("qwen_tiny").join(DIT)), tensors(&dir.path("new").join(DIT)));
+    let lora = tensors(&golden("lora").join(FILE));
+    let mut merged = 0;
+    for (name, was) in before {
+        let (layer, end) = name.rsplit_once('.').unwrap();
+        let end = if end == "bias" { "diff_b" } else { "diff" };
+        let Some(added) = lora.get(&format!("diffusion_model.{layer}.{end}")) else { continue };
+        let is = &after[&name];
+        assert_eq!((was.shape(), was.dtype()), (is.shape(), is.dtype()), "{name}");
+        for ((was, added), is) in values(&was).iter().zip(values(added)).zip(values(is)) {
+            let added = f64::from(SCALE) * added;
+            let most = BF16 * (was + added).abs() + 2.0 * F32 * (was.abs() + added.abs());
+            assert!((is - was - added).abs() <= 1.01 * most, "{name}: {is} for {was} and {added}");
+        }
+        assert!(was.to_bytes() != is.to_bytes(), "{name} is as it was");
+        merged += 1;
+    }
+    assert_eq!(merged, lora.keys().filter(|name| name.contains(".diff")).count());
+}
+
 #[test]
 fn merged_weights_are_the_sum_rounded_once() {
     are_the_sum_rounded_once("qwen_diffusers.safetensors", 4.0);

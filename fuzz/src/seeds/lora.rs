@@ -45,6 +45,7 @@ pub(in super::super) fn lora() -> Vec<Vec<u8>> {
     .into_iter()
     .chain(lokr())
     .chain(loha())
+    .chain(differences())
     .collect()
 }
 
@@ -112,5 +113,27 @@ fn lokr() -> Vec<Vec<u8>> {
         })
         .to_string()
         .into_bytes(),
+    ]
+}
+
+/// Whole differences of a weight, a norm and a bias, and what is none of them.
+fn differences() -> Vec<Vec<u8>> {
+    const TO_Q: &str = "diffusion_model.transformer_blocks.0.attn.to_q";
+    let of = |tensors: &[(&str, &str, &[usize], usize)]| {
+        let (header, bytes) = header(tensors);
+        [header.as_bytes(), b"\0", &vec![0x3c; bytes]].concat()
+    };
+    let (up, down, diff, bias) = (
+        format!("{TO_Q}.lora_up.weight"),
+        format!("{TO_Q}.lora_down.weight"),
+        format!("{TO_Q}.diff"),
+        format!("{TO_Q}.diff_b"),
+    );
+    let norm = "diffusion_model.transformer_blocks.0.attn.norm_q.diff";
+    vec![
+        of(&[(&up, "F16", &[64, 1], 2), (&down, "F16", &[1, 64], 2), (&bias, "F16", &[64], 2)]),
+        of(&[(norm, "BF16", &[32], 2), (&bias, "F8_E4M3", &[64], 1)]),
+        of(&[(&diff, "F8_E5M2", &[64, 64], 1)]),
+        of(&[(&diff, "F32", &[64], 4), (&bias, "F32", &[64, 1], 4)]),
     ]
 }

@@ -1,8 +1,9 @@
-"""LoHa files as trainers write them, LoRAs in two more dialects, and the transformer's output with each at scale 0.8.
+"""LoHa files as trainers write them, LoRAs in three more dialects, and the transformer's output with each at scale 0.8.
 
 LyCORIS: W + 0.8 * alpha / rank * (w1_a w1_b) * (w2_a w2_b), element by element; alpha is the rank where there is none. diffusers 0.42.1 reads no LoHa for
 Qwen-Image: outputs are of merged weights. PEFT: the file and the output are its own (`LoHaModel`), alpha and rank are in its settings. Needs peft.
-`lora_dots` has `transformer.LAYER.lora.up.weight`; `lora_float8` both 8-bit floats, and alphas that are whole numbers or f64.
+`lora_dots` has `transformer.LAYER.lora.up.weight`; `lora_float8` both 8-bit floats, and alphas that are whole numbers or f64;
+`lora_diff` what ComfyUI saves of the difference of two models: `diff` of weights and norms, `diff_b` of biases.
 """
 import json, os
 import torch
@@ -46,6 +47,41 @@ def loras(f):
     return {"lora_dots": (dots, {n: b.float() @ a.float() for n, (a, b) in f.items()}), "lora_float8": (float8, deltas8)}
 
 
+def difference(c, tr, f):
+    """As ComfyUI saves what one model has beyond another: matrices of low rank, whole ones, norms and biases. No alpha."""
+    g, sd, deltas, params = c.gen(195), {}, {}, dict(tr.named_parameters())
+    rnd = lambda s, *shape: (torch.randn(*shape, generator=g) * s).bfloat16()
+    for j, n in enumerate(f):
+        a, b = f[n]
+        o, i = b.shape[0], a.shape[1]
+        if j % 5 == 0 and o * i <= 4096:
+            d = sd[f"diffusion_model.{n}.diff"] = rnd(0.3 * i ** -0.5, o, i)
+            deltas[n + ".weight"] = d.float()
+        else:
+            sd.update({f"diffusion_model.{n}.lora_up.weight": b, f"diffusion_model.{n}.lora_down.weight": a})
+            deltas[n + ".weight"] = b.float() @ a.float()
+        d = sd[f"diffusion_model.{n}.diff_b"] = rnd(0.2, o)
+        deltas[n + ".bias"] = d.float()
+    norms = [p for p in params if p.endswith("weight") and params[p].dim() == 1]
+    for j, p in enumerate(norms):
+        d = rnd(0.2, *params[p].shape)
+        sd[f"diffusion_model.{p[:-7]}.diff"] = d.float() if j % 2 else d.half()
+        deltas[p] = sd[f"diffusion_model.{p[:-7]}.diff"].float()
+    assert len(norms) == 4 * tr.config.num_layers + 1, norms
+    return sd, deltas
+
+
+def with_differences(tr, deltas, call):
+    params = dict(tr.named_parameters())
+    old = {p: params[p].data.clone() for p in deltas}
+    for p, d in deltas.items():
+        params[p].data += SCALE * d
+    y = call()
+    for p, w in old.items():
+        params[p].data = w
+    return y
+
+
 def peft(c, tr, names, call):
     """PEFT's own file, settings and output, at its scale times 0.8."""
     from peft import LoHaConfig, get_peft_model
@@ -74,12 +110,15 @@ def run(c):
     call = lambda: tr(hidden_states=x, encoder_hidden_states=e, timestep=ts, img_shapes=[[(1, h, w)]], return_dict=False)[0]
     base = call()
     d, rows = {"hidden_states": x, "encoder_hidden_states": e, "timestep": ts, "output.none": base}, []
+    sd, deltas = difference(c, tr, factors(c, tr, names, 161))
+    merged = lambda deltas: merged_by(tr, deltas, SCALE, call)
     made = {k: lycoris(c, tr, names, seed, *how) for seed, (k, how) in enumerate(FILES.items(), 190)} | loras(factors(c, tr, names, 161))
-    for k, (sd, deltas) in made.items():
+    made = {k: (sd, merged(deltas)) for k, (sd, deltas) in made.items()} | {"lora_diff": (sd, with_differences(tr, deltas, call))}
+    for k, (sd, y) in made.items():
         path = f"{c.out}/lora/qwen_{k}.safetensors"
         save_file({n: t.contiguous() for n, t in sd.items()}, path, metadata={"format": "pt"})
         os.chmod(path, 0o644)
-        y = d[f"output.{k}"] = merged_by(tr, deltas, SCALE, call)
+        d[f"output.{k}"] = y
         assert (y - base).abs().max() > 0.01, k
         rows.append({"file": f"lora/qwen_{k}.safetensors", "output": f"output.{k}", "computed_by": "manual merge"})
     y, sd, deltas = peft(c, tr, names[::3], call)
@@ -89,4 +128,4 @@ def run(c):
     assert {k.rsplit(".", 1)[1] for k in sd} == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
     d["output.peft_loha"] = y
     rows.append({"file": "lora/peft_loha/adapter_model.safetensors", "output": "output.peft_loha", "computed_by": "peft", "max_diff_to_manual_merge": err})
-    c.save("loha_qwen", d, scale=SCALE, grid=[h, w], files=rows, note="weights of qwen_tiny; lycoris: alpha 2 over rank 4; kohya: f16, every third layer, alpha the whole number 3 over 6, so both factors of the product are larger than most weights; dots: every other layer, no alpha; lora_dots has the factors of lora_qwen; lora_float8 those in 8-bit floats and f64, alphas 1, 3 and 2 in i32, f64 and f16; peft: every third layer, settings beside the file")
+    c.save("loha_qwen", d, scale=SCALE, grid=[h, w], files=rows, note="weights of qwen_tiny; lycoris: alpha 2 over rank 4; kohya: f16, every third layer, alpha the whole number 3 over 6, so both factors of the product are larger than most weights; dots: every other layer, no alpha; lora_dots has the factors of lora_qwen; lora_float8 those in 8-bit floats and f64, alphas 1, 3 and 2 in i32, f64 and f16; lora_diff has differences of all biases and norms and of some weights; peft: every third layer, settings beside the file")

@@ -149,6 +149,24 @@ fn lohas_are_drawn_with_inspected_and_merged() {
 }
 
 #[test]
+fn differences_of_norms_and_biases_are_drawn_with_inspected_and_merged() {
+    let dir = Dir::new();
+    let file = golden("lora/qwen_lora_diff.safetensors");
+    let file = file.to_str().unwrap();
+    dir.ok(quick(&["-o", "plain.png", "--dtype", "f32"]));
+    dir.ok(quick(&["-o", "a.png", "--lora", file, "--dtype", "f32"]));
+    assert_ne!(fs::read(dir.path("plain.png")).unwrap(), fs::read(dir.path("a.png")).unwrap());
+    let said = dir.ok(["lora", "inspect", file]);
+    // Five weights, 31 biases and 9 norms.
+    for line in ["made for: Qwen-Image", "kind: LoRA (26), difference (45)", "dialect: diffusion_model"] {
+        assert!(said.lines().any(|l| l == line), "{line} is not in\n{said}");
+    }
+    let model = golden("qwen_tiny");
+    let run = dir.run(["convert", model.to_str().unwrap(), "-o", "merged", "--lora", file]);
+    assert!(run.stderr.contains("qwen_lora_diff.safetensors = 1: in 31 layers"), "{run:#?}");
+}
+
+#[test]
 fn convert_puts_a_lora_into_the_weights() {
     let dir = Dir::new();
     let (model, file) = (golden("qwen_tiny"), lora(&dir, "ink.safetensors"));

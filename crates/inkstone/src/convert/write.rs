@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use inkstone_tensor::{DType, Pages, Tensor, Weight, ops};
+use inkstone_tensor::{DType, Pages, Shape, Tensor, Weight, ops};
 use serde_json::json;
 
 use super::part::{Part, is_float8};
@@ -87,8 +87,9 @@ impl Part {
         let as_stored = self.as_stored(name, tensor);
         let layer = name.strip_suffix(".weight").filter(|layer| self.layers.iter().any(|l| l == layer));
         let Some(layer) = layer else {
-            scan_all(component, &as_stored)?;
-            return Ok(Written { tensors: as_stored, format: None, is_merged: false });
+            let tensors = self.vector(name, tensor)?.unwrap_or(as_stored);
+            scan_all(component, &tensors)?;
+            return Ok(Written { tensors, format: None, is_merged: false });
         };
         let (n_out, n_in) = (tensor.rows(), tensor.cols());
         let loras: Vec<_> = self.loras.iter_mut().filter_map(|lora| lora.layer(layer, n_in, n_out)).collect();
@@ -127,6 +128,18 @@ impl Part {
         };
         let format = Some(LayerFormat { name: layer.to_owned(), format });
         Ok(Written { tensors, format, is_merged })
+    }
+
+    /// A vector that LoRAs add something to, with it.
+    fn vector(&mut self, name: &str, tensor: &Tensor) -> Result<Option<Vec<(String, Tensor)>>> {
+        let (shape, len) = (*tensor.shape(), tensor.shape().count());
+        let differences: Vec<_> = self.loras.iter_mut().filter_map(|lora| lora.vector(name, len)).collect();
+        if differences.is_empty() || shape.dims().len() != 1 {
+            return Ok(None);
+        }
+        let values = self.values(name.strip_suffix(".weight").unwrap_or(name), tensor)?;
+        let sum = lora::merged(&values.reshape(Shape::matrix(len, 1))?, &differences)?;
+        Ok(Some(vec![(name.to_owned(), sum.reshape(shape)?)]))
     }
 
     /// A tensor as the source has it, with its scale.

@@ -103,6 +103,16 @@ pub enum LoraProblem {
         /// Shapes of its parts.
         have: String,
     },
+    /// The difference of a weight or bias is of no shape that these have.
+    #[error(
+        "{layer} has a difference of {have}; allowed is a matrix for a weight, and a vector for a norm or a bias"
+    )]
+    Difference {
+        /// The layer.
+        layer: String,
+        /// Its shape.
+        have: String,
+    },
     /// A Kronecker product whose first matrix is so large that what lies between both would take too much.
     #[error(
         "{layer} goes through {columns} columns around a weight of {weight:?}; a LoKr whose first matrix is the larger one is not supported"

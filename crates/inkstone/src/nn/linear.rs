@@ -108,7 +108,10 @@ fn inner(path: &SidePath, x: &Tensor) -> inkstone_tensor::Result<Tensor> {
         let factor = if i + 1 == path.left.len() { path.factor } else { 1.0 };
         mixed = ops::mix(&mixed, width, left, factor, dtype)?;
     }
-    let Some(down) = &path.down else { return Ok(mixed) };
+    let Some(down) = &path.down else {
+        let is_scaled = path.factor == 1.0 || !path.left.is_empty();
+        return if is_scaled { Ok(mixed) } else { ops::scale(x, path.factor, dtype) };
+    };
     if !path.left.is_empty() {
         return ops::linear(&mixed, down, None, Activation::None, dtype);
     }

@@ -179,11 +179,18 @@ impl Loader<'_> {
 
     /// The same path on the device of this loader, where that only counts: LoRAs are in memory before.
     pub(super) fn counted_path(&mut self, path: SidePath) -> SidePath {
-        let Some(stand_ins) = &mut self.stand_ins else { return path };
-        path.with_tensors(&mut |tensor| stand_ins.held_like(tensor)).unwrap_or_else(|error| {
+        if self.stand_ins.is_none() {
+            return path;
+        }
+        path.with_tensors(&mut |tensor| self.held(tensor)).unwrap_or_else(|error| {
             self.fail(error.into());
             path
         })
+    }
+
+    /// The same tensor on the device of this loader.
+    pub(super) fn held(&mut self, tensor: &Tensor) -> inkstone_tensor::Result<Tensor> {
+        self.stand_ins.as_mut().map_or_else(|| Ok(tensor.clone()), |stand_ins| stand_ins.held_like(tensor))
     }
 
     /// Notes why the loading fails.
@@ -230,19 +237,17 @@ impl Loader<'_> {
         &self.convolutions
     }
 
-    /// A vector, as f32.
+    /// A vector, as f32, with what LoRAs add to it.
     pub fn vector(&mut self, name: &str, len: usize) -> Tensor {
         let stored = self.tensor(name, &[len]);
-        if stored.dtype() == DType::F32 {
-            return stored;
-        }
-        match ops::convert(&stored, DType::F32) {
-            Ok(converted) => converted,
-            Err(error) => {
-                self.failure.get_or_insert(error.into());
-                self.nothing()
-            }
-        }
+        let vector = match stored.dtype() {
+            DType::F32 => Ok(stored),
+            _ => ops::convert(&stored, DType::F32),
+        };
+        vector.and_then(|vector| self.with_differences(name, len, vector)).unwrap_or_else(|error| {
+            self.fail(error.into());
+            self.nothing()
+        })
     }
 
     /// A tensor of exactly this shape and some float type: as stored, or f32 of one in a format that only products read.

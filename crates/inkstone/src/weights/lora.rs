@@ -2,8 +2,8 @@
 //!
 //! A layer `W` with factors `A [rank, n_in]` and `B [n_out, rank]` becomes `W + scale * alpha / rank * B A`. A LoKr's is
 //! `W + scale * kron(W1, W2)`, its matrices whole or products of two, and then with `alpha / rank` too; a LoHa's
-//! `W + scale * alpha / rank * W1 * W2`, element by element, both products of two. The weight is never touched:
-//! [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, or sums of groups of inputs times `W2`, so that all go with any weight
+//! `W + scale * alpha / rank * W1 * W2`, element by element, both products of two. A difference of a whole weight has no alpha;
+//! those of biases and norms are added to them while they are loaded. The weight is never touched: [`crate::nn::linear`] adds `(x A^T) B^T` to its sum, or sums of groups of inputs times `W2`, so that all go with any weight
 //! format. [`crate::convert`] puts them into the weights of a new model where that is asked for.
 
 mod adapter;

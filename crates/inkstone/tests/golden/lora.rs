@@ -16,8 +16,8 @@ const DIALECTS: [&str; 6] =
     ["diffusers", "up_down", "up_down_no_alpha", "diffusion_model", "kohya", "default"];
 const LOKRS: [&str; 5] = ["lokr_whole", "lokr_lycoris", "lokr_kohya", "lokr_diffusers", "peft_lokr"];
 const LOHAS: [&str; 4] = ["loha_lycoris", "loha_kohya", "loha_dots", "peft_loha"];
-/// LoRAs in the fixture of LoHas: another dialect, and other types of numbers.
-const MORE: [&str; 2] = ["lora_dots", "lora_float8"];
+/// LoRAs in the fixture of LoHas: another dialect, other types of numbers, and whole differences of norms, biases and weights.
+const MORE: [&str; 3] = ["lora_dots", "lora_float8", "lora_diff"];
 /// What the fixtures were made with.
 const SCALE: f32 = 0.8;
 
@@ -113,7 +113,8 @@ fn several_loras_add_up() {
 fn lokrs_and_lohas_add_up_with_each_other_and_with_loras() {
     let of =
         |name, files: &'static [&'static str]| files.iter().map(move |file| (Fixture::open(name), *file));
-    for (fixture, file) in of("lokr_qwen", &LOKRS).chain(of("loha_qwen", &LOHAS)) {
+    let all = of("lokr_qwen", &LOKRS).chain(of("loha_qwen", &LOHAS)).chain(of("loha_qwen", &MORE));
+    for (fixture, file) in all {
         let parts = [(file, 0.5), ("diffusers", 0.7), (file, 0.3), ("diffusers", -0.7)];
         let off = error(&step(DType::F32, &parts, &fixture), &fixture, &format!("output.{file}"));
         assert!(off <= F32_TOLERANCE, "{file}: {off}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use inkstone_tensor::{Tensor, Weight};
+use inkstone_tensor::{DType, Tensor, Weight, ops};
 
 use super::layers::{Delta, Layer, Matrix, Product};
 use super::{Applied, family, hadamard, keys};
@@ -24,7 +24,7 @@ pub struct SidePath {
     pub down: Option<Weight>,
     /// `[n_out / groups, rank]`
     pub up: Weight,
-    /// Scale times alpha over rank, or over its root. It is 1 where `left` and `down` are none: then it is in `up`.
+    /// Scale times alpha over rank, or over its root.
     pub factor: f32,
 }
 
@@ -99,7 +99,7 @@ impl Pending {
         let (have, want) = (layer.size(), [n_out, n_in]);
         let columns = match &layer.delta {
             Delta::Kronecker(left, right) => widest(left, right),
-            Delta::LowRank(_) | Delta::Hadamard(..) => 0,
+            Delta::LowRank(_) | Delta::Hadamard(..) | Delta::Whole(_) => 0,
         };
         let problem = if have != want {
             LoraProblem::Misfit { layer: layer.name.clone(), have, want }
@@ -110,6 +110,13 @@ impl Pending {
         };
         self.problem.get_or_insert(problem);
         None
+    }
+
+    /// The same for a vector of this name. What else a file has for it is left over.
+    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Option<Layer> {
+        let layer = self.applied.lora.layers.by_name.get(&keys::flat(name))?;
+        let Delta::Whole(_) = layer.delta else { return None };
+        self.layer(name, 1, len)
     }
 
     /// Whether every layer of the file was taken.
@@ -160,6 +167,10 @@ impl Loader<'_> {
         let path = match delta {
             Delta::LowRank(product) => SidePath::of_product(product, *factor),
             Delta::Kronecker(left, right) => SidePath::of_kronecker(left, right, *factor),
+            Delta::Whole(difference) => {
+                let up = Weight::Dense(difference.clone());
+                SidePath { left: Vec::new(), down: None, up, factor: *factor }
+            }
             // Its matrices are made now, where they are only counted too.
             Delta::Hadamard(first, second) => {
                 let (device, dtype) = (self.device().clone(), self.activations());
@@ -168,5 +179,24 @@ impl Loader<'_> {
             }
         };
         Some(self.counted_path(path))
+    }
+
+    /// A vector of so many numbers in f32, with the differences that the LoRAs have for it; none if it is not there.
+    pub(in crate::weights) fn with_differences(
+        &mut self,
+        name: &str,
+        len: usize,
+        mut vector: Tensor,
+    ) -> inkstone_tensor::Result<Tensor> {
+        let layers: Vec<Layer> = self.loras.iter_mut().filter_map(|lora| lora.vector(name, len)).collect();
+        if self.merges_loras || vector.shape().count() != len {
+            return Ok(vector);
+        }
+        for Layer { delta, factor, .. } in layers {
+            let Delta::Whole(difference) = delta else { continue };
+            let difference = self.held(&difference)?.reshape(*vector.shape())?;
+            vector = ops::scaled_add(vector, &ops::convert(&difference, DType::F32)?, factor)?;
+        }
+        Ok(vector)
     }
 }

@@ -1,14 +1,13 @@
 //! What a LoRA file was made for, by the names in it.
 
 /// What stands between dots in names, and what has it.
-const KINDS: [(&[&str], &str); 8] = [
+const KINDS: [(&[&str], &str); 7] = [
     (&["lokr_t1", "lokr_t2"], "a LoKr of convolutions"),
     (&["hada_t1", "hada_t2"], "a LoHa of convolutions"),
     (&["lora_mid"], "a LoCon of convolutions"),
     (&["dora_scale", "lora_magnitude_vector"], "a DoRA"),
     (&["oft_blocks", "oft_diag", "oft_R"], "an OFT"),
-    (&["diff_b", "b_norm"], "a LoRA with differences of biases (diff_b)"),
-    (&["diff", "w_norm"], "a LoRA with whole differences of weights (diff)"),
+    (&["w_norm", "b_norm"], "a LoRA with weights in place of the norms' (w_norm)"),
     (&["set_weight"], "a LoRA with weights in place of the model's (set_weight)"),
 ];
 

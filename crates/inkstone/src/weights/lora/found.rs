@@ -2,24 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use inkstone_tensor::{DType, Tensor};
+use inkstone_tensor::{DType, Shape, Tensor};
 
 use super::adapter::Adapter;
 use super::keys::{Kind, Part};
-use super::layers::{Delta, Layer, Matrix, Product};
+use super::layers::{Delta, Layer, Matrix, Product, is_matrix};
 use crate::error::LoraProblem;
 
 /// The largest magnitude of alpha.
 const MAX_ALPHA: u32 = 100_000;
 
 /// The tensors of a layer, each with the type that it is stored in.
-#[derive(Default)]
 pub(super) struct Found {
-    pub(super) name: String,
+    name: String,
     pub(super) parts: BTreeMap<Part, (Tensor, DType)>,
 }
 
 impl Found {
+    /// Nothing yet of a layer of this name.
+    pub(super) fn of(name: &str) -> Self {
+        Self { name: name.to_owned(), parts: BTreeMap::new() }
+    }
+
     /// The layer.
     pub(super) fn layer(mut self, adapter: &Adapter) -> Result<Layer, LoraProblem> {
         let matrices = || self.parts.iter().filter_map(|(part, (_, stored))| Some((part.kind()?, *stored)));
@@ -32,11 +36,12 @@ impl Found {
             Kind::LowRank => self.low_rank()?,
             Kind::Kronecker => self.kronecker()?,
             Kind::Hadamard => self.hadamard()?,
+            Kind::Whole => self.difference()?,
         };
         let noted = self.alpha()?;
         let mut layer = Layer { name: self.name, delta, stored, alpha: None, factor: 1.0 };
         match kind {
-            Kind::Kronecker => layer.count_any(noted, adapter)?,
+            Kind::Kronecker | Kind::Whole => layer.count_any(noted, adapter)?,
             Kind::LowRank | Kind::Hadamard => layer.count(noted, adapter)?,
         }
         Ok(layer)
@@ -95,6 +100,22 @@ impl Found {
         Err(LoraProblem::Hadamard { layer: self.name.clone(), have })
     }
 
+    /// The difference of a weight, or of a vector.
+    fn difference(&mut self) -> Result<Delta, LoraProblem> {
+        let bias = self.parts.remove(&Part::BiasDifference).map(|(tensor, _)| tensor);
+        let (may_be_matrix, stored) = match bias {
+            Some(bias) => (false, bias),
+            None => (true, self.take(Part::Difference, "diff")?),
+        };
+        let column = Shape::matrix(stored.shape().count(), 1);
+        match stored.shape().dims().len() {
+            1 if column.count() > 0 => stored.clone().reshape(column).ok(),
+            _ => Some(stored.clone()).filter(|stored| may_be_matrix && is_matrix(stored)),
+        }
+        .map(Delta::Whole)
+        .ok_or_else(|| LoraProblem::Difference { layer: self.name.clone(), have: stored.shape().to_string() })
+    }
+
     /// The number in the file.
     fn alpha(&mut self) -> Result<Option<f32>, LoraProblem> {
         let Some((stored, _)) = self.parts.remove(&Part::Alpha) else { return Ok(None) };
@@ -119,7 +140,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The same for a LoKr, which may have neither.
+    /// The same for a LoKr, which may have neither, and for a whole difference, which has no rank.
     ///
     /// # Source
     /// LyCORIS 3.2, `LokrModule`; PEFT 0.19, `LoKrLayer`. LyCORIS divides alpha by the rank where a matrix has one, and counts

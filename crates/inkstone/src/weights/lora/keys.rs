@@ -52,6 +52,8 @@ pub(super) enum Kind {
     Kronecker,
     /// A LoHa: the elementwise product of two matrices, which are products.
     Hadamard,
+    /// The whole difference of two models.
+    Whole,
 }
 
 /// What a tensor is to its layer.
@@ -77,6 +79,10 @@ pub(super) enum Part {
     /// The second one, likewise.
     SecondA,
     SecondB,
+    /// What is added to a weight, as it is: a matrix, or a norm's vector.
+    Difference,
+    /// What is added to a bias.
+    BiasDifference,
 }
 
 impl Part {
@@ -89,6 +95,7 @@ impl Part {
                 Some(Kind::Kronecker)
             }
             Self::FirstA | Self::FirstB | Self::SecondA | Self::SecondB => Some(Kind::Hadamard),
+            Self::Difference | Self::BiasDifference => Some(Kind::Whole),
         }
     }
 
@@ -99,7 +106,7 @@ impl Part {
 }
 
 /// Ends of names.
-const ENDS: [(&str, Part); 19] = [
+const ENDS: [(&str, Part); 21] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
     (".lora_A", Part::Down),
@@ -119,6 +126,8 @@ const ENDS: [(&str, Part); 19] = [
     (".hada_w1_b", Part::FirstB),
     (".hada_w2_a", Part::SecondA),
     (".hada_w2_b", Part::SecondB),
+    (".diff", Part::Difference),
+    (".diff_b", Part::BiasDifference),
 ];
 
 /// A tensor's layer, without prefix.
@@ -135,9 +144,9 @@ fn of_adapter(name: &str) -> Option<(&str, Part)> {
     let of_module = name.strip_suffix(".weight");
     let (rest, _) = of_module.unwrap_or(name).rsplit_once('.')?;
     of_end(rest).filter(|(_, part)| match part.kind() {
-        None => false,
+        None | Some(Kind::Whole) => false,
         Some(Kind::LowRank) => of_module.is_some(),
-        Some(_) => true,
+        Some(Kind::Kronecker | Kind::Hadamard) => true,
     })
 }
 

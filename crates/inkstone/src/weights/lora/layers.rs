@@ -81,7 +81,7 @@ impl Matrix {
     }
 }
 
-fn is_matrix(tensor: &Tensor) -> bool {
+pub(super) fn is_matrix(tensor: &Tensor) -> bool {
     tensor.shape().dims().len() == 2 && tensor.shape().count() > 0
 }
 
@@ -94,12 +94,14 @@ pub(crate) enum Delta {
     Kronecker(Matrix, Matrix),
     /// A LoHa's: the elementwise product of two products.
     Hadamard(Product, Product),
+    /// A matrix, or a vector as one of one column.
+    Whole(Tensor),
 }
 
-/// What a file adds to a layer.
+/// What a file adds to a layer's weight, or to a vector.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    /// As the file names it, without prefix.
+    /// As the file names it, without prefix; a vector ends in `.weight` or `.bias`.
     pub(super) name: String,
     pub(super) delta: Delta,
     /// The type that the file has its numbers in.
@@ -115,6 +117,7 @@ impl Layer {
     pub(super) fn size(&self) -> [usize; 2] {
         match &self.delta {
             Delta::LowRank(product) | Delta::Hadamard(product, _) => product.size(),
+            Delta::Whole(difference) => [difference.rows(), difference.cols()],
             Delta::Kronecker(left, right) => {
                 let ([high, wide], [outs, ins]) = (left.size(), right.size());
                 [high.saturating_mul(outs), wide.saturating_mul(ins)]
@@ -129,6 +132,7 @@ impl Layer {
             Delta::Kronecker(left, right) => right.rank().or(left.rank()),
             // LyCORIS makes both alike, and reads this one.
             Delta::Hadamard(first, _) => Some(first.rank()),
+            Delta::Whole(_) => None,
         }
     }
 }
@@ -152,10 +156,14 @@ impl Layers {
                 return Err(LoraProblem::NotFinite { tensor: name });
             }
             dialect = key.dialect;
-            let layer = found.entry(keys::flat(key.layer)).or_default();
-            key.layer.clone_into(&mut layer.name);
-            if layer.parts.insert(key.part, (tensor, stored)).is_some() {
-                return Err(LoraProblem::Twice { layer: key.layer.to_owned() });
+            let layer = match key.part {
+                Part::BiasDifference => format!("{}.bias", key.layer),
+                Part::Difference if tensor.shape().dims().len() == 1 => format!("{}.weight", key.layer),
+                _ => key.layer.to_owned(),
+            };
+            let parts = &mut found.entry(keys::flat(&layer)).or_insert_with(|| Found::of(&layer)).parts;
+            if parts.insert(key.part, (tensor, stored)).is_some() {
+                return Err(LoraProblem::Twice { layer });
             }
         }
         let has_alphas =

@@ -28,6 +28,9 @@ pub(crate) fn merged(weight: &Tensor, layers: &[Layer]) -> Result<Tensor> {
                 let both = ops::linear_mul_with(product(first)?, &rows, &columns, None, &[])?;
                 ops::scaled_add(sum, &both, *factor)?
             }
+            Delta::Whole(difference) => {
+                ops::scaled_add(sum, &ops::convert(difference, DType::F32)?, *factor)?
+            }
         };
     }
     Ok(ops::convert(&sum, out)?)

@@ -31,7 +31,7 @@ pub struct Summary {
     pub family: Option<&'static str>,
     /// Layers.
     pub layers: usize,
-    /// How many layers are of each kind of adapter: `LoRA`, `LoKr`, `LoHa`.
+    /// How many layers are of each kind of adapter: `LoRA`, `LoKr`, `LoHa`; `difference` of a whole weight, a norm or a bias.
     pub adapters: BTreeMap<&'static str, usize>,
     /// How many layers of LoKrs have each pair of sizes, such as `8x8 of 384x384`.
     pub blocks: BTreeMap<String, usize>,
@@ -82,6 +82,7 @@ impl Lora {
             let adapter = match &layer.delta {
                 Delta::LowRank(_) => "LoRA",
                 Delta::Hadamard(..) => "LoHa",
+                Delta::Whole(_) => "difference",
                 Delta::Kronecker(left, right) => {
                     let ([high, wide], [outs, ins]) = (left.size(), right.size());
                     let blocks = format!("{high}x{wide} of {outs}x{ins}");

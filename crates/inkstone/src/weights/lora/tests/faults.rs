@@ -73,7 +73,7 @@ fn fault_25_files_of_something_else() {
     assert!(flux.ends_with("it looks like a LoRA of FLUX.1"), "{flux}");
     let sdxl = lora("sdxl", "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k");
     assert!(sdxl.contains("Stable Diffusion"), "{sdxl}");
-    let kinds: [(&str, &[&str], &str); 12] = [
+    let kinds: [(&str, &[&str], &str); 11] = [
         ("lokr", &["x.lokr_w1", "x.lokr_w2_a", "x.lokr_w2_b", "x.lokr_t2"], "a LoKr of convolutions"),
         ("lokr_dora", &["x.lokr_w1", "x.lokr_w2", "x.dora_scale"], "a DoRA"),
         ("loha", &["lora_unet_x.hada_w1_a", "lora_unet_x.hada_t1"], "a LoHa of convolutions"),
@@ -85,8 +85,7 @@ fn fault_25_files_of_something_else() {
         ),
         ("kohya_dora", &["lora_unet_x.lora_down.weight", "lora_unet_x.dora_scale"], "a DoRA"),
         ("oft", &["x.oft_blocks", "x.alpha"], "an OFT"),
-        ("diff_b", &["diffusion_model.x.diff_b"], "a LoRA with differences of biases (diff_b)"),
-        ("diff", &["diffusion_model.x.diff"], "a LoRA with whole differences of weights (diff)"),
+        ("norms", &["diffusion_model.x.w_norm"], "a LoRA with weights in place of the norms' (w_norm)"),
         (
             "set",
             &["diffusion_model.x.set_weight"],
@@ -186,9 +185,9 @@ fn what_a_file_of_qwen_image_has_too_much_is_told_as_that() {
     let unknown = with("encoder", &[("text_encoder.layers.0.bias", &[4], 1.0)]).open().unwrap_err();
     assert!(unknown.to_string().contains("text_encoder.layers.0.bias"), "{unknown}");
     assert!(unknown.cure().contains("linear layers of the transformer"), "{}", unknown.cure());
-    let biases = with("biases", &[("transformer_blocks.0.attn.to_q.diff_b", &[6], 1.0)]).open().unwrap_err();
-    assert!(biases.to_string().contains("a LoRA with differences of biases (diff_b)"), "{biases}");
-    assert!(biases.cure().contains("linear layers of the transformer"), "{}", biases.cure());
+    let norms = with("norms", &[("transformer_blocks.0.attn.norm_q.w_norm", &[6], 1.0)]).open().unwrap_err();
+    assert!(norms.to_string().contains("a LoRA with weights in place of the norms' (w_norm)"), "{norms}");
+    assert!(norms.cure().contains("linear layers of the transformer"), "{}", norms.cure());
     let empty = Made::new("empty", &[], &[]).problem();
     assert_eq!(empty.to_string(), "it is no LoRA: it holds no tensors");
 }
