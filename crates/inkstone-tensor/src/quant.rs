@@ -117,6 +117,12 @@ impl Quantized {
     }
 }
 
+/// The scale of a row, where one is for all or each has its own.
+fn scale_of(scales: &[u8], r: usize) -> f32 {
+    let scales = scales.as_chunks::<4>().0;
+    f32::from_le_bytes(if scales.len() == 1 { scales[0] } else { scales[r] })
+}
+
 /// Most elements that are taken apart at once.
 pub(crate) const MOST_CODES: usize = 256;
 /// Elements that share a scale at least.

@@ -45,7 +45,6 @@ impl Storage {
 
     /// The bytes, for reading; none of those that are only counted.
     #[must_use]
-    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Owned(buffer) => buffer.as_slice(),

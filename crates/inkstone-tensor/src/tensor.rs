@@ -120,7 +120,6 @@ impl Tensor {
     /// The bytes from the first element to the end of the last row. Padding between rows is included. A tensor of a
     /// counting device has none.
     #[must_use]
-    #[inline]
     pub fn bytes(&self) -> &[u8] {
         match &*self.storage {
             Storage::Counted(_) => &[],

@@ -1,7 +1,7 @@
 //! Operations that only move rows.
 
 use super::Cpu;
-use super::decode::QuantRow;
+use super::decode::QuantRows;
 use super::rows::{Matrix, MatrixMut, assert_cols};
 use crate::{Result, Tensor, Weight};
 
@@ -19,7 +19,7 @@ pub(super) fn embedding(cpu: &Cpu, table: &Weight, ids: &[u32], out: &mut Tensor
             let to = to.part(r, 0..cols);
             match table {
                 Weight::Dense(table) => (cpu.table.rows.convert)(Matrix::of(table).row(id), to),
-                Weight::Quantized(table) => cpu.table.decode(&QuantRow::of(table, id), 0..cols, to),
+                Weight::Quantized(table) => cpu.table.decode(&QuantRows::of(table).row(id), 0..cols, to),
                 Weight::Int8(_) => unreachable!("ops refuses tables of rotated rows"),
             }
         }

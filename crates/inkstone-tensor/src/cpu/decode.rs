@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::elementwise::for_lanes;
 use super::lanes::Lanes;
-use super::rows::RowMut;
+use super::rows::{Matrix, RowMut};
 use crate::DType;
 use crate::quant::{
     self, AffineRow, Block, BlockFormat, Codes, ConvRotRow, Float8Kind, MAX_GROUP, MOST_CODES, Quantized,
@@ -24,22 +24,46 @@ pub(super) enum QuantRow<'a> {
     ConvRot(ConvRotRow<'a>),
 }
 
-impl<'a> QuantRow<'a> {
-    pub(super) fn of(matrix: &'a Quantized, r: usize) -> Self {
-        match matrix {
-            Quantized::Blocks(m) => {
-                let data = m.data();
-                Self::Blocks(m.format(), &data.bytes()[r * data.row_stride()..][..data.cols()])
-            }
-            Quantized::Affine(m) => Self::Affine(m.bits(), m.row(r)),
-            Quantized::Float8(m) => {
-                let (values, factor) = m.row(r);
-                Self::Float8(m.kind(), values, factor)
-            }
-            Quantized::ConvRot(m) => Self::ConvRot(m.row(r)),
+/// A quantized matrix and where its bytes are: that takes as long to find as some hundred elements to decode.
+#[derive(Clone, Copy)]
+pub(super) struct QuantRows<'a> {
+    matrix: &'a Quantized,
+    /// Codes; scales and biases where there are any.
+    parts: [Matrix<'a>; 3],
+}
+
+impl<'a> QuantRows<'a> {
+    pub(super) fn of(matrix: &'a Quantized) -> Self {
+        let mut parts = [Matrix::of(matrix.codes()); 3];
+        for (part, tensor) in parts.iter_mut().zip(matrix.tensors()) {
+            *part = Matrix::of(tensor);
         }
+        Self { matrix, parts }
     }
 
+    /// Elements of a row.
+    pub(super) fn n_in(&self) -> usize {
+        self.matrix.shape().cols()
+    }
+
+    pub(super) fn codes(&self) -> Matrix<'a> {
+        self.parts[0]
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, r: usize) -> QuantRow<'a> {
+        let part = |i: usize, r: usize| self.parts[i].part_bytes(r, 0..self.parts[i].cols());
+        let codes = part(0, r);
+        match self.matrix {
+            Quantized::Blocks(m) => QuantRow::Blocks(m.format(), codes),
+            Quantized::Affine(m) => QuantRow::Affine(m.bits(), m.row([codes, part(1, r), part(2, r)])),
+            Quantized::Float8(m) => QuantRow::Float8(m.kind(), codes, m.factor(part(1, 0), r)),
+            Quantized::ConvRot(m) => QuantRow::ConvRot(m.row(codes, part(1, 0), r)),
+        }
+    }
+}
+
+impl QuantRow<'_> {
     /// Whether its elements have to be rotated back.
     pub(super) fn is_rotated(&self) -> bool {
         matches!(self, Self::ConvRot(row) if row.group > 1)

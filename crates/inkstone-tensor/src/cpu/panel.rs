@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::decode::QuantRow;
+use super::decode::QuantRows;
 use super::lanes::{Lanes, Scalar};
 use super::rows::{Matrix, Row, RowMut};
 use super::table::Table;
 use super::tile::turned::{ELEMENTS_BETWEEN, StoredRows};
 use super::tile::{Lines, Tile};
-use crate::{DType, Quantized, Weight};
+use crate::{DType, Weight};
 
 /// A weight as a source of panels. Each format needs only a way to get a part of a row; the rest is the same for all.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) struct Source<'a> {
 #[derive(Clone, Copy)]
 enum Stored<'a> {
     Dense(Matrix<'a>),
-    Quantized(&'a Quantized),
+    Quantized(QuantRows<'a>),
 }
 
 /// A matrix whose rows hold `n_in` elements, evenly spread.
@@ -49,7 +49,7 @@ impl<'a> Source<'a> {
     pub(super) fn of(weight: &'a Weight, work: DType, operands: DType) -> Self {
         let stored = match weight {
             Weight::Dense(tensor) => Stored::Dense(Matrix::of(tensor)),
-            Weight::Quantized(matrix) => Stored::Quantized(matrix),
+            Weight::Quantized(matrix) => Stored::Quantized(QuantRows::of(matrix)),
             Weight::Int8(_) => unreachable!("rotated rows are multiplied elsewhere"),
         };
         Self { stored, work, operands, early: false }
@@ -135,9 +135,7 @@ impl<'a> Source<'a> {
     fn codes(&self) -> Stretched<'a> {
         match self.stored {
             Stored::Dense(matrix) => Stretched { matrix, n_in: matrix.cols() },
-            Stored::Quantized(matrix) => {
-                Stretched { matrix: Matrix::of(matrix.codes()), n_in: matrix.shape().cols() }
-            }
+            Stored::Quantized(matrix) => Stretched { matrix: matrix.codes(), n_in: matrix.n_in() },
         }
     }
 
@@ -207,12 +205,13 @@ impl<'a> Source<'a> {
         self.operands == DType::Bf16 && self.work == DType::F32 && stored != DType::Bf16
     }
 
-    /// The type of a row of `len` elements in front of the transposition, and what its words are. Decoders write bf16
-    /// and the transposition widens it, as it does for stored bf16.
+    /// The type of a row of `len` elements in front of the transposition, and what its words are. Values that are rounded
+    /// to bf16 are widened by the transposition, as stored bf16 is.
     fn row_form(&self, len: usize) -> (DType, Form) {
-        match self.stored {
-            Stored::Quantized(_) if self.rounds() && len.is_multiple_of(2) => (DType::Bf16, Form::Widened),
-            _ => (self.work, Form::Plain),
+        if self.rounds() && len.is_multiple_of(2) {
+            (DType::Bf16, Form::Widened)
+        } else {
+            (self.work, Form::Plain)
         }
     }
 
@@ -235,7 +234,7 @@ impl<'a> Source<'a> {
         unsafe {
             match self.stored {
                 Stored::Dense(matrix) => (table.rows.convert)(matrix.part(out, ks), to),
-                Stored::Quantized(matrix) => table.decode(&QuantRow::of(matrix, out), ks, to),
+                Stored::Quantized(matrix) => table.decode(&matrix.row(out), ks, to),
             }
         }
     }

@@ -113,21 +113,16 @@ impl Affine {
         [&self.packed, &self.scales, &self.biases]
     }
 
-    /// A row as its decoder sees it.
-    pub(crate) fn row(&self, r: usize) -> AffineRow<'_> {
+    /// A row of its tensors as its decoder sees it.
+    pub(crate) fn row<'a>(&self, [packed, scales, biases]: [&'a [u8]; 3]) -> AffineRow<'a> {
         AffineRow {
-            packed: row_bytes(&self.packed, r),
-            scales: row_bytes(&self.scales, r),
-            biases: row_bytes(&self.biases, r),
+            packed,
+            scales,
+            biases,
             dtype: self.scales.dtype(),
             group_shift: (self.group / CHUNK).trailing_zeros(),
         }
     }
-}
-
-fn row_bytes(t: &Tensor, r: usize) -> &[u8] {
-    let size = t.dtype().size_bytes();
-    &t.bytes()[r * t.row_stride() * size..][..t.cols() * size]
 }
 
 /// A row of codes with its scales and biases.

@@ -8,7 +8,7 @@
 //! # Source
 //! ConvRot (arXiv:2512.03673), "regular" Hadamard rotation; the layout is that of ComfyUI's `TensorWiseINT8Layout`.
 
-use super::unfit;
+use super::{scale_of, unfit};
 use crate::{DType, Error, Result, Shape, Tensor};
 
 /// Most elements of a group.
@@ -72,11 +72,9 @@ impl ConvRot {
         [&self.values, &self.scales]
     }
 
-    /// A row as its decoder sees it.
-    pub(crate) fn row(&self, r: usize) -> ConvRotRow<'_> {
-        let bytes = &self.values.bytes()[r * self.values.row_stride()..][..self.values.cols()];
-        let scales = self.scales.bytes().as_chunks::<4>().0;
-        let scale = f32::from_le_bytes(if scales.len() == 1 { scales[0] } else { scales[r] });
+    /// Row `r` as its decoder sees it, with the bytes of all scales.
+    pub(crate) fn row<'a>(&self, bytes: &'a [u8], scales: &[u8], r: usize) -> ConvRotRow<'a> {
+        let scale = scale_of(scales, r);
         // The root of a group is a power of two: exact.
         let root = match self.group {
             4 => 2.0,

@@ -4,7 +4,7 @@
 //! OCP 8-bit floating point (OFP8): `e4m3` in its finite form (no infinity, one NaN), `e5m2` as the upper half of an
 //! IEEE half.
 
-use super::unfit;
+use super::{scale_of, unfit};
 use crate::{DType, Error, Result, Shape, Tensor};
 
 /// Which 8-bit float.
@@ -87,14 +87,10 @@ impl Float8 {
         std::iter::once(&self.values).chain(&self.scales).collect()
     }
 
-    /// The values of a row, and the factor on what [`widen`] makes of them.
-    pub(crate) fn row(&self, r: usize) -> (&[u8], f32) {
-        let values = &self.values.bytes()[r * self.values.row_stride()..][..self.values.cols()];
-        let scale = self.scales.as_ref().map_or(1.0, |scales| {
-            let scales = scales.bytes().as_chunks::<4>().0;
-            f32::from_le_bytes(if scales.len() == 1 { scales[0] } else { scales[r] })
-        });
-        (values, scale * self.kind.factor())
+    /// The factor on what [`widen`] makes of the values of row `r`, with the bytes of all scales.
+    pub(crate) fn factor(&self, scales: &[u8], r: usize) -> f32 {
+        let scale = if self.scales.is_some() { scale_of(scales, r) } else { 1.0 };
+        scale * self.kind.factor()
     }
 }
 

@@ -10,6 +10,13 @@ use crate::quant::k::{LEN, Q2_K_BYTES, Q3_K_BYTES, Q4_K_BYTES, Q5_K_BYTES, Q6_K_
 #[repr(align(64))]
 struct Lanes([f32; 16]);
 
+/// The same values, to be read from memory one by one: that is free beside the arithmetic, where the compiler would take each from
+/// its register by two exchanges of lanes.
+#[inline(always)]
+fn in_memory<T>(values: &T) -> &T {
+    std::hint::black_box(values)
+}
+
 /// Sixteen bytes as floats.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
 #[inline]
@@ -140,11 +147,8 @@ block_row! {
     }
 }
 
-/// Scales and offsets of the eight runs of 32 elements.
-struct Eight {
-    scale: Lanes,
-    offset: Lanes,
-}
+/// Scales of the eight runs of 32 elements, then their offsets.
+struct Eight(Lanes);
 
 impl Eight {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
@@ -164,9 +168,8 @@ impl Eight {
             let codes = floats(_mm_set_epi64x(minima, scales));
             let (d, dmin) = (half_at(block, 0), half_at(block, 2));
             let both = _mm512_mul_ps(_mm512_mask_blend_ps(0xff00, d, negative(dmin)), codes);
-            let mut eight = Self { scale: Lanes([0.0; 16]), offset: Lanes([0.0; 16]) };
-            _mm512_store_ps(eight.scale.0.as_mut_ptr(), both);
-            eight.offset.0[..8].copy_from_slice(&eight.scale.0[8..]);
+            let mut eight = Self(Lanes([0.0; 16]));
+            _mm512_store_ps(eight.0.0.as_mut_ptr(), both);
             eight
         }
     }
@@ -174,7 +177,7 @@ impl Eight {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
     #[inline]
     fn run(&self, i: usize) -> (__m512, __m512) {
-        (_mm512_set1_ps(self.scale.0[i]), _mm512_set1_ps(self.offset.0[i]))
+        (_mm512_set1_ps(self.0.0[i]), _mm512_set1_ps(self.0.0[8 + i]))
     }
 }
 
@@ -184,6 +187,7 @@ block_row! {
         // SAFETY: the caller's promise; 128 bytes of codes are in the block.
         unsafe {
             let eight = Eight::of(block);
+            let eight = in_memory(&eight);
             for chunk in 0..4 {
                 let codes = words(block[16 + 32 * chunk..].as_ptr());
                 let part = |part: usize, codes: __m512i| {
@@ -203,6 +207,7 @@ block_row! {
         // SAFETY: the caller's promise; 32 bytes of fifth bits and 128 of codes are in the block.
         unsafe {
             let eight = Eight::of(block);
+            let eight = in_memory(&eight);
             // Bit `run`, brought to the fifth place.
             let fifth = words(block[16..].as_ptr());
             let fifth = [
@@ -244,6 +249,7 @@ block_row! {
             _mm512_store_ps(runs[0].0.as_mut_ptr(), scale);
             // Codes are 64 more than they are, see below, and 32 less.
             _mm512_store_ps(runs[1].0.as_mut_ptr(), _mm512_mul_ps(scale, _mm512_set1_ps(-96.0)));
+            let runs = in_memory(&runs);
             for half in 0..2 {
                 let low = _mm512_loadu_si512(block[64 * half..].as_ptr().cast());
                 let high = _mm256_loadu_si256(block[128 + 32 * half..].as_ptr().cast());
