@@ -11,7 +11,7 @@ mod arguments;
 mod library;
 mod nearest;
 
-pub(crate) use library::alternatives;
+pub(crate) use library::{alternatives, more_memory};
 
 /// Why the program ends before it is done.
 #[derive(Debug)]
@@ -120,6 +120,14 @@ impl Failure {
             Self::Told(told) => {
                 Self::Told(Told { what: format!("{}: {}", path.display(), told.what), ..told })
             }
+            other => other,
+        }
+    }
+
+    /// The same about something else than the error says.
+    pub(crate) fn with_what(self, what: impl Into<String>) -> Self {
+        match self {
+            Self::Told(told) => Self::Told(Told { what: what.into(), ..told }),
             other => other,
         }
     }

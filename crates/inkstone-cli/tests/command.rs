@@ -9,6 +9,9 @@ mod dir;
 mod drawing;
 #[path = "command/faults.rs"]
 mod faults;
+#[cfg(target_os = "linux")]
+#[path = "command/group.rs"]
+mod group;
 #[path = "command/loras.rs"]
 mod loras;
 #[path = "command/memory.rs"]

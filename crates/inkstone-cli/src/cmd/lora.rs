@@ -8,12 +8,16 @@ use inkstone::weights::lora::{Lora, Summary};
 
 use super::Session;
 use crate::args::LoraCommand;
-use crate::failure::{Failure, Result, printable};
+use crate::failure::{Failure, Result, more_memory, printable};
 
 pub(super) fn run(command: &LoraCommand, session: &Session) -> Result<()> {
     let LoraCommand::Inspect { file } = command;
     let summary = Lora::inspect(file).map_err(|error| match error {
         Error::Lora { .. } => Failure::from(error).with_cure("give the safetensors file of a LoRA"),
+        Error::InsufficientMemory { shortage, .. } => {
+            let what = format!("the LoRA {} does not fit into memory", file.display());
+            Failure::from(error).with_what(what).with_cure(more_memory(shortage.limit.of))
+        }
         _ => error.into(),
     })?;
     if session.terminal.json() {

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use inkstone::Error;
-use inkstone::memory::Alternative;
+use inkstone::memory::{Alternative, LimitOf};
 use inkstone_tensor::Error as TensorError;
 
 /// The first two of the three lines.
@@ -28,6 +28,17 @@ pub(crate) fn alternatives(alternatives: &[Alternative]) -> Option<String> {
     let first: Vec<String> = first.iter().map(ToString::to_string).collect();
     let or = if first.is_empty() { "" } else { " or " };
     Some(format!("{}{or}{last}", first.join(", ")))
+}
+
+/// What makes room for a file, whatever is drawn with it.
+pub(crate) const fn more_memory(limit: LimitOf) -> &'static str {
+    match limit {
+        LimitOf::MaxMemory => "allow more with --max-memory",
+        LimitOf::Free => "close other programs",
+        LimitOf::ControlGroup => "give the container more memory",
+        LimitOf::AddressSpace => "raise ulimit -v",
+        LimitOf::Data => "raise ulimit -d",
+    }
 }
 
 /// Errors about a model's files whose message is one sentence.

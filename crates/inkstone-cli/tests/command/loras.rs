@@ -5,6 +5,12 @@ use std::fs;
 use serde_json::Value;
 
 use crate::dir::{Dir, golden};
+#[cfg(target_os = "linux")]
+use {
+    crate::dir::{Run, finish},
+    crate::group::Group,
+    std::process::Command,
+};
 
 /// Draws a small picture with the tiny model of the fixtures.
 fn quick(more: &[&str]) -> Vec<String> {
@@ -237,4 +243,45 @@ fn convert_says_what_to_do_in_its_own_words() {
     dir.ok(["convert", model.to_str().unwrap(), "-q", "q4", "-o", "q4"]);
     let said = dir.refused(["convert", "q4", "--lora", &file, "-o", "out"], "INK-0315", 3);
     assert!(said.contains("try: draw with --lora") && !said.contains("--quantize"), "{said}");
+}
+
+/// A LoRA of 256 MiB, of which nothing but its head is on the disk.
+#[cfg(target_os = "linux")]
+fn large(dir: &Dir) -> &'static str {
+    let (rank, width, bytes) = (10_922_usize, 3072_usize, 10_922 * 3072 * 4);
+    let tensor = |name: &str, shape: [usize; 2], start: usize| {
+        let name = format!("transformer_blocks.0.attn.to_q.{name}.weight");
+        format!(
+            "\"{name}\":{{\"dtype\":\"F32\",\"shape\":{shape:?},\"data_offsets\":[{start},{}]}}",
+            start + bytes
+        )
+    };
+    let (a, b) = (tensor("lora_A", [rank, width], 0), tensor("lora_B", [width, rank], bytes));
+    let head = format!("{{{a},{b}}}");
+    let path =
+        dir.write("large.safetensors", [&(head.len() as u64).to_le_bytes()[..], head.as_bytes()].concat());
+    fs::File::options().write(true).open(path).unwrap().set_len((8 + head.len() + 2 * bytes) as u64).unwrap();
+    "large.safetensors"
+}
+
+/// What does not fit is refused from its head, by `ulimit` and in a real control group.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_inspecting_a_lora_that_does_not_fit() {
+    let dir = Dir::new();
+    let file = large(&dir);
+    let refused = |run: &Run, cure: &str| {
+        let told = "error[INK-0401]: the LoRA large.safetensors does not fit into memory\n  why: it needs ";
+        assert!(run.code == Some(4) && run.stderr.starts_with(told), "{run:#?}");
+        assert!(run.stderr.ends_with(&format!("  try: {cure}\n")), "{run:#?}");
+    };
+    for (flag, cure) in [("-v", "raise ulimit -v"), ("-d", "raise ulimit -d")] {
+        let script = format!("ulimit {flag} 250000; exec \"$0\" lora inspect {file}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path("."));
+        refused(&finish(&mut shell), cure);
+    }
+    if let Some(group) = Group::new(100 << 20) {
+        refused(&group.run(&dir, &format!("lora inspect {file}")), "give the container more memory");
+    }
 }

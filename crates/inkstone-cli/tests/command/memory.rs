@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::dir::{Dir, finish, tiny};
+#[cfg(target_os = "linux")]
+use super::group::Group;
 
 fn events(text: &str, event: &str) -> Vec<Value> {
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -291,38 +293,6 @@ fn a_case_above_the_limit_is_refused_before_it_is_made() {
         let told = format!("error[INK-0402]: {name}: out of memory\n");
         assert!(run.code == Some(4) && run.stderr.contains(&told), "{bench}: {run:#?}");
         assert!(run.stderr.contains("  try: measure a smaller case"), "{bench}: {run:#?}");
-    }
-}
-
-/// A control group of our own below the one that this process is in, if the system lets us make one.
-#[cfg(target_os = "linux")]
-struct Group(std::path::PathBuf);
-
-#[cfg(target_os = "linux")]
-impl Group {
-    /// With so much memory at most. Version 1 of control groups; in version 2 a group that has processes, as ours has, can
-    /// give its memory to no group below.
-    fn new(bytes: u64) -> Option<Self> {
-        let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-        let own = groups.lines().find_map(|line| line.split_once(":memory:/"))?.1;
-        let name = format!("inkstone-test-{}", std::process::id());
-        let roots = [own, ""].map(|own| std::path::Path::new("/sys/fs/cgroup/memory").join(own).join(&name));
-        let group = Self(roots.into_iter().find(|path| std::fs::create_dir(path).is_ok())?);
-        std::fs::write(group.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
-        Some(group)
-    }
-
-    fn run(&self, dir: &Dir, draw: &str) -> super::dir::Run {
-        let script = format!("echo $$ > {}/cgroup.procs && exec \"$0\" {draw}", self.0.display());
-        let mut shell = std::process::Command::new("sh");
-        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

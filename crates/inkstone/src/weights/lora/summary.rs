@@ -10,6 +10,7 @@ use super::family;
 use super::file::Lora;
 use super::layers::Delta;
 use crate::Result;
+use crate::memory::Limits;
 
 /// Metadata that names words to write into the prompt, or counts those of the captions.
 const TRIGGERS: [&str; 4] = ["modelspec.trigger_phrase", "trigger_words", "trigger_word", "ss_tag_frequency"];
@@ -50,13 +51,13 @@ pub struct Summary {
 }
 
 impl Lora {
-    /// Reads a file and tells what is in it.
+    /// Reads a file that fits into memory and tells what is in it.
     ///
     /// # Errors
-    /// As [`Lora::open`].
+    /// As [`Lora::open`]; [`crate::Error::InsufficientMemory`].
     pub fn inspect(path: &Path) -> Result<Summary> {
         let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None })?;
-        Ok(Self::open(path, &device)?.summary())
+        Ok(Self::open_within(path, &device, &Limits::now(None))?.summary())
     }
 
     /// What is in the file.
