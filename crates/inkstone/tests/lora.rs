@@ -109,13 +109,8 @@ fn kronecker((across, a): &Matrix, (wide, b): &Matrix) -> Matrix {
 fn delta(lora: &BTreeMap<String, Tensor>, layer: &str) -> Option<[Vec<f64>; 2]> {
     let flat = layer.replace('.', "_");
     let part = |end: &str| {
-        let names = [
-            format!("transformer.{layer}.{end}"),
-            format!("diffusion_model.{layer}.{end}"),
-            format!("lora_unet_{flat}.{end}"),
-            format!("lycoris_{flat}.{end}"),
-        ];
-        names.into_iter().find_map(|name| lora.get(&name))
+        let names = [format!("transformer.{layer}"), format!("lora_unet_{flat}"), format!("lycoris_{flat}")];
+        names.iter().find_map(|name| lora.get(&format!("{name}.{end}")))
     };
     let alpha = part("alpha").map(|alpha| match alpha.dtype() {
         DType::I64 => f64::from(alpha.bytes()[0]),
