@@ -117,10 +117,10 @@ pub enum Error {
         #[source]
         problem: JsonProblem,
     },
-    /// The list of the files that hold a component is wrong.
-    #[error("the list of shards {} is wrong: {problem}", path.display())]
+    /// The files that hold a component are not those of their list, or not all.
+    #[error("the shards of {} cannot be read: {problem}", path.display())]
     Shards {
-        /// The list.
+        /// The list, or one of the files.
         path: PathBuf,
         /// What is wrong.
         #[source]

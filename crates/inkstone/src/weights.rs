@@ -32,6 +32,7 @@ pub use model_source::{ModelSource, Parts};
 pub use quantize::{AffineRule, Format, Int8Rule, LayerFormat, Quantization, Rule};
 pub use random::RandomModel;
 pub use safetensors::{Residence, SafeTensors};
+pub(crate) use shards::is_index_name;
 
 /// Whether a text may name a tensor: not empty, nothing that a terminal could mistake, never a path out of a folder.
 fn is_tensor_name(name: &str) -> bool {

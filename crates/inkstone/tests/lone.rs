@@ -8,6 +8,8 @@ mod convert;
 mod errors;
 #[path = "lone/files.rs"]
 mod files;
+#[path = "lone/shards.rs"]
+mod shards;
 #[path = "lone/tiny.rs"]
 mod tiny;
 

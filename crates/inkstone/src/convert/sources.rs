@@ -9,13 +9,11 @@ use sha2::{Digest as _, Sha256};
 use super::Run;
 use crate::progress::CancelToken;
 use crate::sample::schedule::SchedulerConfig;
-use crate::weights::{ModelFiles, SCHEDULER, WeightFile, hash};
+use crate::weights::{ModelFiles, SCHEDULER, WeightFile, hash, is_index_name};
 use crate::{Error, Result};
 
 /// Endings of files that belong to a model and are no weights.
 const COPIED: [&str; 7] = ["json", "txt", "md", "jinja", "model", "yaml", "yml"];
-/// The list of the files that weights were in; they are in one file now.
-const INDEX: &str = ".safetensors.index.json";
 /// Where a tokenizer is put, and the name that it then has.
 const TOKENIZER_FOLDER: &str = "tokenizer/";
 const TOKENIZER: &str = "tokenizer/tokenizer.json";
@@ -122,7 +120,8 @@ fn find(files: &ModelFiles, name: &str) -> Result<Option<PathBuf>> {
     let file = name.rsplit('/').next().unwrap_or(name);
     let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
     let is_text = COPIED.contains(&ending) || file.starts_with("LICENSE") || file.starts_with("NOTICE");
-    if !is_text || file.starts_with('.') || file.ends_with(INDEX) { Ok(None) } else { files.find(name) }
+    // Weights that an index lists are in one file now.
+    if !is_text || file.starts_with('.') || is_index_name(file) { Ok(None) } else { files.find(name) }
 }
 
 /// Copies a file into the new folder.

@@ -3,7 +3,7 @@
 use inkstone_tensor::Error as TensorError;
 use inkstone_tensor::regular::NotRegular;
 
-use super::{Error, FileFormat, Found, LoraProblem, PlaceProblem};
+use super::{Error, FileFormat, Found, GgufProblem, LoraProblem, PlaceProblem, ShardProblem};
 use crate::memory::LimitOf;
 use crate::weights::lora::QWEN_IMAGE;
 
@@ -91,6 +91,10 @@ impl Error {
                 model("INK-0304", "download the model again, with all of its folders")
             }
             Self::Safetensors { .. } => model("INK-0305", DOWNLOAD_AGAIN),
+            Self::Gguf { problem, .. } if matches!(**problem, GgufProblem::Split { .. }) => model(
+                "INK-0311",
+                "name the parts as llama-gguf-split does, or join them: llama-gguf-split --merge",
+            ),
             Self::Gguf { .. } => model("INK-0311", DOWNLOAD_AGAIN),
             Self::ForeignFormat { format, .. } => model("INK-0306", foreign(*format)),
             Self::Tensors { report, .. } if report.is_of_types() => model(
@@ -98,6 +102,10 @@ impl Error {
                 "get it in another format: f32, bf16, f16, fp8, MLX, or GGUF with q4_0 to q8_0 or q2_K to q6_K",
             ),
             Self::Tensors { .. } => model("INK-0307", "use a config.json and weights that belong together"),
+            Self::Shards { problem: ShardProblem::Alone { .. }, .. } => model(
+                "INK-0308",
+                "put all of these files into one folder, under the names that they came with",
+            ),
             Self::Shards { .. } => {
                 model("INK-0308", "download the model again, with the index and every shard")
             }

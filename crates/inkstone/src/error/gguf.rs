@@ -125,6 +125,14 @@ pub enum GgufProblem {
         /// What it has.
         count: usize,
     },
+    /// A part of a file that was split, which is not where its name puts it, or whose name does not say so.
+    #[error("it is part {number} of {count} of a file that was split, and its name says otherwise")]
+    Split {
+        /// Which one, from 1.
+        number: u64,
+        /// How many there are.
+        count: u64,
+    },
     /// A tensor's shape gives more bytes than there are addresses.
     #[error("the shape of {name:?} overflows")]
     Overflow {

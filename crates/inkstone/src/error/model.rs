@@ -214,7 +214,7 @@ pub enum JsonProblem {
     },
 }
 
-/// Why a list of shards is refused.
+/// Why a list of shards, or one of several files, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShardProblem {
@@ -236,6 +236,16 @@ pub enum ShardProblem {
     #[error("{count} of its files are not there: {}", first.join(", "))]
     MissingShards {
         /// How many.
+        count: usize,
+        /// The first of them.
+        first: Vec<String>,
+    },
+    /// One of several files, without the others beside it.
+    #[error("it is one of {of}, and {count} of them are not beside it: {}", first.join(", "))]
+    Alone {
+        /// How many there are.
+        of: usize,
+        /// How many are missing.
         count: usize,
         /// The first of them.
         first: Vec<String>,

@@ -40,11 +40,16 @@ fn examples() -> Vec<Error> {
         Error::OutsideModel { path: path(), target: "/etc/passwd".into(), boundary: "model".into() },
         Error::Json { path: path(), problem: JsonProblem::ByteOrderMark },
         Error::Shards { path: path(), problem: ShardProblem::BadName { name: "../x".into() } },
+        Error::Shards {
+            path: path(),
+            problem: ShardProblem::Alone { of: 2, count: 1, first: vec!["b".into()] },
+        },
         Error::Tokenizer { path: path(), problem: TokenizerProblem::DuplicateId { id: 7 } },
         Error::WeightsNotFinite { component: "VAE".into(), count: 1, first: vec!["conv".into()] },
         Error::ModelChanged { path: path(), was_bytes: 2, is_bytes: 1 },
         Error::Safetensors { path: path(), problem: HeaderProblem::TooShort { file_bytes: 3 } },
         Error::Gguf { path: path(), problem: Box::new(GgufProblem::NotGguf) },
+        Error::Gguf { path: path(), problem: Box::new(GgufProblem::Split { number: 1, count: 2 }) },
         Error::Tensors { component: "VAE".into(), report: Box::new(report()) },
         Error::ModelConfig {
             component: "vae",

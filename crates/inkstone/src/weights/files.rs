@@ -171,21 +171,27 @@ impl ModelFiles {
             return self.keep_config(component, &path, &json::read_file(&path, json::CONFIG_LIMIT_BYTES)?);
         }
         let (mut tensors, mut noted) = (Vec::new(), derive::Noted::default());
-        for file in self.weight_paths(component)? {
-            if component == Component::TextEncoder && identify::is_gguf(&file) {
+        let Some(shards) = self.shards(component)? else { return Ok(()) };
+        for (place, file) in shards.files.iter().enumerate() {
+            if component == Component::TextEncoder && identify::is_gguf(file) {
                 // A head with a tokenizer's tables takes milliseconds: one look for all that it says.
                 let look = |head: &gguf::Header<'_>| {
                     let tables_bytes = super::tokenizer::tables::bytes(head);
                     Ok((gguf::shapes_of(head), derive::Noted::of(head), tables_bytes))
                 };
-                let (shapes, notes, tables_bytes) = gguf::with_head(&file, look)?;
-                (noted, self.tables_bytes) = (notes, tables_bytes);
+                let (shapes, notes, tables_bytes) = gguf::with_head(file, look)?;
+                // Of a file that was split the first part has them.
+                if place == 0 {
+                    (noted, self.tables_bytes) = (notes, tables_bytes);
+                }
                 tensors.extend(shapes);
             } else {
-                tensors.extend(identify::shapes(&file)?);
+                tensors.extend(identify::shapes(file)?);
             }
         }
-        self.texts.insert(name, derive::config(component, &tensors, &noted)?);
+        let config = derive::config(component, &tensors, &noted);
+        let config = config.map_err(|error| shards.check_splits().err().unwrap_or(error))?;
+        self.texts.insert(name, config);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use super::{Residence, SafeTensors};
 use crate::{Error, Result};
 use header::{Entry, Stored};
 
-pub(super) use header::{Header, MAGIC};
+pub(super) use header::{Header, MAGIC, Split};
 pub(super) use value::Value;
 
 /// Opens a file.
@@ -60,7 +60,7 @@ pub(super) fn shapes_of(header: &Header<'_>) -> Vec<(String, Shape)> {
 fn read(source: &Source<'_>, bytes: &[u8], path: &Path, device: &Device) -> Result<SafeTensors> {
     let header = header::parse(bytes)
         .map_err(|problem| Error::Gguf { path: path.to_owned(), problem: Box::new(problem) })?;
-    let mut out = SafeTensors { metadata: header.texts(), ..SafeTensors::default() };
+    let mut out = SafeTensors { metadata: header.texts(), split: header.split(), ..SafeTensors::default() };
     for entry in header.entries {
         let storage = |align_bytes| source.storage(&entry.range, align_bytes, path);
         match entry.stored {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::folder::Folder;
 use super::json;
+use super::shards::Shards;
 use super::{Component, gguf, safetensors};
 use crate::error::{FileFormat, Found};
 use crate::{Error, Result};
@@ -123,8 +124,10 @@ fn class_of(config: &Path) -> Option<String> {
 /// [`Error::UnsupportedModel`] for a file that holds none; what is wrong with it.
 pub(super) fn parts_of(path: &Path) -> Result<Vec<Component>> {
     let unsupported = |found| Error::UnsupportedModel { path: path.to_owned(), found };
-    let names = match names(path) {
-        Ok(names) => names,
+    // What belongs together is looked at together: the first may hold no tensor, or those of no part alone.
+    let files = Shards::named(path)?.files;
+    let names = match files.iter().map(|file| names(file)).collect::<Result<Vec<_>>>() {
+        Ok(names) => names.concat(),
         // A file that calls itself safetensors is told what is wrong with it.
         Err(error @ (Error::Gguf { .. } | Error::ForeignFormat { .. } | Error::ModelRead { .. })) => {
             return Err(error);

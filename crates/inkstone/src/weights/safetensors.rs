@@ -11,6 +11,7 @@ use std::sync::Arc;
 use inkstone_tensor::{DType, Device, MappedFile, Quantized, Shape, Tensor, regular};
 
 use super::Order;
+use super::gguf::Split;
 use super::source::{Source, mapped};
 use crate::{Error, Result};
 use header::{Header, Stored};
@@ -41,6 +42,8 @@ pub struct SafeTensors {
     pub(crate) order: Order,
     /// What the file's writer noted.
     pub metadata: BTreeMap<String, String>,
+    /// What a GGUF file that was split says of its place.
+    pub(super) split: Option<Split>,
     /// The mapping, if the tensors lie in one.
     pub mapping: Option<Arc<MappedFile>>,
 }

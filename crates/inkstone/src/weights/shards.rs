@@ -1,4 +1,7 @@
-//! Finds the files that hold a component's weights: one, or the shards that an index lists.
+//! Finds the files that hold a component's weights: one, the shards that an index lists, or several that belong together
+//! by their names.
+
+mod siblings;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,9 +11,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use super::folder::Folder;
 use super::safetensors::SafeTensors;
-use super::{Component, identify, json};
-use crate::error::ShardProblem;
+use super::{Component, gguf, identify, json};
+use crate::error::{GgufProblem, ShardProblem};
 use crate::{Error, Result};
+use siblings::Sibling;
+pub(crate) use siblings::is_index_name;
 
 /// Largest index; Qwen-Image's has 0.2 MB.
 const INDEX_LIMIT_BYTES: u64 = 16_000_000;
@@ -28,6 +33,8 @@ const PICKLE_ENDINGS: [&str; 4] = [".bin", ".ckpt", ".pt", ".pth"];
 pub(super) struct Shards {
     /// Where they are, links followed.
     pub(super) files: Vec<PathBuf>,
+    /// The names of several files that no index lists.
+    names: Vec<String>,
     index: Option<Index>,
 }
 
@@ -59,22 +66,120 @@ impl Shards {
             }
         }
         let usual = format!("{dir}/{stem}.safetensors");
-        let name = match folder.find(&usual)? {
-            Some(path) => return Ok(Self::one(path)),
-            None => only(folder, dir, ".safetensors").or_else(|| only(folder, dir, ".gguf")),
-        };
-        let found = name.map_or(Ok(None), |name| folder.find(&format!("{dir}/{name}")))?;
-        found.map(Self::one).ok_or_else(|| without_safetensors(folder, dir, &usual))
+        if let Some(path) = folder.find(&usual)? {
+            return Ok(Self::one(path));
+        }
+        // A variant that diffusers saved, such as fp16, where there is nothing else.
+        let is_index = |name: &str| is_index_name(name) && name.starts_with(stem);
+        if let Some(path) = only(folder, dir, is_index).map_or(Ok(None), |name| folder.find(&name))? {
+            return Self::from_index(folder, dir, &path);
+        }
+        for ending in [".safetensors", ".gguf"] {
+            if let Some(shards) = Self::with_ending(folder, dir, ending)? {
+                return Ok(shards);
+            }
+        }
+        Err(without_safetensors(folder, dir, &usual))
+    }
+
+    /// The files of what was named for a component: a file, one of several that belong together, or their index.
+    pub(super) fn named(path: &Path) -> Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let (is_index, sibling) = (is_index_name(name), Sibling::of(name));
+        if !(is_index || sibling.is_some()) || !path.is_file() {
+            return Ok(Self::one(path.to_owned()));
+        }
+        let beside = path.parent().filter(|beside| !beside.as_os_str().is_empty());
+        let folder = Folder::open(beside.unwrap_or(Path::new(".")))?;
+        match sibling {
+            Some(sibling) => Self::siblings(&folder, ".", sibling, Some(path)),
+            None => Self::from_index(&folder, ".", path),
+        }
+    }
+
+    /// The only file of a folder with an ending, in whatever case it is written, or the only ones that belong together.
+    fn with_ending(folder: &Folder, dir: &str, ending: &str) -> Result<Option<Self>> {
+        let mut names = folder.list(dir);
+        names.retain(|name| name.to_ascii_lowercase().ends_with(ending));
+        let Some(first) = names.first() else { return Ok(None) };
+        match Sibling::of(first) {
+            Some(sibling) if names.iter().all(|name| sibling.is_beside(name)) => {
+                Self::siblings(folder, dir, sibling, None).map(Some)
+            }
+            _ if names.len() == 1 => Ok(folder.find(&format!("{dir}/{first}"))?.map(Self::one)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Several files that belong together: as their index lists them if there is one, else by their names. `given` is
+    /// where the one is that was named.
+    fn siblings(folder: &Folder, dir: &str, sibling: Sibling<'_>, given: Option<&Path>) -> Result<Self> {
+        let own = sibling.names().nth(sibling.number - 1).unwrap_or_default();
+        let path = given.map_or_else(|| folder.root().join(dir).join(&own), Path::to_owned);
+        if sibling.count > SHARDS_LIMIT {
+            let problem = ShardProblem::TooMany { what: "files", limit: SHARDS_LIMIT };
+            return Err(Error::Shards { path, problem });
+        }
+        for index in sibling.indexes() {
+            let Some(index) = folder.find(&format!("{dir}/{index}"))? else { continue };
+            let listed = Self::from_index(folder, dir, &index)?;
+            if listed.index.as_ref().is_some_and(|index| index.names.contains(&own)) {
+                return Ok(listed);
+            }
+        }
+        let (mut files, mut missing) = (Vec::new(), Vec::new());
+        let names: Vec<String> = sibling.names().collect();
+        for name in &names {
+            match given.filter(|_| *name == own).map(Path::to_owned) {
+                Some(given) => files.push(given),
+                None => match folder.find(&format!("{dir}/{name}"))? {
+                    Some(file) => files.push(file),
+                    None => missing.push(name.clone()),
+                },
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Self { files, names, index: None });
+        }
+        let (of, count) = (sibling.count, missing.len());
+        Err(Error::Shards { path, problem: ShardProblem::Alone { of, count, first: first(missing) } })
     }
 
     /// A single file.
     pub(super) fn one(path: PathBuf) -> Self {
-        Self { files: vec![path], index: None }
+        Self { files: vec![path], names: Vec::new(), index: None }
     }
 
-    /// The index and the names of the files that it lists; `None` of a single file.
-    pub(super) fn listed(&self) -> Option<(&Path, &[String])> {
-        self.index.as_ref().map(|index| (index.path.as_path(), index.names.as_slice()))
+    /// The index, if there is one, and the names of the files; `None` of a single file.
+    pub(super) fn listed(&self) -> Option<(Option<&Path>, &[String])> {
+        match &self.index {
+            Some(index) => Some((Some(&index.path), &index.names)),
+            None if self.names.is_empty() => None,
+            None => Some((None, &self.names)),
+        }
+    }
+
+    /// Checks that GGUF files which were split are all here, in their order, as far as their heads tell.
+    ///
+    /// # Errors
+    /// [`Error::Gguf`].
+    pub(super) fn check_splits(&self) -> Result<()> {
+        for (place, path) in self.files.iter().enumerate().filter(|(_, path)| identify::is_gguf(path)) {
+            self.check_split(place, gguf::with_head(path, |head| Ok(head.split()))?)?;
+        }
+        Ok(())
+    }
+
+    /// The same of the file at a place, whose head says that it is such a part.
+    fn check_split(&self, place: usize, split: Option<gguf::Split>) -> Result<()> {
+        let want = gguf::Split { place: place as u64, count: self.files.len() as u64 };
+        match split.filter(|split| *split != want) {
+            None => Ok(()),
+            Some(gguf::Split { place: number, count }) => {
+                let problem = Box::new(GgufProblem::Split { number: number.saturating_add(1), count });
+                Err(Error::Gguf { path: self.files[place].clone(), problem })
+            }
+        }
     }
 
     fn from_index(folder: &Folder, dir: &str, path: &Path) -> Result<Self> {
@@ -96,10 +201,10 @@ impl Shards {
             let problem = ShardProblem::MissingShards { count: missing.len(), first: first(missing) };
             return Err(Error::Shards { path: index.path, problem });
         }
-        Ok(Self { files, index: Some(index) })
+        Ok(Self { files, names: Vec::new(), index: Some(index) })
     }
 
-    /// The tensors of all files in one, each in the file that the index names.
+    /// The tensors of all files in one, each in the file that the index names, if there is one.
     pub(super) fn merge(self, files: Vec<SafeTensors>) -> Result<SafeTensors> {
         let wrong = |path: PathBuf, problem| Err(Error::Shards { path, problem });
         if let Some(index) = &self.index {
@@ -118,16 +223,20 @@ impl Shards {
             }
         }
         let mut all = SafeTensors::default();
-        for file in files {
+        for (place, file) in files.into_iter().enumerate() {
+            self.check_split(place, file.split)?;
             all.metadata.extend(file.metadata);
+            let has = |file: &SafeTensors, name: &String| {
+                let is_stored = file.tensors.contains_key(name) || file.quantized.contains_key(name);
+                is_stored || file.foreign.contains_key(name)
+            };
+            let names = file.tensors.keys().chain(file.quantized.keys()).chain(file.foreign.keys());
+            if let Some(name) = names.into_iter().find(|name| has(&all, name)) {
+                let path = self.index.map_or_else(|| self.files[place].clone(), |index| index.path);
+                return wrong(path, ShardProblem::Duplicate { name: name.clone() });
+            }
             all.quantized.extend(file.quantized);
             all.shapes.extend(file.shapes);
-            let twice = file.tensors.keys().chain(file.foreign.keys());
-            let mut twice =
-                twice.filter(|name| all.tensors.contains_key(*name) || all.foreign.contains_key(*name));
-            if let (Some(name), Some(index)) = (twice.next(), &self.index) {
-                return wrong(index.path.clone(), ShardProblem::Duplicate { name: name.clone() });
-            }
             all.tensors.extend(file.tensors);
             all.foreign.extend(file.foreign);
         }
@@ -140,11 +249,10 @@ fn first(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
-/// The only file of a folder with an ending, in whatever case it is written.
-fn only(folder: &Folder, dir: &str, ending: &str) -> Option<String> {
-    let names = folder.list(dir).into_iter();
-    let mut names = names.filter(|name| name.to_ascii_lowercase().ends_with(ending));
-    names.next().filter(|_| names.next().is_none())
+/// The only file of a folder that is called so, with the folder's own name before it.
+fn only(folder: &Folder, dir: &str, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+    let mut names = folder.list(dir).into_iter().filter(|name| is_wanted(name));
+    names.next().filter(|_| names.next().is_none()).map(|name| format!("{dir}/{name}"))
 }
 
 /// The error for a component without safetensors files: a pickle is called one.

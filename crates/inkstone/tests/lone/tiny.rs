@@ -228,9 +228,33 @@ impl Default for Tables {
 
 /// The text encoder as llama.cpp converts it.
 pub(crate) fn gguf_encoder(dir: &Dir, tables: &Tables) -> PathBuf {
+    dir.write("encoder.gguf", gguf_head(tables).file(&gguf_tensors()))
+}
+
+/// The same as llama-gguf-split takes it apart: the first part has the tables, the others nothing but their place.
+pub(crate) fn split_encoder(dir: &Dir, names: [&str; 3]) -> [PathBuf; 3] {
+    let tensors = gguf_tensors();
+    let place = |head: Gguf, place: u32| {
+        head.number("split.no", place).number("split.count", 3).number("split.tensors.count", 26)
+    };
+    let second: Tensors = tensors.clone().into_iter().filter(|(name, _)| name.contains("blk.0")).collect();
+    let third: Tensors = tensors.into_iter().filter(|(name, _)| !name.contains("blk.0")).collect();
+    let files = [
+        place(gguf_head(&Tables::default()), 0).file(&Tensors::new()),
+        place(Gguf::default(), 1).file(&second),
+        place(Gguf::default(), 2).file(&third),
+    ];
+    let mut files = files.iter();
+    names.map(|name| dir.write(name, files.next().unwrap()))
+}
+
+fn gguf_tensors() -> Tensors {
     let llama = table("llama_cpp");
-    let tensors = text_encoder().into_iter().map(|(name, tensor)| (llama[&name].clone(), tensor)).collect();
-    let head = Gguf::default()
+    text_encoder().into_iter().map(|(name, tensor)| (llama[&name].clone(), tensor)).collect()
+}
+
+fn gguf_head(tables: &Tables) -> Gguf {
+    Gguf::default()
         .text("general.architecture", tables.architecture)
         .number(&format!("{}.attention.head_count", tables.architecture), 2)
         .number(&format!("{}.attention.head_count_kv", tables.architecture), 1)
@@ -238,6 +262,21 @@ pub(crate) fn gguf_encoder(dir: &Dir, tables: &Tables) -> PathBuf {
         .text("tokenizer.ggml.pre", tables.split)
         .texts("tokenizer.ggml.tokens", &tables.tokens)
         .numbers("tokenizer.ggml.token_type", &tables.types)
-        .texts("tokenizer.ggml.merges", &tables.merges);
-    dir.write("encoder.gguf", head.file(&tensors))
+        .texts("tokenizer.ggml.merges", &tables.merges)
+}
+
+/// A part of the folder that [`folder`] made in three files, the first of which holds its norms, with an index.
+pub(crate) fn shards(dir: &Dir, part: &str, name: &str, index: &str) -> [PathBuf; 3] {
+    let file = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
+    let path = dir.0.join(format!("model/{part}/{file}.safetensors"));
+    let whole = SafeTensors::open(&path, &device(), Residence::Owned).unwrap().tensors;
+    std::fs::remove_file(path).unwrap();
+    let place = |name: &str| if name.contains("norm") { 1 } else { 2 + name.len() % 2 };
+    let file = |number: usize| format!("{name}-{number:05}-of-00003.safetensors");
+    let map: BTreeMap<&String, String> = whole.keys().map(|name| (name, file(place(name)))).collect();
+    dir.write(&format!("model/{part}/{index}"), serde_json::json!({"weight_map": map}).to_string());
+    [1, 2, 3].map(|number| {
+        let own = whole.clone().into_iter().filter(|(name, _)| place(name) == number).collect();
+        dir.write(&format!("model/{part}/{}", file(number)), renamed(&own, str::to_owned))
+    })
 }

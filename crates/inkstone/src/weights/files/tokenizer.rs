@@ -52,11 +52,12 @@ impl ModelFiles {
                 },
             );
         }
-        if !identify::is_gguf(&path) {
-            return Err(missing());
-        }
+        // Of a file that was split the first part has the tables.
+        let first = self.weight_paths(Component::TextEncoder)?.into_iter().next();
+        let Some(path) = first.filter(|path| identify::is_gguf(path)) else { return Err(missing()) };
         let text = gguf::with_head(&path, |head| tokenizer::tables::assemble(&path, head))?;
-        Ok((path.clone(), text.ok_or_else(missing)?.into()))
+        let text = text.ok_or_else(missing)?;
+        Ok((path, text.into()))
     }
 
     /// Bytes of what the tokenizer is read from; 0 if it is not there.

@@ -30,7 +30,7 @@ impl ModelFiles {
                 let shards = Shards::find_in(&Folder::open(path)?, ".", component);
                 Some(shards.map_err(|error| without_weights(error, path, component))?)
             }
-            (Some(path), _) => Some(Shards::one(path.to_owned())),
+            (Some(path), _) => Some(Shards::named(path)?),
             (None, Home::Folder(folder)) => Some(Shards::find(folder, component)?),
             (None, _) => None,
         })
@@ -82,8 +82,9 @@ impl ModelFiles {
             return Ok(Some(vec![(in_folder(&name), file.clone())]));
         };
         let index_name = format!("{}.safetensors.index.json", component.weights_stem());
+        let index = index.map(|index| (in_folder(&index_name), index.to_owned()));
         let files = names.iter().map(|name| in_folder(name)).zip(shards.files.iter().cloned());
-        Ok(Some(std::iter::once((in_folder(&index_name), index.to_owned())).chain(files).collect()))
+        Ok(Some(index.into_iter().chain(files).collect()))
     }
 
     /// Bytes of all weights on disk; 0 for models that are not there.

@@ -33,6 +33,9 @@ const ALIGNMENT: u64 = 32;
 const ALIGNMENT_KEY: &str = "general.alignment";
 /// Largest alignment: more than a page helps nobody.
 const ALIGNMENT_LIMIT: u64 = 1 << 16;
+/// How many files one was split into, and which of them this is, from 0 (llama.cpp, `LLM_KV_SPLIT_NO`).
+const SPLIT_COUNT: &str = "split.count";
+const SPLIT_PLACE: &str = "split.no";
 /// Before the name of a tensor: the shape that it had before.
 const NOTED_SHAPE: &str = "comfy.gguf.orig_shape.";
 /// What of a bad name is shown in its error.
@@ -89,7 +92,22 @@ pub(in crate::weights) struct Header<'a> {
     pub(in crate::weights) values: BTreeMap<String, Value<'a>>,
 }
 
+/// The place of a file among those that one was split into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::weights) struct Split {
+    /// From 0.
+    pub(in crate::weights) place: u64,
+    pub(in crate::weights) count: u64,
+}
+
 impl Header<'_> {
+    /// What llama-gguf-split noted; `None` for a file that is whole.
+    pub(in crate::weights) fn split(&self) -> Option<Split> {
+        let number = |key: &str| self.values.get(key).and_then(Value::count);
+        let count = number(SPLIT_COUNT).filter(|count| *count > 1)?;
+        Some(Split { place: number(SPLIT_PLACE).unwrap_or(0), count })
+    }
+
     /// The values that are text.
     pub(super) fn texts(&self) -> BTreeMap<String, String> {
         let text = |(key, value): (&String, &Value<'_>)| Some((key.clone(), value.text()?.to_owned()));
