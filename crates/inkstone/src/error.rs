@@ -13,7 +13,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use crate::memory::{Alternative, Shortage};
+use crate::memory::{Alternative, Shortage, gibibytes};
 use crate::weights::Component;
 
 pub use facts::Facts;
@@ -146,13 +146,13 @@ pub enum Error {
         first: Vec<String>,
     },
     /// A file of weights changed while it was in use.
-    #[error("{} changed while it was in use: it had {was_bytes} bytes and has {is_bytes}", path.display())]
+    #[error("{} changed while it was in use: {}", path.display(), change(*was_bytes, *is_bytes))]
     ModelChanged {
         /// The file.
         path: PathBuf,
         /// Its size when it was opened.
         was_bytes: u64,
-        /// Its size now.
+        /// Its size now; the same if only its time tells that something wrote to it.
         is_bytes: u64,
     },
     /// A safetensors file breaks the rules of its format.
@@ -252,7 +252,7 @@ pub enum Error {
         problem: PlaceProblem,
     },
     /// There is not enough room on the disk.
-    #[error("{} has room for {free_bytes} bytes, {needed_bytes} are needed", path.display())]
+    #[error("{} has no room for it: {}", path.display(), room(*needed_bytes, *free_bytes))]
     DiskFull {
         /// The folder.
         path: PathBuf,
@@ -275,6 +275,26 @@ pub enum Error {
     /// An operation of the tensor engine failed: a fault of ours, or no memory.
     #[error(transparent)]
     Tensor(#[from] inkstone_tensor::Error),
+}
+
+/// What of a file tells that it changed.
+fn change(was_bytes: u64, is_bytes: u64) -> String {
+    if was_bytes == is_bytes {
+        return format!("something wrote to it, at its {is_bytes} bytes");
+    }
+    format!("it had {was_bytes} bytes and has {is_bytes}")
+}
+
+/// What is needed of a disk and what is free, to a tenth of a GiB where that tells them apart.
+fn room(needed_bytes: u64, free_bytes: u64) -> String {
+    let (needed, free) = (gibibytes(needed_bytes), gibibytes(free_bytes));
+    if needed == free {
+        return format!(
+            "{needed} are needed, {} bytes less are free",
+            needed_bytes.saturating_sub(free_bytes)
+        );
+    }
+    format!("{needed} are needed, {free} are free")
 }
 
 /// Parts as a message names them.

@@ -65,10 +65,7 @@ fn model(error: &Error) -> Option<(String, String)> {
             let why = format!("{count} tensors have some: {}", first.join(", "));
             (format!("the {component} has values that are not finite"), why)
         }
-        Error::ModelChanged { path, was_bytes, is_bytes } => {
-            let what = format!("{} changed while it was in use", path.display());
-            (what, format!("it had {was_bytes} bytes and has {is_bytes}"))
-        }
+        Error::ModelChanged { path, .. } => before_colon(error, &path.display()),
         Error::ModelConfig { component, field, got, allowed } => {
             (format!("{field} of the {component} is {got}"), format!("allowed is {allowed}"))
         }
@@ -83,12 +80,16 @@ fn model(error: &Error) -> Option<(String, String)> {
             ("there is no tokenizer".into(), format!("{} holds none", path.display()))
         }
         Error::NothingToQuantize { .. } => (error.to_string(), "its groups are of 64 values".into()),
-        Error::DiskFull { path, needed_bytes, free_bytes } => {
-            let why = format!("{needed_bytes} bytes are needed, {free_bytes} are free");
-            (format!("{} has no room for it", path.display()), why)
-        }
+        Error::DiskFull { path, .. } => before_colon(error, &path.display()),
         _ => return None,
     })
+}
+
+/// What a message says before its own colon, behind the path that it begins with, and after it.
+fn before_colon(error: &Error, path: &dyn std::fmt::Display) -> (String, String) {
+    let (path, whole) = (path.to_string(), error.to_string());
+    let said = whole.strip_prefix(&path).and_then(|said| said.split_once(": "));
+    said.map_or((whole.clone(), String::new()), |(what, why)| (format!("{path}{what}"), why.to_owned()))
 }
 
 fn tensor(error: &TensorError) -> (String, String) {

@@ -126,6 +126,10 @@ impl Error {
             Self::MissingTokenizer { .. } => {
                 model("INK-0319", "add --tokenizer FILE, the tokenizer.json of Qwen-Image or Qwen2.5-VL")
             }
+            // Those are only refused where a LoRA's sum would have to be rounded to them again.
+            Self::AlreadyQuantized { format, .. } if format.starts_with("f8_") => {
+                model("INK-0315", "merge and quantize at once: add --quantize q8, q4 or int8")
+            }
             Self::AlreadyQuantized { .. } => model(
                 "INK-0315",
                 "draw with it without --quantize; convert and merge into the model as it was published",

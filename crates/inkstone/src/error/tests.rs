@@ -58,6 +58,7 @@ fn examples() -> Vec<Error> {
             allowed: "1 to 9".into(),
         },
         Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "q4_K".into() },
+        Error::AlreadyQuantized { component: "VAE".into(), layer: "proj".into(), format: "f8_e4m3".into() },
         Error::MissingParts { missing: vec![Component::TextEncoder, Component::Vae] },
         Error::MissingTokenizer { path: path() },
         Error::Note { component: "VAE", layer: "proj".into(), problem: NoteProblem::Missing },
@@ -173,6 +174,21 @@ fn facts_agree_with_the_code() {
         assert!(http.contains(&facts.http_status), "{}", facts.code);
         assert_eq!(facts.code.len(), "INK-0000".len());
     }
+}
+
+#[test]
+fn what_changed_and_what_lacks_is_told_apart() {
+    let changed = |is_bytes| Error::ModelChanged { path: path(), was_bytes: 7, is_bytes }.to_string();
+    assert!(changed(3).ends_with("it had 7 bytes and has 3"), "{}", changed(3));
+    assert!(changed(7).ends_with("something wrote to it, at its 7 bytes"), "{}", changed(7));
+    let full = |needed_bytes| Error::DiskFull { path: path(), needed_bytes, free_bytes: 3 << 30 }.to_string();
+    assert!(full(3_662_323_910).ends_with("3.5 GiB are needed, 3.0 GiB are free"), "{}", full(3_662_323_910));
+    assert!(full((3 << 30) - 9).contains("3.0 GiB"), "{}", full((3 << 30) - 9));
+    assert!(
+        Error::DiskFull { path: path(), needed_bytes: (3 << 30) - 1, free_bytes: (3 << 30) - 8 }
+            .to_string()
+            .ends_with("3.0 GiB are needed, 7 bytes less are free")
+    );
 }
 
 #[test]
