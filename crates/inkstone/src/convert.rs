@@ -74,14 +74,14 @@ pub struct ComponentReport {
     pub sources: Vec<Source>,
 }
 
-/// Converts a model. A text encoder or VAE that is quantized already is copied as it is.
+/// Converts a model. A part that is quantized already is copied as it is, if no LoRA is to be put into it.
 ///
 /// # Memory
 /// One layer: as stored, in f32 where a LoRA is put into it or it is in 8-bit floats, and as written.
 ///
 /// # Errors
-/// Nothing to do; a LoRA that does not fit; a source that is no whole model, whose transformer is quantized already, that has
-/// nothing to quantize or values that are not finite; a place that is taken or too small; an interruption. Whatever
+/// Nothing to do; a LoRA that does not fit; a source that is no whole model, that is quantized already, in part where a LoRA
+/// should go, that has nothing to quantize or values that are not finite; a place that is taken or too small; an interruption. Whatever
 /// happens, nothing but a whole folder has the name `to`.
 pub fn convert(
     source: &ModelSource,
@@ -108,7 +108,9 @@ pub fn convert(
         .map(|component| Part::open(&files, component, quantization, &device, &loras))
         .collect::<Result<Vec<_>>>()?;
     if quantization.is_some() && parts.iter().all(Part::has_no_layers) {
-        return Err(Error::NothingToQuantize { path: files.root().to_owned() });
+        let transformer_first = parts.iter().rev().filter(|part| part.component != Component::Vae);
+        let already = transformer_first.chain(&parts).find_map(Part::already_quantized);
+        return Err(already.unwrap_or_else(|| Error::NothingToQuantize { path: files.root().to_owned() }));
     }
     let others = Others::of(&files)?;
     let rule = quantization.map(Rule::from);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use inkstone_tensor::{DType, Device, Tensor};
+use inkstone_tensor::{DType, Device, Quantized, Tensor};
 
 use super::sources::{self, Source};
 use super::{ComponentReport, Run};
@@ -38,6 +38,8 @@ pub(super) struct Part {
 
 /// A component that is quantized already.
 struct Copied {
+    /// The first layer that is, and how it is stored.
+    layer: String,
     format: String,
     /// Its files, by their names in the new folder.
     files: Vec<(String, PathBuf)>,
@@ -57,14 +59,17 @@ impl Part {
         let SafeTensors { mut tensors, quantized, foreign, order, .. } =
             files.component(component, device)?;
         let already = already_quantized(&tensors, &quantized);
+        // A LoRA cannot be put into it. ComfyUI's bytes are multiplied as they are with `-q int8`, and without it in a folder.
+        let multiplied = quantized.values().any(|matrix| matches!(matrix, Quantized::ConvRot(_)))
+            && (component, quantization) == (Component::Transformer, Some(Quantization::Int8));
         let copies = match &already {
-            Some(_) if component != Component::Transformer => files.weight_copies(component)?,
+            Some(_) if loras.is_empty() && !multiplied => files.weight_copies(component)?,
             _ => None,
         };
         let loras = loras.iter().cloned().map(Pending::from).collect();
         let files_of = files.weight_files(component)?;
-        if let (Some((_, format)), Some(files)) = (&already, copies) {
-            let copied = Some(Copied { format: format.clone(), files });
+        if let (Some((layer, format)), Some(files)) = (&already, copies) {
+            let copied = Some(Copied { layer: layer.clone(), format: format.clone(), files });
             let (tensors, scales, layers) = (BTreeMap::new(), HashMap::new(), Vec::new());
             return Ok(Self {
                 component,
@@ -101,6 +106,13 @@ impl Part {
     /// Whether there is nothing to quantize.
     pub(super) fn has_no_layers(&self) -> bool {
         self.layers.is_empty()
+    }
+
+    /// The error for a component that is quantized already, if nothing else is left to quantize.
+    pub(super) fn already_quantized(&self) -> Option<Error> {
+        let Copied { layer, format, .. } = self.copied.as_ref()?;
+        let (component, layer, format) = (self.component.name().into(), layer.clone(), format.clone());
+        Some(Error::AlreadyQuantized { component, layer, format })
     }
 
     /// Files to hash and tensors or files to write.

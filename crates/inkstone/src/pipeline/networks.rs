@@ -138,15 +138,19 @@ impl Networks {
     /// Whether the weights can be brought into their form, once all networks were open.
     ///
     /// # Errors
-    /// [`Error::AlreadyQuantized`] where nothing became smaller, as it was quantized before; and of a folder, which
-    /// `convert` does not make of a transformer that was.
+    /// [`Error::AlreadyQuantized`] where nothing became smaller, as it was quantized before; and of a folder in int8 whose
+    /// transformer was in bytes, which `convert` does not make.
     pub(super) fn check_form(&mut self) -> Result<()> {
         let Outcome { formats, kept } = &mut self.outcome;
         let refused = match self.arithmetic.form {
             Form::Stored => None,
-            Form::Loaded(_) if formats.iter().any(|layer| layer.format.is_smaller()) => None,
-            Form::Loaded(_) => kept.remove(&Component::Transformer).or_else(|| Some(kept.pop_first()?.1)),
-            Form::Converted(_) => kept.remove(&Component::Transformer),
+            Form::Converted(Quantization::Int8)
+                if kept.get(&Component::Transformer).is_some_and(in_bytes) =>
+            {
+                kept.remove(&Component::Transformer)
+            }
+            _ if formats.iter().any(|layer| layer.format.is_smaller()) => None,
+            _ => kept.remove(&Component::Transformer).or_else(|| Some(kept.pop_first()?.1)),
         };
         refused.map_or(Ok(()), Err)
     }
@@ -281,6 +285,11 @@ impl Networks {
     pub(super) fn close(&mut self) {
         (self.encoder, self.transformer, self.vae) = (None, None, None);
     }
+}
+
+/// Whether what is quantized already is in whole bytes.
+fn in_bytes(kept: &Error) -> bool {
+    matches!(kept, Error::AlreadyQuantized { format, .. } if format.starts_with("int8"))
 }
 
 /// The weights of a component, to be used or only counted.

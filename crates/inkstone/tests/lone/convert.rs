@@ -165,15 +165,19 @@ fn floats_of_8_bits_are_weights_like_others() {
         let options = Options { quantization, loras: loras.clone(), ..options(Quantization::Q8) };
         converted_with(&fp8, &dir.0.join(name), &options)
     };
-    assert_eq!(with_lora(Some(Quantization::Q8), "lora").unwrap().components[1].merged_layers, 31);
-    assert_ne!(pixels(&folder(&dir.0.join("lora"))), pixels(&folder(&dir.0.join("q8"))));
+    for (quantization, alone, name) in [(Quantization::Q8, "q8", "lora8"), (Quantization::Q4, "q4", "lora4")]
+    {
+        assert_eq!(with_lora(Some(quantization), name).unwrap().components[1].merged_layers, 31);
+        assert_ne!(pixels(&folder(&dir.0.join(name))), pixels(&folder(&dir.0.join(alone))));
+    }
     // Without a format it would have to be rounded to 8 bits again.
     let error = with_lora(None, "none").unwrap_err();
     assert!(matches!(&error, Error::AlreadyQuantized { format, .. } if format == "f8_e4m3"), "{error:?}");
+    assert!(error.cure().contains("add --quantize"), "{}", error.cure());
 }
 
 #[test]
-fn an_encoder_that_is_quantized_is_copied_and_a_transformer_refused() {
+fn a_part_that_is_quantized_is_copied() {
     let dir = Dir::new("convert-copied");
     for (file, name, format) in [
         ("formats/text_encoder.gguf", "text_encoder/model.gguf", "q5_0"),
@@ -191,11 +195,45 @@ fn an_encoder_that_is_quantized_is_copied_and_a_transformer_refused() {
             fs::remove_dir_all(to).unwrap();
         }
     }
-    for file in ["formats/transformer_convrot.safetensors", "gguf/qwen_tiny_q8_0.gguf"] {
+    for (file, name) in [
+        ("formats/transformer_convrot.safetensors", DIT),
+        ("gguf/qwen_tiny_q8_0.gguf", "transformer/diffusion_pytorch_model.gguf"),
+    ] {
         let source = with_parts(Some(golden(file)), None);
-        let error = converted(&source, &dir.0.join("new"), Quantization::Q4).unwrap_err();
-        assert!(matches!(error, Error::AlreadyQuantized { .. }), "{error:?}");
+        let to = dir.0.join("new");
+        let report = converted(&source, &to, Quantization::Q4).unwrap();
+        let [encoder, transformer] = [&report.components[0], &report.components[1]];
+        assert!(transformer.copied_as.is_some() && encoder.copied_as.is_none(), "{report:?}");
+        assert!(encoder.layers.iter().any(|layer| layer.format.is_smaller()));
+        assert!(fs::read(to.join(name)).unwrap() == fs::read(golden(file)).unwrap());
+        assert_eq!(pixels(&folder(&to)), pixels_in(&source, Some(Quantization::Q4)), "{file}");
+        fs::remove_dir_all(to).unwrap();
     }
+}
+
+/// Where something would be rounded twice, or nothing is left.
+#[test]
+fn what_cannot_be_copied_is_refused() {
+    let dir = Dir::new("convert-refused");
+    let [bytes, blocks] = ["formats/transformer_convrot.safetensors", "gguf/qwen_tiny_q8_0.gguf"]
+        .map(|file| Some(golden(file)));
+    let encoder = Some(golden("formats/text_encoder.gguf"));
+    let loras = vec![LoraSource { path: golden("lora/qwen_diffusers.safetensors"), scale: 0.5 }];
+    let plain = |quantization| options(quantization);
+    let merging = Options { loras, ..options(Quantization::Q4) };
+    for (transformer, encoder, options, format) in [
+        (blocks.clone(), encoder, plain(Quantization::Q4), "q8_0"),
+        (blocks, None, merging, "q8_0"),
+        // The folder would not say that its bytes are to be multiplied.
+        (bytes, None, plain(Quantization::Int8), "int8"),
+    ] {
+        let error =
+            converted_with(&with_parts(transformer, encoder), &dir.0.join("new"), &options).unwrap_err();
+        let Error::AlreadyQuantized { component, format: found, .. } = &error else { panic!("{error:?}") };
+        assert!(component == "transformer" && found.starts_with(format), "{error}");
+        assert!(error.cure().contains("as it was published"), "{}", error.cure());
+    }
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 0);
 }
 
 #[test]
