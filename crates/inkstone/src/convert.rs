@@ -114,6 +114,10 @@ pub fn convert(
     }
     let others = Others::of(&files)?;
     let rule = quantization.map(Rule::from);
+    let layer_bytes = parts.iter().map(|part| part.layer_bytes(rule)).max().unwrap_or(0);
+    if let Some(shortage) = Limits::now(None).shortage(layer_bytes) {
+        return Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() });
+    }
     let weights_bytes = parts.iter().map(|part| part.needed_bytes(rule)).sum::<Result<u64>>()?;
     let needed_bytes = weights_bytes + others.bytes();
     if let Some(free_bytes) = free_disk_bytes(place.parent()).filter(|free| *free < needed_bytes) {

@@ -295,6 +295,34 @@ fn a_place_that_is_taken_is_left_as_it_is() {
 }
 
 #[test]
+fn what_a_killed_conversion_left_goes_with_the_next() {
+    let dir = Dir::new();
+    for left in [".new.partial-1", ".new.partial-Xy12z3", ".newer.partial-1"] {
+        fs::create_dir(dir.path(left)).unwrap();
+        fs::write(dir.path(left).join("weights"), "half of them").unwrap();
+    }
+    converted(&tiny(), &dir.path("new"), Quantization::Q8).unwrap();
+    assert_eq!(dir.names(), [".newer.partial-1", "new"]);
+}
+
+#[test]
+fn of_two_conversions_to_one_place_one_is_refused() {
+    let dir = Dir::new();
+    let to = dir.path("new");
+    let results = std::thread::scope(|scope| {
+        let both = [(); 2].map(|()| scope.spawn(|| converted(&tiny(), &to, Quantization::Q4)));
+        both.map(|thread| thread.join().unwrap())
+    });
+    let refused = |result: &Result<Report>| {
+        matches!(result, Err(Error::ConvertPlace { problem: PlaceProblem::Exists, .. }))
+    };
+    assert_eq!(results.iter().filter(|result| refused(result)).count(), 1, "{results:?}");
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    assert_eq!(dir.names(), ["new"]);
+    open(&ModelSource::Folder(to), None);
+}
+
+#[test]
 fn values_that_are_not_finite_are_refused_and_leave_nothing() {
     let dir = Dir::new();
     let model = dir.copy_of_tiny("model");

@@ -137,6 +137,20 @@ impl Part {
         Ok(self.tensors.iter().map(bytes).sum::<u64>() + scales.sum::<usize>() as u64)
     }
 
+    /// Bytes that one of its layers takes in memory while it is converted, at most: as written, and in f32 where that is
+    /// between. What is read is a mapped file's.
+    pub(super) fn layer_bytes(&self, rule: Option<Rule>) -> u64 {
+        let layers: HashSet<&str> = self.layers.iter().map(String::as_str).collect();
+        let bytes = |(name, tensor): (&String, &Tensor)| {
+            let layer = name.strip_suffix(".weight").filter(|layer| layers.contains(layer))?;
+            let is_between =
+                is_float8(tensor) || !self.loras.is_empty() || self.convolutions.contains_key(layer);
+            let between = if is_between { 2 * 4 * tensor.shape().count() } else { 0 };
+            Some(between + rule.map_or(0, |rule| rule.most_bytes(layer, tensor)))
+        };
+        self.tensors.iter().filter_map(bytes).max().unwrap_or(0) as u64
+    }
+
     /// Saves the component in the new folder.
     pub(super) fn save(
         mut self,

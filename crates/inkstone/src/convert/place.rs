@@ -1,7 +1,10 @@
 //! Where a converted model goes: a folder that is whole or not there.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
 
 use crate::error::PlaceProblem;
 use crate::weights::MODEL_INDEX;
@@ -60,16 +63,35 @@ impl Place {
         &self.parent
     }
 
-    /// Makes a folder under another name.
+    /// Makes a folder under another name. Folders that conversions to this place left, as their processes were killed, go.
     pub(super) fn begin(self) -> Result<NewFolder> {
-        let path = self.beside("partial");
-        fs::create_dir(&path).map_err(|source| Error::Write { path: path.clone(), source })?;
-        Ok(NewFolder { place: self, path })
+        let prefix = format!(".{}.partial-", self.name);
+        self.remove_abandoned(&prefix);
+        let failed = |source| Error::Write { path: self.parent.join(&self.name), source };
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // less what the umask takes
+        let folder = builder.prefix(&prefix).tempdir_in(&self.parent).map_err(failed)?;
+        let lock = lock(folder.path());
+        Ok(NewFolder { folder, _lock: lock, place: self })
     }
 
-    fn beside(&self, what: &str) -> PathBuf {
-        self.parent.join(format!(".{}.{what}-{}", self.name, std::process::id()))
+    /// What cannot be removed stays under its hidden name.
+    fn remove_abandoned(&self, prefix: &str) {
+        let entries = fs::read_dir(&self.parent).into_iter().flatten().flatten();
+        for entry in entries.filter(|e| e.file_name().to_string_lossy().starts_with(prefix)) {
+            if let Some(_lock) = lock(&entry.path()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
+}
+
+/// A lock of a folder that the system lets go of with the process, however that ends; `None` where another one has it, or
+/// where folders cannot be locked.
+fn lock(folder: &Path) -> Option<File> {
+    let file = File::open(folder).ok()?;
+    file.try_lock().ok().map(|()| file)
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -79,39 +101,42 @@ fn is_empty(folder: &Path) -> bool {
 /// A folder that is being filled. It is removed unless it is published.
 #[derive(Debug)]
 pub(super) struct NewFolder {
+    folder: TempDir,
+    /// Tells other conversions that it is in use.
+    _lock: Option<File>,
     place: Place,
-    path: PathBuf,
 }
 
 impl NewFolder {
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// Gives the folder its name. An old one gives way whole and comes back if that fails.
     pub(super) fn publish(self) -> Result<()> {
-        let to = &self.place.to;
-        let failed = |source| Error::Write { path: to.clone(), source };
-        sync(&self.path).map_err(failed)?;
-        if !self.place.replaces {
-            fs::rename(&self.path, to).map_err(failed)?;
-            return sync(&self.place.parent).map_err(failed);
+        let (path, Place { to, parent, name, replaces }) = (self.folder.path(), &self.place);
+        let failed = |source: std::io::Error| match source.kind() {
+            // Another process was faster.
+            ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                Error::ConvertPlace { path: to.clone(), problem: PlaceProblem::Exists }
+            }
+            _ => Error::Write { path: to.clone(), source },
+        };
+        sync(path).map_err(failed)?;
+        if !replaces {
+            fs::rename(path, to).map_err(failed)?;
+            return sync(parent).map_err(failed);
         }
-        let old = self.place.beside("old");
-        fs::rename(to, &old).map_err(failed)?;
-        if let Err(error) = fs::rename(&self.path, to) {
-            fs::rename(&old, to).map_err(failed)?;
+        let old =
+            tempfile::Builder::new().prefix(&format!(".{name}.old-")).tempdir_in(parent).map_err(failed)?;
+        fs::rename(to, old.path()).map_err(failed)?;
+        if let Err(error) = fs::rename(path, to) {
+            fs::rename(old.keep(), to).map_err(failed)?;
             return Err(failed(error));
         }
-        sync(&self.place.parent).map_err(failed)?;
-        fs::remove_dir_all(&old).map_err(|source| Error::Write { path: old.clone(), source })
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        // After publishing nothing has this name; before, what cannot be removed stays under a hidden one.
-        let _ = fs::remove_dir_all(&self.path);
+        sync(parent).map_err(failed)?;
+        let path = old.path().to_owned();
+        old.close().map_err(|source| Error::Write { path, source })
     }
 }
 

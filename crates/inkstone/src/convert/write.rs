@@ -39,15 +39,17 @@ impl Part {
         let (mut formats, mut merged_layers) = (Vec::new(), 0);
         for name in self.order() {
             let Some(tensor) = self.tensors.remove(&name) else { continue };
-            let written = self.layer(&name, &tensor, run)?;
-            for (name, tensor) in &written.tensors {
+            let Written { tensors, format, is_merged } = self.layer(&name, &tensor, run)?;
+            for (name, tensor) in &tensors {
                 writer.tensor(name, tensor).map_err(failed)?;
             }
-            formats.extend(written.format);
-            merged_layers += usize::from(written.is_merged);
+            merged_layers += usize::from(is_merged);
+            formats.extend(format);
             let mut pages = Pages::default();
             pages.add(&tensor);
             pages.release();
+            drop(tensors);
+            tensor.device().trim();
             files.check_intact()?;
             run.step()?;
         }
