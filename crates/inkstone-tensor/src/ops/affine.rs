@@ -9,7 +9,7 @@ use crate::{DType, Result, Shape, Tensor};
 pub struct QuantizeAffine<'a> {
     /// `[n_out, n_in]`, f32, bf16 or f16.
     pub matrix: &'a Tensor,
-    /// 4 or 8.
+    /// Of a code.
     pub bits: AffineBits,
 }
 
@@ -35,7 +35,7 @@ pub struct FittedMatrix {
     pub relative_error: f64,
 }
 
-/// Rounds the rows of a matrix to codes of 4 or 8 bits, with a bf16 scale and bias for each 64 of them. These are
+/// Rounds the rows of a matrix to codes of 3 to 8 bits, with a bf16 scale and bias for each 64 of them. These are
 /// chosen by the error that is left; all devices give the same bytes.
 ///
 /// # Shapes
@@ -45,13 +45,10 @@ pub struct FittedMatrix {
 /// `bits / 8 + 1 / 16` bytes a value, and two floats a row.
 ///
 /// # Errors
-/// Elements that are no floats, other numbers of bits, rows that are no whole groups, no memory.
+/// Elements that are no floats, rows that are no whole groups, no memory.
 pub fn quantize_affine(matrix: &Tensor, bits: AffineBits) -> Result<FittedMatrix> {
     const OP: &str = "quantize_affine";
     check::float(OP, "matrix", matrix)?;
-    if !matches!(bits.get(), 4 | 8) {
-        return check::range(OP, "bits", "4 or 8".into(), bits.get());
-    }
     let (device, n_out, n_in) = (matrix.device(), matrix.rows(), matrix.cols());
     if !n_in.is_multiple_of(FITTED_GROUP) {
         return check::shape(OP, "matrix", matrix, format!("rows of a multiple of {FITTED_GROUP} values"));

@@ -7,6 +7,7 @@ use inkstone_tensor::{AffineBits, DType, Device, Error, Quantized, Weight, bf16}
 use crate::host::{Host, LAYOUTS, Layout, device, devices, random};
 
 const GROUP: usize = 64;
+const BITS: [u8; 5] = [3, 4, 5, 6, 8];
 
 fn bits(n: u8) -> AffineBits {
     AffineBits::new(n).unwrap()
@@ -59,9 +60,13 @@ fn by_range(group: &[f32], top: f64) -> Vec<f32> {
 #[test]
 fn a_scale_chosen_by_error_beats_one_chosen_by_range() {
     let device = device(None, 2);
-    // What least squares over a finer grid of ranges reaches in f64 is 0.907 of the range's error for 4 bits; for 8 bits
-    // only the rounding of scale and bias to bf16 can be made up for.
-    for (n_bits, top, at_most) in [(4, 15.0, 0.93), (8, 255.0, 1.0)] {
+    // What least squares over a much finer grid of ranges reaches in f64, of the range's error: 0.85, 0.90, 0.92 and 0.92.
+    // For 8 bits only the rounding of scale and bias to bf16 can be made up for. What a code of so many bits loses by
+    // range in values of such tails is the last figure (0.28, 0.13, 0.064, 0.031, 0.008), so nothing is given up.
+    for (n_bits, at_most, lost) in
+        [(3, 0.87, 0.28), (4, 0.92, 0.14), (5, 0.94, 0.065), (6, 0.96, 0.032), (8, 1.0, 0.009)]
+    {
+        let top = 2f64.powi(i32::from(n_bits)) - 1.0;
         for (name, values) in [("normal", normal(1, 64 * 512)), ("heavy-tailed", heavy_tailed(2, 64 * 512))] {
             let host = Host::new(64, 512, DType::Bf16, &values);
             let got = relative_error(&decoded(&fitted(&device, &host, n_bits, Layout::Plain)), &host);
@@ -69,8 +74,7 @@ fn a_scale_chosen_by_error_beats_one_chosen_by_range() {
             let range = relative_error(&range, &host);
             let what = format!("{n_bits} bits, {name}: {got:.5} by error, {range:.5} by range");
             assert!(got <= at_most * range, "{what}");
-            // Not by giving up: 4 bits of a normal group reach 0.09, 8 bits a sixteenth of that.
-            assert!(got > 0.0 && got < if n_bits == 4 { 0.14 } else { 0.009 }, "{what}");
+            assert!(got > 0.0 && got < lost, "{what}");
         }
     }
 }
@@ -78,7 +82,7 @@ fn a_scale_chosen_by_error_beats_one_chosen_by_range() {
 #[test]
 fn no_group_is_worse_than_by_range() {
     let device = device(None, 1);
-    for (n_bits, top) in [(4, 15.0), (8, 255.0)] {
+    for (n_bits, top) in BITS.map(|n| (n, 2f64.powi(n.into()) - 1.0)) {
         let mut values = heavy_tailed(3, 16 * GROUP);
         values[5] = 1000.0; // alone in its group, far from all others
         values[GROUP..2 * GROUP].fill(0.25);
@@ -103,7 +107,7 @@ fn all_tables_layouts_and_thread_counts_give_the_same_bytes() {
     for (rows, groups) in [(1, 1), (3, 2), (17, 5)] {
         for dtype in [DType::F32, DType::Bf16, DType::F16] {
             let host = Host::new(rows, groups * GROUP, dtype, &heavy_tailed(4, rows * groups * GROUP));
-            for n_bits in [4, 8] {
+            for n_bits in BITS {
                 let bytes = |device: &Device, layout| -> Vec<Vec<u8>> {
                     let matrix = Quantized::Affine(fitted(device, &host, n_bits, layout).matrix);
                     matrix.tensors().iter().map(|t| t.to_bytes()).collect()
@@ -123,7 +127,7 @@ fn all_tables_layouts_and_thread_counts_give_the_same_bytes() {
 #[test]
 fn the_error_that_is_told_is_the_one_that_is_left() {
     for device in devices() {
-        for n_bits in [4, 8] {
+        for n_bits in BITS {
             let host = Host::new(5, 3 * GROUP, DType::F32, &normal(5, 15 * GROUP));
             let fitted = fitted(&device, &host, n_bits, Layout::View);
             let left = relative_error(&decoded(&fitted), &host);
@@ -141,7 +145,7 @@ fn values_that_are_not_finite_give_an_error_that_is_not_and_large_ones_do_not() 
         let mut values = normal(6, 2 * GROUP);
         values[70] = bad;
         let host = Host::new(1, 2 * GROUP, DType::F32, &values);
-        for n_bits in [4, 8] {
+        for n_bits in BITS {
             let error = fitted(&device, &host, n_bits, Layout::Plain).relative_error;
             assert_eq!(error.is_finite(), finite, "{bad}: {error}");
         }
@@ -153,7 +157,6 @@ fn what_cannot_be_quantized_is_refused() {
     let device = device(None, 1);
     let matrix = |cols| Host::random(1, 2, cols, DType::F32).tensor(&device, Layout::Plain);
     assert!(matches!(ops::quantize_affine(&matrix(96), bits(4)), Err(Error::Shape { .. })));
-    assert!(matches!(ops::quantize_affine(&matrix(64), bits(5)), Err(Error::Range { .. })));
     let fitted = ops::quantize_affine(&matrix(64), bits(4)).unwrap();
     let packed = Quantized::Affine(fitted.matrix).tensors()[0].clone();
     assert!(matches!(ops::quantize_affine(&packed, bits(4)), Err(Error::DType { .. })));
