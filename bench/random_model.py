@@ -3,8 +3,8 @@
     python3 bench/random_model.py FOLDER [--format bf16] [--blocks 60] [--layers 28] [--vocab 152064] [--tokenizer FOLDER]
 
 Formats are bf16 and those that `inkstone convert` writes, q8 and q4: the same layers have the same formats. Codes repeat
-after 32 MiB; the files have their real size. A block of the transformer has 0.68 GB in bf16, 0.25 GB in q4 (of which the
-modulations, in 8 bits, are half), a layer of the text encoder 0.47 GB, in q4 0.13 GB. Without `--tokenizer` it is the
+after 32 MiB; the files have their real size. A block of the transformer has 0.68 GB in bf16, 0.23 GB in q4 (of which the
+modulations, in 6 bits, are 0.09), a layer of the text encoder 0.47 GB, in q4 0.13 GB. Without `--tokenizer` it is the
 embedded model's. `--lora RANK` adds FOLDER/lora.safetensors, a LoRA around all layers of the blocks but the modulations;
 `--lokr FACTOR` FOLDER/lokr.safetensors, a LoKr around the same ones whose first matrices are as large as the factor;
 `--gguf` adds FOLDER/transformer.gguf, the transformer in q8_0. Needs numpy, and gguf for the latter.
@@ -21,9 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DIM, TEXT, HIDDEN, KV = 3072, 3584, 18944, 512
 PIECE = 1 << 23
 GROUP = 64
-# Layers that stay as they are, and those that have 8 bits in any case (weights/quantize.rs).
+# Layers that stay as they are, and those that have more bits in q4, 6 and 5 (weights/quantize.rs).
 EDGES = ("img_in", "txt_in", "proj_out", "norm_out.linear", "time_text_embed", "embed_tokens")
 MODULATIONS = ("img_mod.1", "txt_mod.1")
+IMAGE = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "img_mlp.net.0.proj", "img_mlp.net.2")
 
 
 def transformer(blocks):
@@ -150,7 +151,8 @@ def bits_of(name, shape, bits):
     layer = name.removesuffix(".weight")
     if bits is None or len(shape) != 2 or layer == name or any(edge in layer for edge in EDGES):
         return None
-    return 8 if layer.endswith(MODULATIONS) else bits
+    least = 6 if layer.endswith(MODULATIONS) else 5 if layer.endswith(IMAGE) else bits
+    return max(bits, least)
 
 
 def parts(tensors, bits):

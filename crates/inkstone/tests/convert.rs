@@ -85,14 +85,24 @@ fn open(source: &ModelSource, quantization: Option<Quantization>) -> Pipeline {
     Pipeline::open(source, &OpenOptions { threads: Some(2), quantization, ..OpenOptions::default() }).unwrap()
 }
 
+/// Asked for are 40 dB of q8 and 25 dB of q4. The worst of 347 pictures, drawings alone, on a colour and in pairs, have 41.8
+/// and 27.6 dB (bench/quality.py); those that q4 draws worst are among these.
 #[test]
 fn pictures_in_q8_and_q4_are_those_of_the_model_as_stored() {
     // Things that the embedded model knows: of others it draws what small changes turn into something else.
-    const PROMPTS: [&str; 6] =
-        ["a red apple", "a tulip, orange background", "a cute honeybee", "a koala", "a cactus", "一个仙人掌"];
+    const PROMPTS: [&str; 8] = [
+        "a red apple",
+        "a cute honeybee",
+        "一个仙人掌",
+        "zebra",
+        "doughnut",
+        "a snowflake on a black background",
+        "a laptop and a television",
+        "a red apple and a green apple",
+    ];
     let steps = open(&ModelSource::Embedded, None).model().defaults.steps;
     let want = draw(&mut open(&ModelSource::Embedded, None), &PROMPTS, steps).unwrap();
-    for (quantization, least_db) in [(Quantization::Q8, 40.0), (Quantization::Q4, 25.0)] {
+    for (quantization, least_db) in [(Quantization::Q8, 40.0), (Quantization::Q4, 27.0)] {
         let mut pipeline = open(&ModelSource::Embedded, Some(quantization));
         let got = draw(&mut pipeline, &PROMPTS, steps).unwrap();
         let formats = pipeline.layer_formats();
@@ -153,12 +163,17 @@ fn a_converted_file_says_what_it_is_and_what_it_was_made_from() {
     assert!(kept.contains("\"img_in\"") && kept.contains("\"proj_out\"") && !kept.contains("attn"), "{kept}");
     assert_eq!(report.components[1].sources[0].sha256, hash);
     // The layout is MLX's: words of packed codes, a bf16 scale and bias for each 64.
-    let layer = "transformer_blocks.0.attn.to_q";
-    let part = |part: &str| &file.tensors[&format!("{layer}.{part}")];
     let n_in = file.tensors[&"img_in.weight".to_owned()].rows();
-    assert_eq!((part("weight").dtype(), part("weight").cols()), (DType::U32, n_in / 8));
-    for scale in ["scales", "biases"] {
-        assert_eq!((part(scale).dtype(), part(scale).cols()), (DType::Bf16, n_in / 64));
+    // The text's stream, the picture's, a modulation.
+    let layers = [("attn.add_q_proj", 4), ("attn.to_q", 5), ("txt_mod.1", 6)];
+    let layers = layers.map(|(layer, bits)| (format!("transformer_blocks.0.{layer}"), bits));
+    for (layer, bits) in &layers {
+        let part = |part: &str| &file.tensors[&format!("{layer}.{part}")];
+        let words = n_in / 32 * usize::from(*bits);
+        assert_eq!((part("weight").dtype(), part("weight").cols()), (DType::U32, words), "{layer}");
+        for scale in ["scales", "biases"] {
+            assert_eq!((part(scale).dtype(), part(scale).cols()), (DType::Bf16, n_in / 64));
+        }
     }
     // All of it is used where it lies.
     assert!(file.tensors.values().all(|t| t.bytes().as_ptr().addr().is_multiple_of(t.dtype().size_bytes())));
@@ -167,14 +182,16 @@ fn a_converted_file_says_what_it_is_and_what_it_was_made_from() {
     {
         assert!(fs::read(to.join(copied)).unwrap() == fs::read(tiny().join(copied)).unwrap(), "{copied}");
     }
-    // Each layer is told, with what it lost.
-    let layers = &report.components[1].layers;
-    assert!(
-        layers
-            .iter()
-            .any(|l| l.name == layer && matches!(l.format, Format::Affine { bits: 4, lost } if lost > 0.02))
-    );
-    assert!(layers.iter().any(|l| l.name == "img_in" && matches!(l.format, Format::KeptFor(_))));
+    // Each layer is told, with its bits and what it lost. 64 normal values reach over 4.7 deviations; a step of that loses
+    // 1/sqrt(12) of its length, in all 1.36 deviations over the number of steps, and a fit by error a tenth less.
+    let told = &report.components[1].layers;
+    for (layer, want) in &layers {
+        let format = told.iter().find(|l| l.name == *layer).unwrap().format;
+        let Format::Affine { bits, lost } = format else { panic!("{layer}: {format}") };
+        let steps = f64::from(2u8.pow(u32::from(*want)) - 1);
+        assert!(bits == *want && lost * steps > 0.8 && lost * steps < 2.0, "{layer}: {format}");
+    }
+    assert!(told.iter().any(|l| l.name == "img_in" && matches!(l.format, Format::KeptFor(_))));
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub(crate) enum Quantize {
     /// 8 bits for weights: half of bf16's memory, nearly the same pictures
     #[value(alias = "8")]
     Q8,
-    /// 4 bits for most weights: a third of bf16's memory
+    /// 4 to 6 bits for weights: a third of bf16's memory
     #[value(alias = "4")]
     Q4,
 }

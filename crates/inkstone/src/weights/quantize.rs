@@ -21,7 +21,7 @@ pub enum Quantization {
     Int8,
     /// 8 bits for weights, with a scale and a bias for each 64. See [`AffineRule`].
     Q8,
-    /// The same with 4 bits.
+    /// The same with 4 bits for most of them and a few more where they count.
     Q4,
 }
 
@@ -114,13 +114,16 @@ enum Place {
     /// The modulations, computed once a picture: a third of the weights and nearly none of the work. Most of their
     /// values are near 1, where a small error counts.
     Modulation,
+    /// What the picture's own stream passes in the transformer's blocks: its errors reach the picture directly, those of
+    /// the text's stream through attention only.
+    Image,
     /// All others.
     Inside,
 }
 
 impl Place {
     /// By the layer's name or its end.
-    const PLACES: [(&str, Self); 11] = [
+    const PLACES: [(&str, Self); 17] = [
         ("img_in", Self::Edge("the way in")),
         ("txt_in", Self::Edge("the way in")),
         ("proj_out", Self::Edge("the way out")),
@@ -131,6 +134,12 @@ impl Place {
         ("post_quant_conv", Self::Edge("the way in")),
         ("img_mod.1", Self::Modulation),
         ("txt_mod.1", Self::Modulation),
+        ("attn.to_q", Self::Image),
+        ("attn.to_k", Self::Image),
+        ("attn.to_v", Self::Image),
+        ("attn.to_out.0", Self::Image),
+        ("img_mlp.net.0.proj", Self::Image),
+        ("img_mlp.net.2", Self::Image),
         // Its layers are called linear_1 and linear_2.
         ("time_text_embed.timestep_embedder", Self::Edge("once a picture")),
     ];

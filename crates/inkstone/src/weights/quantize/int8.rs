@@ -53,6 +53,6 @@ fn kept(layer: &str) -> Option<&'static str> {
         Place::Edge(reason) => Some(reason),
         // They have a row for each step only: too few to gain by products of bytes.
         Place::Modulation => Some("once a picture"),
-        Place::Inside => None,
+        Place::Image | Place::Inside => None,
     }
 }

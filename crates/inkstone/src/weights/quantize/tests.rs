@@ -60,7 +60,7 @@ fn a_layer_that_would_lose_too_much_stays_as_it_is() {
 }
 
 #[test]
-fn packed_codes_keep_the_edges_and_give_modulations_8_bits() {
+fn packed_codes_keep_the_edges_and_have_more_bits_for_modulations_and_the_picture() {
     let bits = |quantization, layer, cols: usize| {
         let values: Vec<f32> = (0..u16::try_from(4 * cols).unwrap()).map(|i| f32::from(i).sin()).collect();
         match by(quantization, layer, &values, cols).unwrap() {
@@ -75,8 +75,16 @@ fn packed_codes_keep_the_edges_and_give_modulations_8_bits() {
         ("proj_out", None, None),
         ("norm_out.linear", None, None),
         ("time_text_embed.timestep_embedder.linear_1", None, None),
-        ("transformer_blocks.7.txt_mod.1", Some(8), Some(8)),
-        ("transformer_blocks.7.attn.to_q", Some(8), Some(4)),
+        ("transformer_blocks.7.txt_mod.1", Some(8), Some(6)),
+        ("transformer_blocks.7.img_mod.1", Some(8), Some(6)),
+        ("transformer_blocks.7.attn.to_q", Some(8), Some(5)),
+        ("transformer_blocks.7.attn.to_out.0", Some(8), Some(5)),
+        ("transformer_blocks.7.img_mlp.net.0.proj", Some(8), Some(5)),
+        ("transformer_blocks.7.img_mlp.net.2", Some(8), Some(5)),
+        ("transformer_blocks.7.attn.add_q_proj", Some(8), Some(4)),
+        ("transformer_blocks.7.attn.to_add_out", Some(8), Some(4)),
+        ("transformer_blocks.7.txt_mlp.net.2", Some(8), Some(4)),
+        ("model.layers.3.self_attn.q_proj", Some(8), Some(4)),
         ("model.layers.3.mlp.down_proj", Some(8), Some(4)),
     ] {
         assert_eq!(
