@@ -74,10 +74,8 @@ impl Error {
             Self::Picture(_) => usage("INK-0210", "give a PNG, JPEG or WebP picture that is whole"),
             Self::Lora { problem, .. } => usage("INK-0211", lora(problem)),
             Self::InsufficientMemory { shortage, .. } => Facts {
-                code: "INK-0401",
-                exit_code: exit::RESOURCES,
                 http_status: http::BAD_REQUEST,
-                cure: no_alternative(shortage.limit.of),
+                ..resources("INK-0401", no_alternative(shortage.limit.of))
             },
             Self::ModelRead { source, .. } if NotRegular::of(source).is_some() => model("INK-0301", REGULAR),
             Self::ModelRead { .. } => {

@@ -68,19 +68,11 @@ fn examples() -> Vec<Error> {
         Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
         Error::Write { path: path(), source: io() },
         Error::Tensors { component: "transformer".into(), report: Box::new(types()) },
-        Error::Tensor(TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 1 }),
-        Error::Tensor(TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() }),
-        Error::Tensor(TensorError::DType { op: "add", what: "a", expected: "f32", got: DType::U8 }),
-        Error::Tensor(TensorError::Shape {
-            op: "add",
-            what: "a",
-            expected: "[1]".into(),
-            got: Shape::vector(2),
-        }),
     ];
     let limits =
         [LimitOf::MaxMemory, LimitOf::Free, LimitOf::ControlGroup, LimitOf::AddressSpace, LimitOf::Data];
     all.extend(limits.map(too_large));
+    all.extend(of_tensors().map(Error::Tensor));
     let formats = [FileFormat::Pickle, FileFormat::LfsPointer, FileFormat::Html];
     all.extend(formats.map(|format| Error::ForeignFormat { path: path(), format }));
     let found = [
@@ -100,6 +92,15 @@ fn examples() -> Vec<Error> {
     ];
     all.extend(found.map(|found| Error::UnsupportedModel { path: path(), found }));
     all
+}
+
+fn of_tensors() -> [TensorError; 4] {
+    [
+        TensorError::OutOfMemory { device: "cpu".into(), wanted_bytes: 1 },
+        TensorError::Device { device: "cpu".into(), reason: "it has no avx512".into() },
+        TensorError::DType { op: "add", what: "a", expected: "f32", got: DType::U8 },
+        TensorError::Shape { op: "add", what: "a", expected: "[1]".into(), got: Shape::vector(2) },
+    ]
 }
 
 fn too_large(of: LimitOf) -> Error {
