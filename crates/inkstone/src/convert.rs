@@ -133,7 +133,7 @@ pub fn convert(
         .map(|part| part.save(&files, folder.path(), &mut run))
         .collect::<Result<Vec<_>>>()?;
     others.write(folder.path(), cancel)?;
-    if loras.iter().any(|applied| applied.lora.lightning_steps().is_some()) {
+    if lora::distilled_steps(&loras).is_some() {
         sources::write_lightning_schedule(&files, folder.path())?;
     }
     folder.publish()?;

@@ -103,7 +103,7 @@ impl Pipeline {
         let loras = lora::open_all(&options.loras, &device, &limits)?;
         let mut defaults = Defaults::for_side(native_side_px);
         let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
-        if let Some(steps) = loras.iter().find_map(|applied| applied.lora.lightning_steps()) {
+        if let Some(steps) = lora::distilled_steps(&loras) {
             (defaults.steps, defaults.true_cfg_scale) = (steps, NO_GUIDANCE);
             scheduler = scheduler.lightning();
         }

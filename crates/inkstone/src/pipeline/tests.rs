@@ -281,8 +281,9 @@ fn lightning_brings_steps_and_schedule() {
     let name = format!("inkstone-{}-Qwen-Image-Lightning-8steps-V1.0.safetensors", std::process::id());
     let path = std::env::temp_dir().join(name);
     std::fs::copy(golden("lora/qwen_diffusers.safetensors"), &path).unwrap();
-    let pipeline = with_loras(&[(path.to_str().unwrap(), 1.0)]);
+    let [pipeline, without] = [1.0, 0.0].map(|scale| with_loras(&[(path.to_str().unwrap(), scale)]));
     std::fs::remove_file(&path).unwrap();
+    assert_ne!(without.unwrap().model().defaults.steps, 8, "it has no effect");
     let pipeline = pipeline.unwrap();
     let defaults = &pipeline.model().defaults;
     assert_eq!((defaults.steps, defaults.true_cfg_scale), (8, 1.0));

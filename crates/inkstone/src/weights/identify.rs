@@ -42,12 +42,15 @@ const PARTS: [(&str, &str); 4] = [
     ("vae", "AutoencoderKLQwenImage"),
 ];
 
+/// What a file with names of a LoRA holds.
+pub(crate) const A_LORA: &str = "a LoRA";
+
 /// What a lone file's tensors are, by a part of one's name; the first that fits counts.
 const TENSORS: [(&str, &str); 15] = [
-    ("lora_", "a LoRA"),
-    (".lokr_w", "a LoRA"),
-    (".hada_w", "a LoRA"),
-    (".lora", "a LoRA"),
+    ("lora_", A_LORA),
+    (".lokr_w", A_LORA),
+    (".hada_w", A_LORA),
+    (".lora", A_LORA),
     ("txt_mod.1.weight", TRANSFORMER),
     ("txt_mod_linear.weight", TRANSFORMER),
     ("double_stream_modulation_img", "the transformer of FLUX.2"),

@@ -76,6 +76,17 @@ pub(crate) fn open_all(sources: &[LoraSource], device: &Device, limits: &Limits)
     Ok(all)
 }
 
+/// The steps that a LoRA among these was distilled for, if one was and has an effect: the first one's.
+pub(crate) fn distilled_steps(loras: &[Applied]) -> Option<usize> {
+    let all = loras.iter().filter(|applied| applied.scale != 0.0);
+    let mut steps = all.filter_map(|applied| applied.lora.lightning_steps());
+    let first = steps.next()?;
+    if let Some(other) = steps.find(|other| *other != first) {
+        tracing::warn!("LoRAs for {first} and for {other} steps are given: it is drawn in {first}");
+    }
+    Some(first)
+}
+
 /// Checks what a caller asks for.
 ///
 /// # Errors

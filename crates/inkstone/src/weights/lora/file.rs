@@ -123,8 +123,9 @@ fn check_names(names: &[String], bytes: u64) -> Result<(), LoraProblem> {
     if let Some(kind) = family::other_kind(all()) {
         return Err(LoraProblem::OtherKind { kind, family: family::of(all()) });
     }
-    if all().all(|name| keys::parse(name).is_none()) {
-        return Err(LoraProblem::NoLora { holds: identify::holds(names) });
+    let holds = identify::holds(names);
+    if holds != identify::A_LORA && all().all(|name| keys::parse(name).is_none()) {
+        return Err(LoraProblem::NoLora { holds });
     }
     let unknown: Vec<String> = all().filter(|name| keys::parse(name).is_none()).map(str::to_owned).collect();
     if !unknown.is_empty() {

@@ -33,9 +33,10 @@ impl fmt::Display for Dialect {
 }
 
 /// Beginnings of names, longest first.
-const PREFIXES: [(&str, Dialect); 7] = [
+const PREFIXES: [(&str, Dialect); 8] = [
     ("base_model.model.transformer.", Dialect::Peft),
     ("model.diffusion_model.", Dialect::DiffusionModel),
+    ("lora_transformer_", Dialect::Kohya),
     ("base_model.model.", Dialect::Peft),
     ("diffusion_model.", Dialect::DiffusionModel),
     ("transformer.", Dialect::Diffusers),
@@ -106,13 +107,15 @@ impl Part {
 }
 
 /// Ends of names.
-const ENDS: [(&str, Part); 21] = [
+const ENDS: [(&str, Part); 23] = [
     (".lora_A.weight", Part::Down),
     (".lora_B.weight", Part::Up),
     (".lora_A", Part::Down),
     (".lora_B", Part::Up),
     (".lora_down.weight", Part::Down),
     (".lora_up.weight", Part::Up),
+    (".lora_down", Part::Down),
+    (".lora_up", Part::Up),
     (".lora.down.weight", Part::Down),
     (".lora.up.weight", Part::Up),
     (".alpha", Part::Alpha),

@@ -23,20 +23,7 @@ fn device() -> Device {
 }
 
 /// A file of these tensors: name, rows, columns (none for a scalar), the value of all elements.
-struct Made(tempfile::File);
-
-mod tempfile {
-    use std::path::PathBuf;
-
-    /// A file that is removed again.
-    pub(super) struct File(pub(super) PathBuf);
-
-    impl Drop for File {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-}
+struct Made(tempfile::TempPath);
 
 impl Made {
     fn new(test: &str, tensors: &[(&str, &[usize], f32)], metadata: &[(&str, &str)]) -> Self {
@@ -50,10 +37,9 @@ impl Made {
     }
 
     fn of(test: &str, bytes: &[u8]) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("inkstone-lora-{}-{test}.safetensors", std::process::id()));
-        std::fs::write(&path, bytes).unwrap();
-        Self(tempfile::File(path))
+        let file = tempfile::Builder::new().prefix(test).suffix(".safetensors").tempfile().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Self(file.into_temp_path())
     }
 
     /// Tensors under other types: name, type, shape, bytes.
@@ -72,7 +58,7 @@ impl Made {
     }
 
     fn open(&self) -> Result<Lora> {
-        Lora::open(&self.0.0, &device())
+        Lora::open(&self.0, &device())
     }
 
     fn problem(&self) -> LoraProblem {
@@ -117,6 +103,8 @@ fn names_of_all_dialects_are_read() {
         ("lora_unet_a_b.alpha", Dialect::Kohya, "a_b", Part::Alpha),
         ("base_model.model.a.b.lora_A.weight", Dialect::Peft, "a.b", Part::Down),
         ("a.b.lora_A.default.weight", Dialect::Plain, "a.b", Part::Down),
+        ("a.b.lora_up.default.weight", Dialect::Plain, "a.b", Part::Up),
+        ("lora_transformer_a_b.lora_down.weight", Dialect::Kohya, "a_b", Part::Down),
         ("transformer.a.lora_B", Dialect::Diffusers, "a", Part::Up),
         ("transformer.a.b.lora.down.weight", Dialect::Diffusers, "a.b", Part::Down),
         ("base_model.model.a.b.lora_B.my-style_2.weight", Dialect::Peft, "a.b", Part::Up),

@@ -162,7 +162,7 @@ fn fault_26_too_many() {
 #[test]
 fn fault_27_a_file_that_is_removed_or_written_to_after_it_was_opened() {
     let file = with("removed", &[]);
-    let path = file.0.0.clone();
+    let path = file.0.to_path_buf();
     let (bytes, lora) = (std::fs::read(&path).unwrap(), file.open().unwrap());
     std::fs::remove_file(&path).unwrap();
     let want = format!("{:x}", Sha256::digest(&bytes));
@@ -170,12 +170,12 @@ fn fault_27_a_file_that_is_removed_or_written_to_after_it_was_opened() {
 
     let (file, another) = (with("replaced", &[]), with("another", &[(ALPHA, &[], 3.0)]));
     let lora = file.open().unwrap();
-    std::fs::rename(&another.0.0, &file.0.0).unwrap();
+    std::fs::rename(&another.0, &file.0).unwrap();
     assert_eq!(lora.sha256(), want, "of the file that was opened, not of the one with its name");
 
     let file = with("written", &[]);
     let lora = file.open().unwrap();
-    std::fs::File::options().write(true).open(&file.0.0).unwrap().set_len(100).unwrap();
+    std::fs::File::options().write(true).open(&file.0).unwrap().set_len(100).unwrap();
     assert_eq!(lora.sha256(), want, "of what was read");
     assert_eq!(lora.summary().bytes, bytes.len() as u64);
 }

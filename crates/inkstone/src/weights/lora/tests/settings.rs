@@ -46,7 +46,7 @@ fn alphas_are_read_from_pefts_own_file() {
     std::fs::create_dir_all(&folder).unwrap();
     let made = with("peft", &[]);
     let weights = folder.join("adapter_model.safetensors");
-    std::fs::copy(&made.0.0, &weights).unwrap();
+    std::fs::copy(&made.0, &weights).unwrap();
     let factor = || {
         let lora = Lora::open(&weights, &device())?.into();
         Ok::<_, Error>(Pending::from(Applied { lora, scale: 1.0 }).layer(LAYER, 4, 6).unwrap().factor)

@@ -81,7 +81,7 @@ fn a_whole_alpha_is_part_of_the_hash() {
     use sha2::{Digest as _, Sha256};
     let half = &halves()[1];
     let file = made("hash", half, half, ("I32", &[], 3i32.to_le_bytes().to_vec()));
-    let bytes = std::fs::read(&file.0.0).unwrap();
+    let bytes = std::fs::read(&file.0).unwrap();
     let lora = file.open().unwrap();
     assert_eq!(lora.sha256(), format!("{:x}", Sha256::digest(&bytes)));
     assert_eq!(lora.summary().bytes, bytes.len() as u64);
