@@ -1,12 +1,13 @@
 //! An open model and the way of its pictures to the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum as _;
 use inkstone::codec::{LoraRecord, Metadata};
+use inkstone::memory::Limits;
 use inkstone::pipeline::{ModelInfo, Planned};
 use inkstone::progress::CancelToken;
-use inkstone::request::{DEFAULT_STRENGTH, InitImage};
+use inkstone::request::{DEFAULT_STRENGTH, InitImage, Size};
 use inkstone::weights::lora::LoraSource;
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
@@ -60,7 +61,7 @@ impl<'a> Drawing<'a> {
             threads,
             precision,
             quantization,
-            max_memory_bytes: how.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes),
+            max_memory_bytes: max_memory_bytes(session, how),
             offload: how.offload.or(settings.offload).unwrap_or_default().into(),
             vae_tiling: how
                 .vae_tiling
@@ -202,9 +203,37 @@ pub(crate) fn lora_source(arg: &LoraArg, stored: Option<&Metadata>) -> LoraSourc
     LoraSource { path: arg.path.clone(), scale: arg.scale.or(noted).unwrap_or(1.0) }
 }
 
-/// The picture to start from.
-pub(crate) fn init_image(arg: &InitArg, stored_strength: Option<f32>) -> Result<InitImage> {
-    let pixels = record::picture(&arg.path)?;
-    let strength = arg.strength.or(stored_strength).unwrap_or(DEFAULT_STRENGTH);
-    Ok(InitImage { pixels: pixels.into(), strength })
+/// How much the flags or settings allow.
+fn max_memory_bytes(session: &Session, how: &How) -> Option<u64> {
+    how.max_memory.or(session.config.settings.max_memory).map(|Bytes(bytes)| bytes)
+}
+
+/// A picture to start from: its file, before the size is known that it is needed in.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    path: &'a Path,
+    file: Vec<u8>,
+    strength: f32,
+    max_memory_bytes: Option<u64>,
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn read(
+        arg: &'a InitArg,
+        stored_strength: Option<f32>,
+        how: &How,
+        session: &Session,
+    ) -> Result<Self> {
+        let max_memory_bytes = max_memory_bytes(session, how);
+        let file = record::read(&arg.path, &Limits::now(max_memory_bytes))?;
+        let strength = arg.strength.or(stored_strength).unwrap_or(DEFAULT_STRENGTH);
+        Ok(Self { path: &arg.path, file, strength, max_memory_bytes })
+    }
+
+    /// The picture in the size that is drawn, which is all of it that stays in memory.
+    pub(crate) fn sized(self, size: Size) -> Result<InitImage> {
+        let limits = Limits::now(self.max_memory_bytes);
+        let pixels = record::resized(self.path, &self.file, size, &limits)?;
+        Ok(InitImage { pixels: pixels.into(), strength: self.strength })
+    }
 }

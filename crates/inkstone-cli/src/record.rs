@@ -1,39 +1,59 @@
 //! Files that are named as arguments: pictures, and the settings in them. They come from strangers.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
-use inkstone::Pixels;
 use inkstone::codec::{self, Metadata, Origin};
+use inkstone::memory::{Limits, Shortage};
+use inkstone::request::Size;
+use inkstone::{Error, Pixels};
 use inkstone_tensor::regular;
 
-use crate::failure::{Failure, Result, printable};
+use crate::failure::{Failure, Result, more_memory, printable};
 
 /// A picture with its settings is at most this large.
 const MAX_FILE_BYTES: u64 = 50 << 20;
 
-/// The bytes of a file, within the limit.
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = regular::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Err(error) => Err(Failure::read(path, &error)),
-        Ok(_) if bytes.len() as u64 > MAX_FILE_BYTES => {
-            let why = format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20);
-            Err(Failure::usage(format!("{} is too large", path.display()), why, "give a smaller file"))
-        }
-        Ok(_) => Ok(bytes),
+/// The bytes of a file, if they are not too many and fit into memory.
+pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    let failed = |error: io::Error| Failure::read(path, &error);
+    let file = regular::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
+    if let Some(shortage) = limits.shortage(len) {
+        return Err(no_room(path, shortage));
     }
+    let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let why = format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20);
+        return Err(Failure::usage(format!("{} is too large", path.display()), why, "give a smaller file"));
+    }
+    Ok(bytes)
+}
+
+/// The pixels of a picture, whose file was read, in some size.
+pub(crate) fn resized(path: &Path, file: &[u8], size: Size, limits: &Limits) -> Result<Pixels> {
+    codec::read_image_sized(file, size, limits).map_err(|error| match error {
+        Error::InsufficientMemory { shortage, .. } => no_room(path, shortage),
+        error => Failure::about(path, error),
+    })
+}
+
+/// A picture to start from takes more than there is.
+fn no_room(path: &Path, shortage: Shortage) -> Failure {
+    Failure::from(Error::InsufficientMemory { shortage, alternatives: Vec::new() })
+        .with_what(format!("the picture {} does not fit into memory", path.display()))
+        .with_cure(format!("give a smaller picture, or {}", more_memory(shortage.limit.of)))
 }
 
 /// The pixels of a picture.
 pub(crate) fn picture(path: &Path) -> Result<Pixels> {
-    codec::read_image(&read_file(path)?).map_err(|error| Failure::about(path, error))
+    codec::read_image(&read(path, &Limits::now(None))?).map_err(|error| Failure::about(path, error))
 }
 
 /// The settings in a picture, or in the JSON file beside one, and who wrote them.
 pub(crate) fn settings(path: &Path) -> Result<(Metadata, Origin)> {
-    let bytes = read_file(path)?;
+    let bytes = read(path, &Limits::now(None))?;
     let found = if bytes.starts_with(b"{") {
         Metadata::from_json(&String::from_utf8_lossy(&bytes))
             .map(|settings| Some((settings, Origin::Inkstone)))

@@ -27,14 +27,15 @@ pub(crate) struct Sources<'a> {
 /// The most pictures of one command: their names are checked before the first is drawn.
 const MAX_PICTURES: usize = 1000;
 
-/// The requests, one for each prompt and seed, all checked. Every prompt has the same seeds.
+/// The requests, one for each prompt and seed, all checked. Every prompt has the same seeds; `init` gives the picture to
+/// start from, once its size is known.
 pub(crate) fn requests(
     sources: Sources<'_>,
     prompts: &[String],
-    init: Option<InitImage>,
+    init: impl FnOnce(Size) -> Result<Option<InitImage>>,
 ) -> Result<Vec<Request>> {
     let size = sources.size();
-    let first = Request {
+    let mut first = Request {
         prompt: String::new(),
         negative_prompt: sources.negative_prompt(),
         width_px: size.width_px,
@@ -47,7 +48,7 @@ pub(crate) fn requests(
             |s| s.true_cfg_scale,
             |d| d.true_cfg_scale,
         ),
-        init,
+        init: None,
     };
     let seeds = sources.seeds()?;
     let pictures = prompts.len() * seeds.len();
@@ -59,6 +60,8 @@ pub(crate) fn requests(
             "give fewer at a time",
         ));
     }
+    first.validate()?;
+    first.init = init(size)?;
     let mut requests = Vec::with_capacity(pictures);
     for prompt in prompts {
         for seed in &seeds {

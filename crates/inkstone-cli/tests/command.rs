@@ -16,6 +16,9 @@ mod group;
 mod loras;
 #[path = "command/memory.rs"]
 mod memory;
+#[cfg(target_os = "linux")]
+#[path = "command/pictures.rs"]
+mod pictures;
 #[cfg(unix)]
 #[path = "command/pipes.rs"]
 mod pipes;

@@ -7,4 +7,4 @@ pub mod png;
 mod read;
 
 pub use metadata::{LoraRecord, Metadata, Origin};
-pub use read::{MAX_PIXELS, MAX_SIDE_PX, read_image};
+pub use read::{MAX_PIXELS, MAX_SIDE_PX, read_image, read_image_sized};

@@ -2,6 +2,7 @@
 
 mod resample;
 
+pub(crate) use resample::Resizer;
 pub use resample::{Filter, resize, resize_with};
 
 /// 8-bit RGB pixels, row by row from the top.

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use inkstone::codec::{LoraRecord, Metadata};
-use inkstone::request::InitImage;
 use inkstone::{Picture, Request};
 
 use super::Session;
 use crate::args::{Draw, What};
-use crate::drawing::{self, Drawing};
+use crate::drawing::{Drawing, Start};
 use crate::failure::{Failure, Result, printable};
 use crate::prompts;
 use crate::record;
@@ -56,14 +55,14 @@ impl<'a> Ready<'a> {
             let prompt = stored.and_then(|stored| stored.prompt.clone());
             prompts.push(prompt.filter(|prompt| !prompt.trim().is_empty()).ok_or_else(Failure::no_prompt)?);
         }
-        let init = init(draw, stored)?;
+        let start = start(draw, stored, session)?;
         let drawing = Drawing::open(session, &draw.how, stored)?;
         check_model(stored, &drawing.model().name, other, session)?;
         let replayed = draw.config_from_metadata.is_none();
         if let Some(stored) = stored.filter(|stored| !stored.loras.is_empty()) {
             check_loras(stored, &drawing.lora_records(), replayed, session)?;
         }
-        let requests = resolve(&draw.what, stored, &prompts, init, &drawing, session)?;
+        let requests = resolve(&draw.what, stored, &prompts, start, &drawing, session)?;
         let paths = drawing.paths(&requests)?;
         Ok(Self { drawing, requests, paths })
     }
@@ -113,9 +112,9 @@ fn check_loras(stored: &Metadata, ours: &[LoraRecord], replayed: bool, session: 
 }
 
 /// The picture to start from: only flags name one, a stranger's file names none.
-fn init(draw: &Draw, stored: Option<&Metadata>) -> Result<Option<InitImage>> {
+fn start<'a>(draw: &'a Draw, stored: Option<&Metadata>, session: &Session) -> Result<Option<Start<'a>>> {
     match draw.how.start()? {
-        Some(arg) => drawing::init_image(arg, stored.and_then(|s| s.strength)).map(Some),
+        Some(arg) => Start::read(arg, stored.and_then(|s| s.strength), &draw.how, session).map(Some),
         None if stored.is_some_and(|s| s.strength.is_some() || s.image.is_some()) => {
             let why = "they are of a picture that was drawn from another one, which they do not hold";
             Err(Failure::usage("the settings are not whole", why, "name that picture with --image"))
@@ -128,7 +127,7 @@ fn resolve(
     what: &What,
     stored: Option<&Metadata>,
     prompts: &[String],
-    init: Option<InitImage>,
+    start: Option<Start<'_>>,
     drawing: &Drawing<'_>,
     session: &Session,
 ) -> Result<Vec<Request>> {
@@ -139,5 +138,5 @@ fn resolve(
     }
     let defaults = &drawing.model().defaults;
     let sources = Sources { flags: what, stored, settings: &session.config.settings, defaults };
-    resolve::requests(sources, prompts, init)
+    resolve::requests(sources, prompts, |size| start.map(|start| start.sized(size)).transpose())
 }

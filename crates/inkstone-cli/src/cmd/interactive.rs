@@ -9,7 +9,7 @@ use inkstone::request::{DEFAULT_STRENGTH, InitImage, Size};
 
 use super::Session;
 use crate::args::{Draw, What};
-use crate::drawing::{self, Drawing};
+use crate::drawing::{Drawing, Start};
 use crate::failure::{EXIT_INTERRUPTED, Failure, Result};
 use crate::resolve::{self, Sources};
 
@@ -95,12 +95,13 @@ fn answer(
     drawing: &mut Drawing<'_>,
     session: &Session,
 ) -> Result<Vec<Picture>> {
-    let init = match (asked.from, draw.how.start()?) {
+    let start = draw.how.start()?;
+    let init = |size| match (asked.from, start) {
         (Some((number, strength)), _) => {
-            Some(InitImage { pixels: Arc::new(earlier[number].pixels.clone()), strength })
+            Ok(Some(InitImage { pixels: Arc::new(earlier[number].pixels.clone()), strength }))
         }
-        (None, Some(arg)) => Some(drawing::init_image(arg, None)?),
-        (None, None) => None,
+        (None, Some(arg)) => Start::read(arg, None, &draw.how, session)?.sized(size).map(Some),
+        (None, None) => Ok(None),
     };
     let flags = match asked.size {
         size @ Some(_) => What { size, aspect: None, width: None, height: None, ..draw.what.clone() },

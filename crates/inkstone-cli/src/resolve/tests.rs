@@ -7,7 +7,8 @@ fn defaults() -> Defaults {
 }
 
 fn resolved(flags: &What, stored: Option<&Metadata>, settings: &Settings) -> Vec<Request> {
-    requests(Sources { flags, stored, settings, defaults: &defaults() }, &["a cat".into()], None).unwrap()
+    requests(Sources { flags, stored, settings, defaults: &defaults() }, &["a cat".into()], |_| Ok(None))
+        .unwrap()
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn row_42_counts_that_are_refused() {
         let what = What { seed, count: Some(count), ..What::default() };
         let sources =
             Sources { flags: &what, stored: None, settings: &Settings::default(), defaults: &defaults() };
-        let Err(Failure::Told(told)) = requests(sources, &["a cat".into()], None) else {
+        let Err(Failure::Told(told)) = requests(sources, &["a cat".into()], |_| Ok(None)) else {
             panic!("{count} is taken")
         };
         assert!(told.what.contains("count") && told.exit == 2);
@@ -84,7 +85,7 @@ fn every_prompt_has_the_same_seeds() {
         let what = What { seed: seed.to_vec(), count, ..What::default() };
         let (settings, defaults) = (Settings::default(), defaults());
         let sources = Sources { flags: &what, stored: None, settings: &settings, defaults: &defaults };
-        requests(sources, &prompts, None)
+        requests(sources, &prompts, |_| Ok(None))
     };
     let two = drawn(&["a cat", "a dog"], &[Seed::Fixed(7)], Some(2)).unwrap();
     let told: Vec<_> = two.iter().map(|r| (r.prompt.as_str(), r.seed)).collect();

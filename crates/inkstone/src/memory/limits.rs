@@ -104,7 +104,7 @@ impl Limits {
 
     /// The limit that this process breaks if it takes so many bytes more now, if it breaks one.
     #[must_use]
-    pub(crate) fn shortage(&self, bytes: u64) -> Option<Shortage> {
+    pub fn shortage(&self, bytes: u64) -> Option<Shortage> {
         let usage = Usage::now();
         let used = [usage.resident_bytes, usage.address_space_bytes, usage.data_bytes];
         self.broken_by(used.map(|used| used.saturating_add(bytes)))

@@ -65,6 +65,8 @@ pub struct MemoryPlan {
     pub base: Usage,
     /// Bytes of all mapped files, touched or not.
     pub files_bytes: u64,
+    /// The most that was resident before the first drawing, as while a picture to start from was decoded.
+    pub before_bytes: u64,
 }
 
 /// Code that is read in, thread stacks, small allocations: what no shape tells.
@@ -80,6 +82,13 @@ impl MemoryPlan {
     pub fn resident_bytes(&self) -> u64 {
         let most = self.stages.iter().map(|stage| stage.peak.total_bytes() as u64).max();
         with_reserve(self.base.resident_bytes, most.unwrap_or(0))
+    }
+
+    /// The same over the whole life of the process: what comes before a drawing may take more than it. That is over when
+    /// limits are compared with what the drawing takes.
+    #[must_use]
+    pub fn peak_bytes(&self) -> u64 {
+        self.resident_bytes().max(self.before_bytes + self.before_bytes / RESERVE)
     }
 
     /// The most that will be in no file, and so cannot be given up.

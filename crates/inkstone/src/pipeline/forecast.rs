@@ -10,7 +10,7 @@ use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
 use super::networks::{Arithmetic, Form, Networks};
 use super::prediction::{Passes, Prediction, Texts};
 use super::{Pipeline, Plan, Precision, Way, stages};
-use crate::memory::{Limits, MemoryPlan, Offload, StageMemory, Usage};
+use crate::memory::{self, Limits, MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
 use crate::text::template::{MAX_TOKENS, TEXT_TO_IMAGE_DROP};
@@ -92,6 +92,7 @@ impl Pipeline {
             stages: dry.stages,
             base: self.base().usage,
             files_bytes: self.weight_bytes,
+            before_bytes: self.base().before_bytes,
         };
         Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
     }
@@ -99,7 +100,11 @@ impl Pipeline {
     /// Measured by the first call.
     pub(super) fn base(&self) -> &Base {
         let tokenizer = self.tokenizer.get().is_some();
-        self.base.get_or_init(|| Base { usage: Usage::now(), tokenizer })
+        self.base.get_or_init(|| Base {
+            usage: Usage::now(),
+            before_bytes: memory::peak_bytes().unwrap_or(0),
+            tokenizer,
+        })
     }
 }
 
@@ -107,6 +112,8 @@ impl Pipeline {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Base {
     usage: Usage,
+    /// The most that it took until then.
+    before_bytes: u64,
     /// Whether the tokenizer is part of it.
     tokenizer: bool,
 }

@@ -68,7 +68,7 @@ fn numbers(plan: &Planned) -> Vec<(&'static str, Value)> {
     let instead = |a: &Alternative| json!({"flags": a.flags, "bytes": a.bytes});
     let instead = |refusal: &Refusal| refusal.alternatives.iter().map(instead).collect::<Vec<_>>();
     let memory = json!({
-        "resident_bytes": memory.resident_bytes(), "anonymous_bytes": memory.anonymous_bytes(),
+        "resident_bytes": memory.peak_bytes(), "anonymous_bytes": memory.anonymous_bytes(),
         "address_space_bytes": memory.address_space_bytes(), "two_passes": memory.two_passes,
         "stages": memory.stages.iter().map(stage).collect::<Map<_, _>>(),
     });
@@ -99,7 +99,7 @@ fn words(plan: &Planned) -> Vec<(&'static str, Value)> {
 fn taken(plan: &MemoryPlan) -> String {
     let stage = |s: &StageMemory| format!("{} {}", s.stage.name(), gibibytes(s.peak.total_bytes() as u64));
     let stages: Vec<String> = plan.stages.iter().map(stage).collect();
-    let (resident, anonymous) = (gibibytes(plan.resident_bytes()), gibibytes(plan.anonymous_bytes()));
+    let (resident, anonymous) = (gibibytes(plan.peak_bytes()), gibibytes(plan.anonymous_bytes()));
     format!("{resident} at most, {anonymous} of it not in files ({})", stages.join(", "))
 }
 

@@ -19,6 +19,7 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         }],
         base: Usage::default(),
         files_bytes: weights_bytes,
+        before_bytes: 0,
     };
     let step_weights_bytes = usize::try_from(weights_bytes).unwrap();
     let forecast = Forecast { memory, steps: 4, step_weights_bytes };
