@@ -13,8 +13,10 @@ mod tests;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use crate::fetch::{Disk, DiskPart};
 use crate::regular;
 
 /// A file mapped read-only.
@@ -27,6 +29,8 @@ pub struct MappedFile {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     guard: Option<guard::Guard>,
     brought: ahead::Brought,
+    /// The file once more, for whoever reads ahead of need.
+    disk: OnceLock<Option<Arc<Disk>>>,
     map: memmap2::Mmap,
 }
 
@@ -57,6 +61,7 @@ impl MappedFile {
             #[cfg(any(target_os = "linux", target_os = "macos"))]
             guard: guard::Guard::new(&map),
             brought: ahead::Brought::none(map.len()),
+            disk: OnceLock::new(),
             map,
         })
     }
@@ -80,6 +85,9 @@ impl MappedFile {
         for piece in ahead::pieces(&range) {
             if !self.brought.mark(piece) {
                 let part = ahead::within(&range, piece);
+                if let Some(Some(disk)) = self.disk.get() {
+                    disk.count(part.len());
+                }
                 for start in part.clone().step_by(ahead::CALL_BYTES) {
                     self.bring(&(start..part.end.min(start + ahead::CALL_BYTES)));
                 }
@@ -92,6 +100,16 @@ impl MappedFile {
         let mut pieces = ahead::pieces(&self.inside(range)).filter(|piece| !self.brought.is_marked(*piece));
         let Some(first) = pieces.next() else { return 0..0 };
         first..pieces.next_back().unwrap_or(first) + 1
+    }
+
+    /// A range as it lies on the disk; `None` if all of it was brought, or the system reads files into memory only.
+    pub(crate) fn on_disk(&self, range: Range<usize>) -> Option<DiskPart> {
+        let range = self.inside(range);
+        if self.missing(range.clone()).is_empty() {
+            return None;
+        }
+        let disk = self.disk.get_or_init(|| Disk::of(&self.file).map(Arc::new));
+        Some(DiskPart::new(Arc::clone(disk.as_ref()?), &range))
     }
 
     fn bring(&self, range: &Range<usize>) {

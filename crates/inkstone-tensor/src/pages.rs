@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{CountedFile, MappedFile, Storage, Tensor};
+use crate::{CountedFile, DiskPart, MappedFile, Storage, Tensor};
 
 #[cfg(test)]
 mod tests;
@@ -80,6 +80,16 @@ impl Pages {
     #[must_use]
     pub fn are_counted(&self) -> bool {
         self.0.iter().any(|part| matches!(part.file, File::Counted(_)))
+    }
+
+    /// Those that are not in memory yet, as they lie on the disk.
+    #[must_use]
+    pub fn on_disk(&self) -> Vec<DiskPart> {
+        let on_disk = |part: &Part| match &part.file {
+            File::Mapped(file) => file.on_disk(part.range.clone()),
+            File::Counted(_) => None,
+        };
+        self.0.iter().filter_map(on_disk).collect()
     }
 
     /// Brings them into memory, as long as they are wanted.

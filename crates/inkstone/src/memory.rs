@@ -1,11 +1,13 @@
 //! What a drawing will take, what this process may take, and how weights come and go.
 
+mod ahead;
 mod limits;
 mod plan;
 #[cfg(test)]
 mod tests;
 mod walk;
 
+pub(crate) use ahead::Ahead;
 pub use limits::{Limit, LimitOf, Limits, Usage};
 pub(crate) use plan::THREAD_SPACE_BYTES;
 pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};

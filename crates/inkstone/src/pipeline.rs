@@ -276,6 +276,7 @@ impl Pipeline {
         let plan = self.plan(&batch[0])?;
         self.networks.stream(way.offload == Offload::Stream);
         self.open_networks(batch, &plan, run)?;
+        let _ahead = self.networks.read_ahead(!self.unseen(batch, &plan).is_empty());
         let texts = self.embed(batch, next, &plan, way, run)?;
         self.device.trim();
         if way.offload != Offload::None {

@@ -60,6 +60,11 @@ impl Walk {
         Self(Arc::new(Inner { layers, streamed: AtomicBool::new(false), reader: Mutex::default() }))
     }
 
+    /// The pages of each layer.
+    pub(crate) fn pages(&self) -> &[Pages] {
+        &self.0.layers.pages
+    }
+
     /// Bytes of all layers.
     #[must_use]
     pub fn len_bytes(&self) -> usize {

@@ -11,7 +11,7 @@ mod conditioning;
 mod config;
 mod modulation;
 
-use inkstone_tensor::{DType, Device, Tensor, ops};
+use inkstone_tensor::{DType, Device, Pages, Tensor, ops};
 
 use crate::Result;
 use crate::memory::Walk;
@@ -105,6 +105,11 @@ impl Transformer {
     #[must_use]
     pub fn walk(&self) -> &Walk {
         &self.walk
+    }
+
+    /// The pages of what the modulations of each block are computed from: before the first step, and once.
+    pub(crate) fn modulation_pages(&self) -> impl Iterator<Item = &Pages> {
+        self.blocks.iter().map(|block| &block.modulation_pages)
     }
 
     /// What is the same in all steps for these prompts and pictures; `grids[0]` is the target, the others are

@@ -8,7 +8,7 @@ mod config;
 mod decoder;
 mod encoder;
 
-use inkstone_tensor::{DType, Device, Shape, Tensor, ops};
+use inkstone_tensor::{DType, Device, Pages, Shape, Tensor, ops};
 
 use crate::Result;
 use crate::nn::strips::Strips;
@@ -25,6 +25,8 @@ use encoder::Encoder;
 pub struct Vae {
     encoder: Encoder,
     decoder: Decoder,
+    /// Of the decoder.
+    pages: Pages,
     config: Config,
     activations: DType,
     device: Device,
@@ -45,13 +47,21 @@ impl Vae {
     /// # Errors
     /// No memory. Missing and misshapen tensors are reported by the loader's end.
     pub fn load(config: &Config, loader: &mut Loader) -> Result<Self> {
+        let encoder = Encoder::load(config, loader);
+        loader.pages(); // of the encoder
         Ok(Self {
-            encoder: Encoder::load(config, loader),
+            encoder,
             decoder: Decoder::load(config, loader),
+            pages: loader.pages(),
             config: config.clone(),
             activations: loader.activations(),
             device: loader.device().clone(),
         })
+    }
+
+    /// The pages of what turns latents into a picture.
+    pub(crate) fn decoder_pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// The configuration.

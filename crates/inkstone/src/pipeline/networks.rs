@@ -6,6 +6,7 @@ use std::sync::Arc;
 use inkstone_tensor::{DType, Device, Ledger};
 
 use super::run::Run;
+use crate::memory::Ahead;
 use crate::models::qwen_image::{self, Transformer};
 use crate::models::qwen_vae::{self, Vae};
 use crate::models::qwen25_vl::{self, TextEncoder};
@@ -106,6 +107,8 @@ pub(super) struct Networks {
     encoder: Option<TextEncoder>,
     transformer: Option<Transformer>,
     vae: Option<Vae>,
+    /// Whether the VAE has decoded: it keeps its weights in another order since.
+    decoded: bool,
 }
 
 impl Networks {
@@ -121,6 +124,7 @@ impl Networks {
             encoder: None,
             transformer: None,
             vae: None,
+            decoded: false,
         }
     }
 
@@ -172,6 +176,18 @@ impl Networks {
         if let Some(transformer) = &self.transformer {
             transformer.walk().stream(streamed);
         }
+    }
+
+    /// Reads from the disk what a drawing uses, while something else is computed: of the open networks, the text encoder only
+    /// where there is a text to encode.
+    pub(super) fn read_ahead(&self, texts: bool) -> Ahead {
+        let encoder = self.encoder.iter().filter(|_| texts).flat_map(|encoder| encoder.walk().pages());
+        let transformer = self
+            .transformer
+            .iter()
+            .flat_map(|transformer| transformer.modulation_pages().chain(transformer.walk().pages()));
+        let vae = self.vae.iter().filter(|_| !self.decoded).map(Vae::decoder_pages);
+        Ahead::of(encoder.chain(transformer).chain(vae))
     }
 
     /// Lets the transformer's layers go if they are streamed: nothing computes.
@@ -276,6 +292,11 @@ impl Networks {
         opened(Component::Vae, &mut self.vae, &mut self.outcome, loader, load)
     }
 
+    /// The VAE has decoded a picture.
+    pub(super) fn set_decoded(&mut self) {
+        self.decoded = true;
+    }
+
     /// Lets the text encoder go; it is opened again when a new prompt comes.
     pub(super) fn close_encoder(&mut self) {
         self.encoder = None;
@@ -284,6 +305,7 @@ impl Networks {
     /// Lets all networks go.
     pub(super) fn close(&mut self) {
         (self.encoder, self.transformer, self.vae) = (None, None, None);
+        self.decoded = false;
     }
 }
 

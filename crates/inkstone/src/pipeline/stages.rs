@@ -219,6 +219,7 @@ impl Pipeline {
         let vae = self.networks.vae(&self.files)?;
         let decode = |run: &mut Run<'_>| pixels::decode(vae, tokens, plan.latent_size(), strips, run.context);
         let picture = run.stage(Stage::Decode, 1, decode)?;
+        self.networks.set_decoded();
         self.files.check_intact()?;
         Ok(picture)
     }
