@@ -43,12 +43,16 @@ impl Ahead {
         }
         let brought = move || files.iter().map(DiskPart::brought_bytes).sum::<u64>();
         let before = brought();
-        Self::start(parts, move || brought() - before)
+        Self::begin(parts, DISTANCE_BYTES, move || brought() - before)
     }
 
-    /// Begins to read parts; `used_bytes` tells how many of them were used, in their order.
-    fn start(parts: Vec<DiskPart>, used_bytes: impl Fn() -> u64 + Send + 'static) -> Self {
-        Self::begin(parts, DISTANCE_BYTES, used_bytes)
+    /// The same, where `used_bytes` tells how many of them were used.
+    #[must_use]
+    pub(crate) fn following<'a>(
+        pages: impl IntoIterator<Item = &'a Pages>,
+        used_bytes: impl Fn() -> u64 + Send + 'static,
+    ) -> Self {
+        Self::begin(pages.into_iter().flat_map(Pages::on_disk).collect(), DISTANCE_BYTES, used_bytes)
     }
 
     fn begin<S: Source + Send + 'static>(
@@ -119,7 +123,8 @@ fn read<S: Source>(sources: &[S], wait: impl Fn(u64) -> bool) {
             let bytes = PIECE_BYTES.min(len - start);
             // What follows a piece that is not there seldom is; looking at it would disturb the order of reading.
             cached = cached && source.has(start, bytes);
-            if !cached && !(wait(before + start + bytes) && source.read(start, bytes)) {
+            let there = cached || (wait(before + start + bytes) && source.read(start, bytes));
+            if !there {
                 return;
             }
             start += bytes;

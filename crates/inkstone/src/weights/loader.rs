@@ -3,6 +3,7 @@
 mod build;
 mod conv;
 mod packed;
+mod reading;
 mod small;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use super::quantize::{LayerFormat, Rule};
 use super::random::RandomTensors;
 use crate::error::{TensorReport, WrongTensor};
 use crate::{Error, Result};
+
+use reading::Reading;
 
 pub use conv::{ConvShape, Kernel};
 pub(crate) use conv::{Order, Stored, tap_major};
@@ -75,6 +78,8 @@ pub struct Loader<'a> {
     /// Brings linear layers into a smaller format.
     rule: Option<Rule>,
     formats: Vec<LayerFormat>,
+    /// Since the first layer that the rule was applied to.
+    reading: Option<Reading>,
     /// Why there is no rule: the first weight that is quantized already, and its format.
     kept: Option<(String, String)>,
     /// The linear layers that were taken.
@@ -144,15 +149,18 @@ impl Loader<'_> {
             Weight::Quantized(matrix) => Err(self.already_quantized(name, matrix.format())),
             _ => Err(self.already_quantized(name, "int8".into())),
         };
-        match stored.and_then(|stored| rule.apply(&self.component, name, &stored, span)) {
+        let mut own = Pages::default();
+        weight.tensors().into_iter().for_each(|tensor| own.add(tensor));
+        let reading = self.reading.get_or_insert_with(|| Reading::begin(&own, &self.tensors));
+        let applied = stored.and_then(|stored| rule.apply(&self.component, name, &stored, span));
+        reading.quantized(&own);
+        match applied {
             Ok((smaller, format)) => {
                 self.formats.push(LayerFormat { name: name.to_owned(), format });
                 if !format.is_smaller() {
                     return weight;
                 }
                 // What lies in the file is not read again.
-                let mut own = Pages::default();
-                weight.tensors().into_iter().for_each(|tensor| own.add(tensor));
                 own.release();
                 self.pages = before;
                 self.filed(smaller)

@@ -38,6 +38,7 @@ impl<'a> Loader<'a> {
             strictness: Strictness::default(),
             rule: None,
             formats: Vec::new(),
+            reading: None,
             kept: None,
             layers: Vec::new(),
             convolutions: Vec::new(),
