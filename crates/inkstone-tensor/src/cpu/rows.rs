@@ -139,7 +139,6 @@ impl<'a> RowMut<'a> {
     }
 
     /// Where its first element is.
-    #[cfg(target_arch = "x86_64")]
     pub(super) fn start(&mut self) -> *mut u8 {
         self.start
     }

@@ -12,6 +12,7 @@ pub(in crate::cpu) mod avx512;
 use super::turned::{StoredRows, WeightRows};
 use super::{Operand, Sums};
 use crate::DType;
+#[cfg(target_arch = "x86_64")]
 use crate::cpu::lanes::Lanes;
 
 /// Rows of the weight, and words of k in a square.
@@ -81,6 +82,7 @@ impl FewTile {
 ///
 /// # Safety
 /// The processor has what `L` needs, and [`FewTile::run`] checked the lengths.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn widened<L: Lanes, const ROWS: usize>(args: &Args) {
     #[repr(align(64))]
@@ -127,6 +129,7 @@ unsafe fn widened<L: Lanes, const ROWS: usize>(args: &Args) {
 }
 
 /// [`widened`] for 1 to 8 rows, for one kind of lanes.
+#[cfg(target_arch = "x86_64")]
 macro_rules! widened_tile {
     ($lanes:ty, $features:literal) => {{
         #[target_feature(enable = $features)]
@@ -140,6 +143,7 @@ macro_rules! widened_tile {
         }
     }};
 }
+#[cfg(target_arch = "x86_64")]
 use widened_tile;
 
 const _: () = assert!(SQUARE_BYTES == 64, "a line of a row of a square");
