@@ -51,7 +51,7 @@ fn jpeg_of(name: &str, marker: u8, side_px: u16) -> Vec<u8> {
 fn what_reading_takes_is_told_from_the_head() {
     let (w, h) = (1536_u32, 1024_u32);
     let samples = |channels: usize| -> Vec<u8> {
-        (0..channels * (w * h) as usize).map(|i| (i * 7919 >> 9) as u8).collect()
+        (0..channels * (w * h) as usize).map(|i| ((i * 7919) >> 9).to_le_bytes()[0]).collect()
     };
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let mut add = |name, encode: &dyn Fn(&mut Vec<u8>)| {

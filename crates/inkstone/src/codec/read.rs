@@ -70,7 +70,7 @@ enum Picture<'a> {
     /// What comes row by row.
     Rows(Box<png::Rows<'a>>),
     /// What is decoded at once.
-    Whole(Undecoded<'a>),
+    Whole(Box<Undecoded<'a>>),
 }
 
 struct Undecoded<'a> {
@@ -101,7 +101,7 @@ impl<'a> Picture<'a> {
                 }
                 let bytes = cost::OF_ANY + channels * size.width_px * size.height_px;
                 let decoder = Decoder::Png(rows);
-                Ok(Self::Whole(Undecoded { decoder, size, channels, orientation, bytes }))
+                Ok(Self::Whole(Box::new(Undecoded { decoder, size, channels, orientation, bytes })))
             }
             [0xff, 0xd8, 0xff, ..] => {
                 if !has_end(file) {
@@ -169,7 +169,7 @@ impl<'a> Undecoded<'a> {
             return Err(PictureProblem::Unsupported { reason: "its samples are not of 8 bits".into() });
         }
         let bytes = bytes(size, channels);
-        Ok(Picture::Whole(Self { decoder: kind(decoder), size, channels, orientation, bytes }))
+        Ok(Picture::Whole(Box::new(Self { decoder: kind(decoder), size, channels, orientation, bytes })))
     }
 
     fn decode(self) -> Result<Whole> {
