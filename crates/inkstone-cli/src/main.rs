@@ -17,5 +17,6 @@ mod terminal;
 mod warnings;
 
 fn main() -> std::process::ExitCode {
+    inkstone::memory::return_freed_blocks();
     cmd::run(std::env::args_os().collect())
 }

@@ -13,6 +13,9 @@ pub(crate) use plan::THREAD_SPACE_BYTES;
 pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
 pub use walk::Walk;
 
+/// For a program to call before anything else, so that plans hold for the second picture too: see there.
+pub use inkstone_tensor::return_freed_blocks;
+
 use limits::{System, kibibytes};
 
 /// Bytes that the process can still take without being killed: the least of what the machine has free, what its

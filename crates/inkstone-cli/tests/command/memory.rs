@@ -166,18 +166,21 @@ fn row_77_the_table_names_the_limit_that_forbids() {
 fn row_76_the_plan_is_right() {
     let dir = Dir::new();
     for (size, dtype, more) in [
-        ("64x64", "bf16", ["--vae-tiling", "off"]),
-        ("384x256", "f32", ["--vae-tiling", "off"]),
-        ("512x512", "f32", ["--vae-tiling", "64"]),
-        ("64x64", "f32", ["-q", "int8"]),
-        ("64x64", "f32", ["-q", "q4"]),
+        ("64x64", "bf16", &["--vae-tiling", "off"][..]),
+        ("384x256", "f32", &["--vae-tiling", "off"]),
+        ("512x512", "f32", &["--vae-tiling", "64"]),
+        // One after the other: what the first leaves behind is no part of the second one's plan.
+        ("768x768", "f32", &["--vae-tiling", "16", "--count", "2"]),
+        ("64x64", "f32", &["-q", "int8"]),
+        ("64x64", "f32", &["-q", "q4"]),
     ] {
         let request = ["a red apple", "--seed", "1", "--steps", "2", "--size", size, "--dtype", dtype];
-        let args = [&request[..], &more, &["--json", "-o", "a.png"]].concat();
-        let plan = dir.ok([&args[..], &["--dry-run"]].concat());
-        let planned = events(&plan, "dry-run")[0]["memory"]["resident_bytes"].as_u64().unwrap();
+        let args = [&request[..], more, &["--json", "-o", "a.png"]].concat();
+        let plans = events(&dir.ok([&args[..], &["--dry-run"]].concat()), "dry-run");
+        let planned = |plan: &Value| plan["memory"]["resident_bytes"].as_u64().unwrap();
+        let planned = plans.iter().map(planned).max().unwrap();
         let drawn = dir.ok(&args);
-        let peak = events(&drawn, "picture")[0]["peak_bytes"].as_u64().unwrap();
+        let peak = events(&drawn, "picture").last().unwrap()["peak_bytes"].as_u64().unwrap();
         // The test's program has more code than a release: its pages are the same in both.
         assert!(peak <= planned && planned * 100 <= peak * 115, "{size} {dtype}: {planned} for {peak}");
     }
