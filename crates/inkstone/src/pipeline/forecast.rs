@@ -55,6 +55,8 @@ pub struct Setting {
 
 /// Pixels' colours as f32: bytes of a pixel on the host.
 const PIXEL_BYTES: usize = 12;
+/// The same as bytes.
+const RGB_BYTES: usize = 3;
 /// Longer texts than this together are not taken for a token a byte, which would be four times too many for English:
 /// they are encoded.
 const LONG_BYTES: usize = 256;
@@ -162,7 +164,7 @@ impl Dry<'_> {
         let latents = self.denoise(batch)?;
         self.networks.device.trim();
         self.networks.rest();
-        self.decode()?;
+        self.decode(batch.len())?;
         drop((kept, latents));
         Ok(())
     }
@@ -263,14 +265,17 @@ impl Dry<'_> {
         Ok(latents)
     }
 
-    fn decode(&mut self) -> Result<()> {
+    fn decode(&mut self, pictures: usize) -> Result<()> {
         let (height, width) = self.plan.latent_size();
+        // The latents on the host: of all pictures as tokens, of one as planes.
+        let latents = self.plan.grid.tokens() * self.networks.configs.transformer.in_channels;
+        let _latents = self.ledger.hold((pictures + 1) * latents * DType::F32.size_bytes());
         let vae = self.networks.vae(&self.pipeline.files)?;
         let input =
             Tensor::empty(vae.device(), DType::F32, Shape::nhwc(1, height, width, vae.config().z_dim))?;
         let picture = vae.decode(&input, self.way.strips, &Context::default())?;
-        // Its bytes, its numbers, and the rounded ones.
-        let host = self.ledger.hold(picture.rows() * (2 * PIXEL_BYTES + 3));
+        // Its numbers, and the rounded ones, which are kept of each picture.
+        let host = self.ledger.hold(picture.rows() * (PIXEL_BYTES + pictures * RGB_BYTES));
         drop((host, picture, input));
         self.end(Stage::Decode, None);
         Ok(())
