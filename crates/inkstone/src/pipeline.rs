@@ -211,11 +211,15 @@ impl Pipeline {
     ) -> Result<()> {
         requests.iter().try_for_each(Request::validate)?;
         let groups: Vec<&[Request]> = requests.chunk_by(can_share).collect();
-        groups.iter().try_for_each(|group| self.fit(group).map(drop))?;
-        for mut group in groups {
+        let fitting = |group: &&[Request]| {
+            let most = self.gaining(group)?;
+            self.fit(group, most).map(|_| most)
+        };
+        let most: Vec<usize> = groups.iter().map(fitting).collect::<Result<_>>()?;
+        for (mut group, most) in groups.into_iter().zip(most) {
             while !group.is_empty() {
                 // What is free changes while others are drawn.
-                let way = self.fit(group)?;
+                let way = self.fit(group, most)?;
                 let (batch, rest) = group.split_at(way.pictures.min(group.len()));
                 group = rest;
                 observer.batch(batch);

@@ -35,6 +35,21 @@ fn several_pictures_are_drawn_together() {
     }
 }
 
+/// A picture of 64 x 64 with guidance has 32 rows, of which 128 pictures would be drawn together; 900 words are as many more each.
+#[test]
+fn rows_of_long_prompts_count() {
+    let dir = Dir::new();
+    let prompts: String = (0..20).map(|i| format!("{i}{}\n", " cat".repeat(900))).collect();
+    dir.write("prompts", &prompts);
+    let together = |more: &[&str]| {
+        let told = dir.ok([&["--size", "64x64", "--dry-run", "--json"][..], more].concat());
+        events(&told, "dry-run")[0]["together"].as_u64().unwrap()
+    };
+    let long = together(&["--prompts-file", "prompts"]);
+    assert!((6..=8).contains(&long), "{long} of 8192 rows in all");
+    assert_eq!(together(&["-p", "a cat", "--count", "20"]), 20);
+}
+
 /// Each file is the one that its prompt gives alone, to the byte: pixels, and the request in it.
 #[test]
 fn prompts_of_a_file_are_drawn_together() {

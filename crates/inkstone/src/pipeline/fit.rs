@@ -9,7 +9,8 @@ use crate::{Error, Request, Result};
 
 mod alternatives;
 
-/// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance.
+/// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance. With
+/// their texts they may be twice as many.
 const ROWS_TOGETHER: usize = 4096;
 
 /// What a batch will take, and whether that fits.
@@ -38,7 +39,7 @@ impl Pipeline {
         let arithmetic = self.networks.arithmetic;
         let mut plans = Vec::new();
         for group in requests.chunk_by(super::can_share) {
-            let (way, shortage) = self.choose(group, &limits)?;
+            let (way, shortage) = self.choose(group, self.gaining(group)?, &limits)?;
             let refusal = shortage.map(|shortage| self.refusal(group, shortage, &limits));
             for start in (0..group.len()).step_by(way.pictures) {
                 let (batch, next) = group[start..].split_at(way.pictures.min(group.len() - start));
@@ -71,14 +72,14 @@ impl Pipeline {
         self.files.read_speed().map(|bytes_a_second| DiskSpeed { bytes_a_second })
     }
 
-    /// The way to draw a group of requests that may share a forward.
+    /// The way to draw a group of requests that may share a forward, `most` at a time.
     ///
     /// # Errors
     /// [`Error::InsufficientMemory`], with what would fit.
-    pub(super) fn fit(&self, group: &[Request]) -> Result<Way> {
+    pub(super) fn fit(&self, group: &[Request], most: usize) -> Result<Way> {
         let limits = Limits::now(self.max_memory_bytes);
         self.fits_address_space(&limits)?;
-        match self.choose(group, &limits)? {
+        match self.choose(group, most, &limits)? {
             (way, None) => Ok(way),
             (_, Some(shortage)) => {
                 let Refusal { shortage, alternatives } = self.refusal(group, shortage, &limits);
@@ -87,10 +88,39 @@ impl Pipeline {
         }
     }
 
-    /// The first way that fits, with as many pictures at a time as fit and gain by it; else the one that takes least, and
+    /// How many pictures of a group gain by being drawn together. Products of some thousand rows are as fast as they get;
+    /// beyond that more pictures at a time only come later.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be read.
+    pub(super) fn gaining(&self, group: &[Request]) -> Result<usize> {
+        let plan = self.plan(&group[0])?;
+        let sequences = if plan.guidance.is_some() { 2 } else { 1 };
+        let rows = sequences * plan.grid.tokens();
+        let most = (ROWS_TOGETHER / rows).max(1);
+        if most.min(group.len()) == 1 {
+            return Ok(1);
+        }
+        let with_texts = || {
+            let negative = |request: &Request| match plan.guidance {
+                Some(_) => self.text_rows(request.negative_prompt.as_deref().unwrap_or_default()),
+                None => 0,
+            };
+            let texts = group.iter().map(|request| self.text_rows(&request.prompt) + negative(request));
+            // Of as many rows again, as texts are short beside pictures.
+            2 * ROWS_TOGETHER * group.len() / (group.len() * rows + texts.sum::<usize>())
+        };
+        if with_texts() >= most {
+            return Ok(most);
+        }
+        self.count_long_texts(group, &plan)?;
+        Ok(with_texts().clamp(1, most))
+    }
+
+    /// The first way that fits, with as many pictures at a time as fit, up to `most`; else the one that takes least, and
     /// what it lacks.
-    fn choose(&self, group: &[Request], limits: &Limits) -> Result<(Way, Option<Shortage>)> {
-        let most = gaining(&group[0]).min(group.len());
+    fn choose(&self, group: &[Request], most: usize, limits: &Limits) -> Result<(Way, Option<Shortage>)> {
+        let most = most.min(group.len());
         let chosen = if self.offload == Offload::Auto { Offload::None } else { self.offload };
         let strips = self.vae_tiling.ways()[0];
         let ahead = if self.makes_encoder() { Ahead::Far } else { Ahead::Near };
@@ -169,13 +199,6 @@ impl Pipeline {
     fn makes_encoder(&self) -> bool {
         matches!(self.networks.arithmetic.form, Form::Loaded(_))
     }
-}
-
-/// How many pictures like this one gain by being drawn together. Products of some thousand rows are as fast as they get;
-/// beyond that more pictures at a time only come later.
-fn gaining(request: &Request) -> usize {
-    let sequences = if super::guidance(request).is_some() { 2 } else { 1 };
-    (ROWS_TOGETHER / (sequences * super::grid(request).tokens())).max(1)
 }
 
 /// The ways to draw a picture, the fastest first.

@@ -76,9 +76,7 @@ impl Pipeline {
         arithmetic: Arithmetic,
     ) -> Result<Option<Forecast>> {
         let plan = self.plan(&batch[0])?;
-        if self.unseen(batch, &plan).iter().map(|text| text.len()).sum::<usize>() > LONG_BYTES {
-            stages::built(&self.tokenizer, &self.files)?;
-        }
+        self.count_long_texts(batch, &plan)?;
         let Some((networks, ledger)) = self.networks.counting(arithmetic) else { return Ok(None) };
         let mut dry = Dry { pipeline: self, networks, ledger, plan: &plan, way, stages: Vec::new() };
         dry.run(batch, next)?;
@@ -97,6 +95,14 @@ impl Pipeline {
             before_bytes: self.base().before_bytes,
         };
         Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
+    }
+
+    /// Builds the tokenizer if these texts are too long to guess their tokens.
+    pub(super) fn count_long_texts(&self, batch: &[Request], plan: &Plan) -> Result<()> {
+        if self.unseen(batch, plan).iter().map(|text| text.len()).sum::<usize>() > LONG_BYTES {
+            stages::built(&self.tokenizer, &self.files)?;
+        }
+        Ok(())
     }
 
     /// Measured by the first call.
@@ -234,8 +240,7 @@ impl Dry<'_> {
         let (channels, text_width) = (config.transformer.in_channels, config.encoder.hidden_size);
         let device = self.networks.device.clone();
         let text = |text: &str| {
-            let rows = self.pipeline.tokens_of(text).saturating_sub(TEXT_TO_IMAGE_DROP).max(1);
-            Tensor::empty(&device, DType::F32, Shape::matrix(rows, text_width))
+            Tensor::empty(&device, DType::F32, Shape::matrix(self.pipeline.text_rows(text), text_width))
         };
         let texts = |of: fn(&Request) -> &str| -> Result<Vec<Tensor>> {
             Ok(batch.iter().map(|request| text(of(request))).collect::<Result<_, _>>()?)
@@ -292,6 +297,11 @@ impl Pipeline {
         let tokens = self.tokenizer.get().and_then(|tokenizer| tokenizer.encode(text).ok());
         let most = (text.len() + TEMPLATE_TOKENS).min(MAX_TOKENS + TEXT_TO_IMAGE_DROP);
         tokens.map_or(most, |tokens| tokens.ids.len())
+    }
+
+    /// The rows of a prompt in the transformer.
+    pub(super) fn text_rows(&self, text: &str) -> usize {
+        self.tokens_of(text).saturating_sub(TEXT_TO_IMAGE_DROP).max(1)
     }
 
     /// What building the tokenizer takes beyond what was there when the base was measured.

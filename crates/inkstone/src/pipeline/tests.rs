@@ -191,7 +191,7 @@ fn strips_are_taken_where_the_whole_picture_does_not_fit() {
         let options = OpenOptions { max_memory_bytes, precision, ..OpenOptions::default() };
         let pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
         let request = Request { width_px: 2048, height_px: 2048, true_cfg_scale: 1.0, ..request(1) };
-        pipeline.fit(&[Request { init: None, ..request }])
+        pipeline.fit(&[Request { init: None, ..request }], 1)
     };
     assert_eq!(way(None).unwrap().strips, Strips::Whole);
     // What the last convolution of 16 channels reads and writes of 2048 x 2048 pixels in f32 is 512 MiB.
