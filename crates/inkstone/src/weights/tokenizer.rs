@@ -3,6 +3,7 @@
 //! The engine reads one kind: byte-level BPE under NFC, split by Qwen2's pattern. Anything else would give other
 //! tokens, and a pattern from a stranger could backtrack without end.
 
+mod few;
 pub(super) mod tables;
 
 use std::borrow::{Borrow, Cow};
@@ -12,12 +13,13 @@ use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Value, json as object};
 
 use super::json;
 use crate::error::{JsonProblem, TokenizerProblem};
 use crate::{Error, Result};
+use few::Few;
 
 /// Largest tokenizer.json; Qwen2's has 11 MB.
 pub(super) const LIMIT_BYTES: u64 = 64_000_000;
@@ -393,47 +395,5 @@ impl<'de> Deserialize<'de> for Merges {
             }
         }
         deserializer.deserialize_seq(MergesVisitor)
-    }
-}
-
-/// A list of at most `N`, or the values of an object.
-struct Few<T, const N: usize>(Vec<T>);
-
-impl<T, const N: usize> Default for Few<T, N> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for Few<T, N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FewVisitor<T, const N: usize>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for FewVisitor<T, N> {
-            type Value = Few<T, N>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of at most {N}")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Few<T, N>, A::Error> {
-                let mut list = Vec::new();
-                while let Some((IgnoredAny, value)) = map.next_entry()? {
-                    if list.len() == N {
-                        return Err(A::Error::invalid_length(N + 1, &self));
-                    }
-                    list.push(value);
-                }
-                Ok(Few(list))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Few<T, N>, A::Error> {
-                let mut list = Vec::new();
-                while let Some(value) = seq.next_element()? {
-                    if list.len() == N {
-                        return Err(A::Error::invalid_length(N + 1, &self));
-                    }
-                    list.push(value);
-                }
-                Ok(Few(list))
-            }
-        }
-        deserializer.deserialize_any(FewVisitor(std::marker::PhantomData))
     }
 }
