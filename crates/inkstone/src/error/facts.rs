@@ -89,24 +89,14 @@ impl Error {
                 model("INK-0304", "download the model again, with all of its folders")
             }
             Self::Safetensors { .. } => model("INK-0305", DOWNLOAD_AGAIN),
-            Self::Gguf { problem, .. } if matches!(**problem, GgufProblem::Split { .. }) => model(
-                "INK-0311",
-                "name the parts as llama-gguf-split does, or join them: llama-gguf-split --merge",
-            ),
-            Self::Gguf { .. } => model("INK-0311", DOWNLOAD_AGAIN),
+            Self::Gguf { problem, .. } => model("INK-0311", gguf(problem)),
             Self::ForeignFormat { format, .. } => model("INK-0306", foreign(*format)),
             Self::Tensors { report, .. } if report.is_of_types() => model(
                 "INK-0307",
                 "get it in another format: f32, bf16, f16, fp8, MLX, or GGUF with q4_0 to q8_0 or q2_K to q6_K",
             ),
             Self::Tensors { .. } => model("INK-0307", "use a config.json and weights that belong together"),
-            Self::Shards { problem: ShardProblem::Alone { .. }, .. } => model(
-                "INK-0308",
-                "put all of these files into one folder, under the names that they came with",
-            ),
-            Self::Shards { .. } => {
-                model("INK-0308", "download the model again, with the index and every shard")
-            }
+            Self::Shards { problem, .. } => model("INK-0308", shards(problem)),
             Self::OutsideModel { .. } => model("INK-0309", "copy the file into the model's folder"),
             Self::Json { .. } => model("INK-0310", "download the file again, or mend it"),
             Self::ModelChanged { .. } => {
@@ -124,14 +114,7 @@ impl Error {
             Self::MissingTokenizer { .. } => {
                 model("INK-0319", "add --tokenizer FILE, the tokenizer.json of Qwen-Image or Qwen2.5-VL")
             }
-            // Those are only refused where a LoRA's sum would have to be rounded to them again.
-            Self::AlreadyQuantized { format, .. } if format.starts_with("f8_") => {
-                model("INK-0315", "merge and quantize at once: add --quantize q8, q4 or int8")
-            }
-            Self::AlreadyQuantized { .. } => model(
-                "INK-0315",
-                "draw with it without --quantize; convert and merge into the model as it was published",
-            ),
+            Self::AlreadyQuantized { format, .. } => model("INK-0315", already_quantized(format)),
             Self::NothingToQuantize { .. } => {
                 model("INK-0316", "use it as it is; its layers have too few inputs for groups of 64")
             }
@@ -149,6 +132,32 @@ impl Error {
             },
             Self::Tensor(error) => tensor(error),
         }
+    }
+}
+
+fn gguf(problem: &GgufProblem) -> &'static str {
+    match problem {
+        GgufProblem::Split { .. } => {
+            "name the parts as llama-gguf-split does, or join them: llama-gguf-split --merge"
+        }
+        _ => DOWNLOAD_AGAIN,
+    }
+}
+
+fn shards(problem: &ShardProblem) -> &'static str {
+    match problem {
+        ShardProblem::Alone { .. } => {
+            "put all of these files into one folder, under the names that they came with"
+        }
+        _ => "download the model again, with the index and every shard",
+    }
+}
+
+fn already_quantized(format: &str) -> &'static str {
+    // Floats of 8 bits are only refused where a LoRA's sum would have to be rounded to them again.
+    match format.starts_with("f8_") {
+        true => "merge and quantize at once: add --quantize q8, q4 or int8",
+        false => "draw with it without --quantize; convert and merge into the model as it was published",
     }
 }
 
