@@ -75,7 +75,8 @@ def matrix(model, start, large_start):
     for side, lines, scale, count in [(768, 16, "4", 2), (1024, 16, "4", 2), (1536, 32, "1", 3), (2048, 16, "1", 1)]:
         if model == "tiny":
             more = ["--vae-tiling", str(lines), "--count", str(count)]
-            yield f"{side}x{side}", "f32", "none", scale, more, f"strips of {lines}, {count} one by one"
+            one_by_one = f", {count} one by one" if count > 1 else ""
+            yield f"{side}x{side}", "f32", "none", scale, more, f"strips of {lines}{one_by_one}"
     if model == "tiny":
         yield "1024x1024", "f32", "none", "4", ["--count", "2", "-i", f"{start}=0.9"], "2 from a picture"
         yield "2048x2048", "bf16", "none", "1", ["--vae-tiling", "16"], "strips of 16"

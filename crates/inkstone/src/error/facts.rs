@@ -180,8 +180,7 @@ fn no_alternative(limit: LimitOf) -> &'static str {
         LimitOf::MaxMemory => "allow more with --max-memory, on a machine that has more free",
         LimitOf::Free => "close other programs, or take a machine with more memory",
         LimitOf::ControlGroup => "give the container more memory",
-        // Mapped files count in full, whatever leaves memory.
-        LimitOf::AddressSpace => "raise ulimit -v, or take smaller weights: inkstone convert",
+        LimitOf::AddressSpace => "raise ulimit -v: mapped weights count in full, whatever leaves memory",
         LimitOf::Data => "raise ulimit -d",
     }
 }
