@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use inkstone::codec::{self, Metadata, Origin};
-use inkstone::memory::{Limits, Shortage};
+use inkstone::memory::Limits;
 use inkstone::request::Size;
 use inkstone::{Error, Pixels};
 use inkstone_tensor::regular;
@@ -19,9 +19,7 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
     let failed = |error: io::Error| Failure::read(path, &error);
     let file = regular::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len().min(MAX_FILE_BYTES);
-    if let Some(shortage) = limits.shortage(len) {
-        return Err(no_room(path, shortage));
-    }
+    limits.check(len).map_err(|error| about_picture(path, error))?;
     let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0) + 1);
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -33,15 +31,13 @@ pub(crate) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
 
 /// The pixels of a picture, whose file was read, in some size.
 pub(crate) fn resized(path: &Path, file: &[u8], size: Size, limits: &Limits) -> Result<Pixels> {
-    codec::read_image_sized(file, size, limits).map_err(|error| match error {
-        Error::InsufficientMemory { shortage, .. } => no_room(path, shortage),
-        error => Failure::about(path, error),
-    })
+    codec::read_image_sized(file, size, limits).map_err(|error| about_picture(path, error))
 }
 
-/// A picture to start from takes more than there is.
-fn no_room(path: &Path, shortage: Shortage) -> Failure {
-    Failure::from(Error::InsufficientMemory { shortage, alternatives: Vec::new() })
+/// What is wrong with a picture to start from; it may take more than there is.
+fn about_picture(path: &Path, error: Error) -> Failure {
+    let Error::InsufficientMemory { shortage, .. } = error else { return Failure::about(path, error) };
+    Failure::from(error)
         .with_what(format!("the picture {} does not fit into memory", path.display()))
         .with_cure(format!("give a smaller picture, or {}", more_memory(shortage.limit.of)))
 }

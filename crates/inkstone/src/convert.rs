@@ -102,7 +102,8 @@ pub fn convert(
         return Err(Error::InvalidParam { param: "model", got, allowed });
     }
     let place = Place::find(to, &files.places(), options.existing)?;
-    let loras = lora::open_all(&options.loras, &device, &Limits::now(None))?;
+    let limits = Limits::now(None);
+    let loras = lora::open_all(&options.loras, &device, &limits)?;
     let parts = Component::ALL
         .into_iter()
         .map(|component| Part::open(&files, component, quantization, &device, &loras))
@@ -114,10 +115,7 @@ pub fn convert(
     }
     let others = Others::of(&files)?;
     let rule = quantization.map(Rule::from);
-    let layer_bytes = parts.iter().map(|part| part.layer_bytes(rule)).max().unwrap_or(0);
-    if let Some(shortage) = Limits::now(None).shortage(layer_bytes) {
-        return Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() });
-    }
+    limits.check(parts.iter().map(|part| part.layer_bytes(rule)).max().unwrap_or(0))?;
     let weights_bytes = parts.iter().map(|part| part.needed_bytes(rule)).sum::<Result<u64>>()?;
     let needed_bytes = weights_bytes + others.bytes();
     if let Some(free_bytes) = free_disk_bytes(place.parent()).filter(|free| *free < needed_bytes) {

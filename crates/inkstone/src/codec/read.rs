@@ -14,7 +14,7 @@ use crate::error::PictureProblem;
 use crate::image::{Filter, Resizer};
 use crate::memory::Limits;
 use crate::request::Size;
-use crate::{Error, Pixels, Result};
+use crate::{Pixels, Result};
 
 mod cost;
 mod png;
@@ -34,8 +34,8 @@ pub const MAX_PIXELS: u64 = 64 << 20;
 /// frame is read.
 ///
 /// # Errors
-/// [`Error::Picture`]: another kind of file, a damaged one, or more than 64 Mpixel or 16,384 px a side;
-/// [`Error::InsufficientMemory`] where it does not fit into what the system allows.
+/// [`crate::Error::Picture`]: another kind of file, a damaged one, or more than 64 Mpixel or 16,384 px a side;
+/// [`crate::Error::InsufficientMemory`] where it does not fit into what the system allows.
 ///
 /// # Memory
 /// Sizes are checked before pixels are decoded.
@@ -52,7 +52,7 @@ pub fn read_image(file: &[u8]) -> Result<Pixels> {
 /// The pixels of a picture in another size: what [`crate::image::resize`] makes of [`read_image`]'s, in less memory.
 ///
 /// # Errors
-/// As [`read_image`], [`Error::InsufficientMemory`] for these limits; [`Error::InvalidParam`] for a size out of range.
+/// As [`read_image`], [`crate::Error::InsufficientMemory`] for these limits; [`crate::Error::InvalidParam`] for a size out of range.
 pub fn read_image_sized(file: &[u8], size: Size, limits: &Limits) -> Result<Pixels> {
     let picture = Picture::open(file)?;
     let from = picture.size();
@@ -135,10 +135,7 @@ impl<'a> Picture<'a> {
             Self::Rows(rows) => rows.bytes(),
             Self::Whole(picture) => picture.bytes,
         };
-        match limits.shortage((decoder + more_bytes) as u64) {
-            Some(shortage) => Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() }),
-            None => Ok(()),
-        }
+        limits.check((decoder + more_bytes) as u64)
     }
 
     /// Decodes it; hands out rows from the top, 3 bytes for each pixel.

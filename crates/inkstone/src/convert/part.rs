@@ -121,16 +121,21 @@ impl Part {
         self.files.len() + self.tensors.len() + copies
     }
 
+    /// Tells of a tensor's name the layer that it is the weight of, if it is one's that may be quantized.
+    fn layer_of(&self) -> impl Fn(&str) -> Option<&str> {
+        let layers: HashSet<&str> = self.layers.iter().map(String::as_str).collect();
+        move |name| name.strip_suffix(".weight").filter(|layer| layers.contains(layer))
+    }
+
     /// Bytes that it will take at most.
     pub(super) fn needed_bytes(&self, rule: Option<Rule>) -> Result<u64> {
         if let Some(Copied { files, .. }) = &self.copied {
             return files.iter().map(|(_, path)| sources::size_bytes(path)).sum();
         }
-        let layers: HashSet<&str> = self.layers.iter().map(String::as_str).collect();
+        let layer_of = self.layer_of();
         let bytes = |(name, tensor): (&String, &Tensor)| {
             let plain = tensor.shape().count() * tensor.dtype().size_bytes();
-            let layer = name.strip_suffix(".weight").filter(|layer| layers.contains(layer));
-            layer.zip(rule).map_or(plain, |(layer, rule)| rule.most_bytes(layer, tensor)) as u64
+            layer_of(name).zip(rule).map_or(plain, |(layer, rule)| rule.most_bytes(layer, tensor)) as u64
         };
         let scales =
             self.scales.values().map(|(_, scale)| scale.shape().count() * scale.dtype().size_bytes());
@@ -140,9 +145,9 @@ impl Part {
     /// Bytes that one of its layers takes in memory while it is converted, at most: as written, and in f32 where that is
     /// between. What is read is a mapped file's.
     pub(super) fn layer_bytes(&self, rule: Option<Rule>) -> u64 {
-        let layers: HashSet<&str> = self.layers.iter().map(String::as_str).collect();
+        let layer_of = self.layer_of();
         let bytes = |(name, tensor): (&String, &Tensor)| {
-            let layer = name.strip_suffix(".weight").filter(|layer| layers.contains(layer))?;
+            let layer = layer_of(name)?;
             let is_between =
                 is_float8(tensor) || !self.loras.is_empty() || self.convolutions.contains_key(layer);
             let between = if is_between { 2 * 4 * tensor.shape().count() } else { 0 };

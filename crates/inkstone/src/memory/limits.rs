@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Shortage, gibibytes};
+use crate::{Error, Result};
 
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +103,17 @@ impl Limits {
         [self.resident, self.address_space, self.data].into_iter().flatten()
     }
 
-    /// The limit that this process breaks if it takes so many bytes more now, if it breaks one.
-    #[must_use]
-    pub fn shortage(&self, bytes: u64) -> Option<Shortage> {
+    /// Whether this process may take so many bytes more now.
+    ///
+    /// # Errors
+    /// [`Error::InsufficientMemory`], with no alternatives.
+    pub fn check(&self, bytes: u64) -> Result<()> {
         let usage = Usage::now();
         let used = [usage.resident_bytes, usage.address_space_bytes, usage.data_bytes];
-        self.broken_by(used.map(|used| used.saturating_add(bytes)))
+        match self.broken_by(used.map(|used| used.saturating_add(bytes))) {
+            Some(shortage) => Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() }),
+            None => Ok(()),
+        }
     }
 
     /// The first limit that is below what is needed: of resident memory, of address space, of private memory.

@@ -62,9 +62,7 @@ impl Lora {
             head => head?,
         };
         check_names(&head.names(), bytes).map_err(refuse)?;
-        if let Some(shortage) = limits.shortage(bytes.saturating_add(head.sum_of(numbers::more_bytes))) {
-            return Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() });
-        }
+        limits.check(bytes.saturating_add(head.sum_of(numbers::more_bytes)))?;
         let (mut stored, contents) = head.tensors(path, device)?;
         let metadata = std::mem::take(&mut stored.metadata);
         let adapter = Adapter::of(path, &metadata)?.map_err(refuse)?;
