@@ -7,7 +7,7 @@ import numpy as np
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from gguf import GGMLQuantizationType as T
 from gguf.quants import dequantize, quantize
-from golden_common import f32
+from golden_common import f32, finish_gguf
 from parts.qwen import load
 from safetensors.torch import load_file, save_file
 
@@ -92,10 +92,7 @@ def llama_cpp(path, sd, layers):
         w.add_tensor(to, q, raw_dtype=t)
         if t != T.F32:
             back[n] = torch.from_numpy(np.ascontiguousarray(dequantize(q, t).astype(np.float32))).reshape(x.shape)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish_gguf(w)
     return back, pairs
 
 

@@ -5,10 +5,8 @@ Qwen-Image: outputs are of merged weights. PEFT: the file and the output are its
 `lora_dots` has `transformer.LAYER.lora.up.weight`; `lora_float8` both 8-bit floats, and alphas that are whole numbers or f64;
 `lora_diff` what ComfyUI saves of the difference of two models: `diff` of weights and norms, `diff_b` of biases.
 """
-import json, os
 import torch
-from safetensors.torch import load_file, save_file
-from parts.lora import QWEN, RANK, SCALE, factors, merged_by
+from parts.lora import RANK, SCALE, factors, merged_by, qwen_call, with_merge, with_peft
 from parts.qwen import load as load_qwen
 
 # every so many layers, prefix, dots in layers' names, rank, alpha and its type, type of the matrices
@@ -82,50 +80,19 @@ def with_differences(tr, deltas, call):
     return y
 
 
-def peft(c, tr, names, call):
-    """PEFT's own file, settings and output, at its scale times 0.8."""
-    from peft import LoHaConfig, get_peft_model
-    torch.manual_seed(194 + c.p["offset"])
-    d = f"{c.out}/lora/peft_loha"
-    m = get_peft_model(tr, LoHaConfig(**PEFT, target_modules=names, init_weights=False))
-    m.save_pretrained(d)
-    os.remove(f"{d}/README.md")
-    with open(f"{d}/adapter_config.json", "w") as f:
-        json.dump({"peft_type": "LOHA", **PEFT}, f, indent=1)
-    sd = load_file(f"{d}/adapter_model.safetensors")
-    os.chmod(f"{d}/adapter_model.safetensors", 0o644)
-    for n in names:
-        tr.get_submodule(n).scaling["default"] *= SCALE
-    deltas = {n: tr.get_submodule(n).get_delta_weight("default") for n in names}
-    y = call()
-    m.unload()
-    return y, sd, deltas
-
-
 def run(c):
+    from peft import LoHaConfig
     tr = load_qwen(c).transformer
-    names = [f"transformer_blocks.{i}.{t}" for i in range(tr.config.num_layers) for t in QWEN] + ["img_in", "txt_in", "proj_out"]
-    (h, w), nt = c.p["tr"]["t2i"]
-    x, e, ts = c.rnd(162, 1, h * w, 64), c.rnd(163, 1, nt, tr.config.joint_attention_dim), torch.tensor([0.75])
-    call = lambda: tr(hidden_states=x, encoder_hidden_states=e, timestep=ts, img_shapes=[[(1, h, w)]], return_dict=False)[0]
-    base = call()
-    d, rows = {"hidden_states": x, "encoder_hidden_states": e, "timestep": ts, "output.none": base}, []
+    names, grid, call, d = qwen_call(c, tr)
+    base, rows = d["output.none"], []
     sd, deltas = difference(c, tr, factors(c, tr, names, 161))
     merged = lambda deltas: merged_by(tr, deltas, SCALE, call)
     made = {k: lycoris(c, tr, names, seed, *how) for seed, (k, how) in enumerate(FILES.items(), 190)} | loras(factors(c, tr, names, 161))
     made = {k: (sd, merged(deltas)) for k, (sd, deltas) in made.items()} | {"lora_diff": (sd, with_differences(tr, deltas, call))}
     for k, (sd, y) in made.items():
-        path = f"{c.out}/lora/qwen_{k}.safetensors"
-        save_file({n: t.contiguous() for n, t in sd.items()}, path, metadata={"format": "pt"})
-        os.chmod(path, 0o644)
+        rows.append(with_merge(c, k, sd, y, base))
         d[f"output.{k}"] = y
-        assert (y - base).abs().max() > 0.01, k
-        rows.append({"file": f"lora/qwen_{k}.safetensors", "output": f"output.{k}", "computed_by": "manual merge"})
-    y, sd, deltas = peft(c, tr, names[::3], call)
-    err = float((y - merged_by(tr, deltas, 1, call)).abs().max())
-    assert err < 1e-4 and (y - base).abs().max() > 0.01, err
-    assert (call() - base).abs().max() == 0, "the model is as it was"
-    assert {k.rsplit(".", 1)[1] for k in sd} == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}
-    d["output.peft_loha"] = y
-    rows.append({"file": "lora/peft_loha/adapter_model.safetensors", "output": "output.peft_loha", "computed_by": "peft", "max_diff_to_manual_merge": err})
-    c.save("loha_qwen", d, scale=SCALE, grid=[h, w], files=rows, note="weights of qwen_tiny; lycoris: alpha 2 over rank 4; kohya: f16, every third layer, alpha the whole number 3 over 6, so both factors of the product are larger than most weights; dots: every other layer, no alpha; lora_dots has the factors of lora_qwen; lora_float8 those in 8-bit floats and f64, alphas 1, 3 and 2 in i32, f64 and f16; lora_diff has differences of all biases and norms and of some weights; peft: every third layer, settings beside the file")
+    row, d["output.peft_loha"], kinds = with_peft(c, LoHaConfig, PEFT, 194, names[::3], call, tr)
+    assert kinds == {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}, kinds
+    rows.append(row)
+    c.save("loha_qwen", d, scale=SCALE, grid=grid, files=rows, note="weights of qwen_tiny; lycoris: alpha 2 over rank 4; kohya: f16, every third layer, alpha the whole number 3 over 6, so both factors of the product are larger than most weights; dots: every other layer, no alpha; lora_dots has the factors of lora_qwen; lora_float8 those in 8-bit floats and f64, alphas 1, 3 and 2 in i32, f64 and f16; lora_diff has differences of all biases and norms and of some weights; peft: every third layer, settings beside the file")

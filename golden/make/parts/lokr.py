@@ -4,10 +4,8 @@ LyCORIS: W + 0.8 * s * kron(w1, w2), each matrix whole or a product of two (`_a`
 1 where none is (alpha is then any number) and where there is no alpha. diffusers 0.42.1 reads none of them for Qwen-Image: outputs are of merged weights.
 PEFT: the file and the output are its own (`LoKrModel`), s is alpha over the rank of its settings everywhere. Needs peft.
 """
-import json, os
 import torch
-from safetensors.torch import load_file, save_file
-from parts.lora import QWEN, SCALE, merged_by
+from parts.lora import SCALE, merged_by, qwen_call, with_merge, with_peft
 from parts.qwen import load as load_qwen
 
 # prefix, dots in layers' names, largest size of w1, rank of w1 and of w2 (0: whole), alpha
@@ -51,47 +49,16 @@ def lycoris(c, tr, names, seed, prefix, dots, most, rank1, rank2, alpha):
     return sd, deltas
 
 
-def peft(c, tr, names, call):
-    """PEFT's own file, settings and output, at its scale times 0.8."""
-    from peft import LoKrConfig, get_peft_model
-    torch.manual_seed(184 + c.p["offset"])
-    d = f"{c.out}/lora/peft_lokr"
-    m = get_peft_model(tr, LoKrConfig(**PEFT, target_modules=names, init_weights=False))
-    m.save_pretrained(d)
-    os.remove(f"{d}/README.md")
-    with open(f"{d}/adapter_config.json", "w") as f:
-        json.dump({"peft_type": "LOKR", **PEFT}, f, indent=1)
-    sd = load_file(f"{d}/adapter_model.safetensors")
-    os.chmod(f"{d}/adapter_model.safetensors", 0o644)
-    deltas = {n: mod.get_delta_weight("default") for n, mod in ((n, tr.get_submodule(n)) for n in names)}
-    for n in names:
-        tr.get_submodule(n).scaling["default"] *= SCALE
-    y = call()
-    m.unload()
-    return y, sd, deltas
-
-
 def run(c):
+    from peft import LoKrConfig
     tr = load_qwen(c).transformer
-    names = [f"transformer_blocks.{i}.{t}" for i in range(tr.config.num_layers) for t in QWEN] + ["img_in", "txt_in", "proj_out"]
-    (h, w), nt = c.p["tr"]["t2i"]
-    x, e, ts = c.rnd(162, 1, h * w, 64), c.rnd(163, 1, nt, tr.config.joint_attention_dim), torch.tensor([0.75])
-    call = lambda: tr(hidden_states=x, encoder_hidden_states=e, timestep=ts, img_shapes=[[(1, h, w)]], return_dict=False)[0]
-    base = call()
-    d, rows = {"hidden_states": x, "encoder_hidden_states": e, "timestep": ts, "output.none": base}, []
+    names, grid, call, d = qwen_call(c, tr)
+    base, rows = d["output.none"], []
     for seed, (k, how) in enumerate(FILES.items(), 180):
         sd, deltas = lycoris(c, tr, names, seed, *how)
-        save_file({n: t.contiguous() for n, t in sd.items()}, f"{c.out}/lora/qwen_{k}.safetensors", metadata={"format": "pt"})
-        os.chmod(f"{c.out}/lora/qwen_{k}.safetensors", 0o644)
         y = d[f"output.{k}"] = merged_by(tr, deltas, SCALE, call)
-        assert (y - base).abs().max() > 0.01, k
-        rows.append({"file": f"lora/qwen_{k}.safetensors", "output": f"output.{k}", "computed_by": "manual merge"})
-    y, sd, deltas = peft(c, tr, names, call)
-    err = float((y - merged_by(tr, deltas, SCALE, call)).abs().max())
-    assert err < 1e-4 and (y - base).abs().max() > 0.01, err
-    assert (call() - base).abs().max() == 0, "the model is as it was"
-    kinds = {k.rsplit(".", 1)[1] for k in sd}
+        rows.append(with_merge(c, k, sd, y, base))
+    row, d["output.peft_lokr"], kinds = with_peft(c, LoKrConfig, PEFT, 184, names, call, tr)
     assert kinds == {"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b"}, kinds
-    d["output.peft_lokr"] = y
-    rows.append({"file": "lora/peft_lokr/adapter_model.safetensors", "output": "output.peft_lokr", "computed_by": "peft", "max_diff_to_manual_merge": err})
-    c.save("lokr_qwen", d, scale=SCALE, grid=[h, w], files=rows, note="weights of qwen_tiny; whole: alpha is ten billion and counts nothing; lycoris: alpha 1, rank 2; kohya: both matrices in two, ranks 2 and 3, alpha 4.5 over 3; diffusers: no alpha; peft: settings beside the file")
+    rows.append(row)
+    c.save("lokr_qwen", d, scale=SCALE, grid=grid, files=rows, note="weights of qwen_tiny; whole: alpha is ten billion and counts nothing; lycoris: alpha 1, rank 2; kohya: both matrices in two, ranks 2 and 3, alpha 4.5 over 3; diffusers: no alpha; peft: settings beside the file")

@@ -6,7 +6,7 @@ import os
 import gguf, torch
 import numpy as np
 from gguf import GGMLQuantizationType as T
-from golden_common import f32
+from golden_common import f32, finish_gguf
 from parts.formats import wan_names
 from parts.ggufs import deq
 from parts.qwen import load
@@ -51,10 +51,7 @@ def vectors(path, sd):
         # Blocks of a vector are a row.
         w.add_tensor(n, q, raw_dtype=t)
         back[n] = torch.from_numpy(deq(q, t) if t == T.Q8_0 else q.astype(np.float32)).reshape(x.shape)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish_gguf(w)
     return back
 
 
@@ -72,10 +69,7 @@ def reshaped(path, vae):
         q = quantize(flat, t) if t == T.Q8_0 else flat.astype(np.float16 if t == T.F16 else np.float32)
         w.add_tensor(theirs, q, raw_dtype=t)
         back[n] = torch.from_numpy(deq(q, t) if t == T.Q8_0 else q.astype(np.float32)).reshape(x.shape)
-    w.write_header_to_file()
-    w.write_kv_data_to_file()
-    w.write_tensors_to_file()
-    w.close()
+    finish_gguf(w)
     return back
 
 
