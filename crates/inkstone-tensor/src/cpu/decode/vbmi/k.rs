@@ -234,8 +234,11 @@ block_row! {
     }
 }
 
+/// Where the floats of 64 codes of 6 bits begin: 128, whose fraction has room for a code in its third byte.
+const LIFTED: f32 = 128.0;
+
 block_row! {
-    /// Codes of 6 bits, as floats 16 at a time: no table pays for 16 elements.
+    /// Codes of 6 bits, as floats 16 at a time, four of each of four runs: no table pays for 16 elements.
     Q6K, Q6_K_BYTES, LEN, |block, to| {
         const fn shifts(low: i64, high: i64) -> [i64; 8] {
             [low, low, low, low, high, high, high, high]
@@ -244,12 +247,7 @@ block_row! {
         // SAFETY: the caller's promise; 128, 64 and 16 bytes are at these places of the block.
         unsafe {
             let signed = _mm512_cvtepi8_epi32(_mm_loadu_si128(block[192..].as_ptr().cast()));
-            let scale = _mm512_mul_ps(half_at(block, 208), _mm512_cvtepi32_ps(signed));
-            let mut runs = [Lanes([0.0; 16]), Lanes([0.0; 16])];
-            _mm512_store_ps(runs[0].0.as_mut_ptr(), scale);
-            // Codes are 64 more than they are, see below, and 32 less.
-            _mm512_store_ps(runs[1].0.as_mut_ptr(), _mm512_mul_ps(scale, _mm512_set1_ps(-96.0)));
-            let runs = in_memory(&runs);
+            let scales = _mm512_mul_ps(half_at(block, 208), _mm512_cvtepi32_ps(signed));
             for half in 0..2 {
                 let low = _mm512_loadu_si512(block[64 * half..].as_ptr().cast());
                 let high = _mm256_loadu_si256(block[128 + 32 * half..].as_ptr().cast());
@@ -264,42 +262,47 @@ block_row! {
                     let high = _mm512_rolv_epi64(high, _mm512_loadu_si512(left.as_ptr().cast()));
                     let high = _mm512_and_si512(high, _mm512_set1_epi8(HIGH_BITS));
                     let codes = bits(_mm512_set1_epi8(0x0f), low, high);
-                    let first = 128 * half + 64 * two;
-                    let value = |run: usize| {
-                        let (s, o) = (runs[0].0[first / 16 + run], runs[1].0[first / 16 + run]);
-                        _mm512_fmadd_ps(lifted(codes, run), _mm512_set1_ps(s), _mm512_set1_ps(o))
-                    };
-                    store(to.add(first), round(value(0), value(1)));
-                    store(to.add(first + STEP), round(value(2), value(3)));
+                    // A run is a quarter of the register.
+                    let scale = spread::<4>(scales, 2 * half + two);
+                    let offset = _mm512_mul_ps(scale, _mm512_set1_ps(-32.0 - LIFTED));
+                    let values = lifted(codes).map(|lifted| _mm512_fmadd_ps(lifted, scale, offset));
+                    let [low, high] = in_order(round(values[0], values[1]), round(values[2], values[3]));
+                    let to = to.add(128 * half + 64 * two);
+                    store(to, low);
+                    store(to.add(STEP), high);
                 }
             }
         }
     }
 }
 
-/// The sixteen codes `16 * quarter ..` of up to 6 bits as floats, 64 more than they are: as the six upper bits of a fraction.
+/// 64 codes of up to 6 bits as floats, [`LIFTED`] more than they are: of each quarter of a register the first four, and so on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
 #[inline]
-fn lifted(codes: __m512i, quarter: usize) -> __m512 {
-    const PLACES: [[u8; 64]; 4] = {
-        let mut places = [[0; 64]; 4];
-        let mut i = 0;
-        while i < 256 {
-            #[allow(clippy::cast_possible_truncation, reason = "below 64")]
-            let place = (i / 64 * 16 + i % 64 / 4) as u8;
-            places[i / 64][i % 64] = place;
-            i += 1;
-        }
-        places
-    };
-    /// 64.0
-    const BASE: i32 = 0x4280_0000;
-    const THIRD: u64 = 0x4444_4444_4444_4444;
+fn lifted(codes: __m512i) -> [__m512; 4] {
+    // The upper byte of 128.
+    let exponent = _mm512_set1_epi8(0x43);
+    let (low, high) = (_mm512_unpacklo_epi8(codes, exponent), _mm512_unpackhi_epi8(codes, exponent));
+    let zero = _mm512_setzero_si512();
+    [
+        _mm512_unpacklo_epi16(zero, low),
+        _mm512_unpackhi_epi16(zero, low),
+        _mm512_unpacklo_epi16(zero, high),
+        _mm512_unpackhi_epi16(zero, high),
+    ]
+    .map(|words| _mm512_castsi512_ps(words))
+}
+
+/// 64 values of four runs, four of each and four of each again in either half of a register, run by run.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx512vbmi")]
+#[inline]
+fn in_order(first: __m512i, second: __m512i) -> [__m512i; 2] {
+    const PLACES: [[i64; 8]; 2] = [[0, 4, 8, 12, 1, 5, 9, 13], [2, 6, 10, 14, 3, 7, 11, 15]];
     // SAFETY: the caller's processor has the instructions.
     unsafe {
-        let doubled = _mm512_or_si512(_mm512_add_epi8(codes, codes), _mm512_set1_epi8(-128));
-        let places = _mm512_loadu_si512(PLACES[quarter].as_ptr().cast());
-        let words = _mm512_mask_permutexvar_epi8(_mm512_set1_epi32(BASE), THIRD, places, doubled);
-        _mm512_castsi512_ps(words)
+        PLACES.map(|places| {
+            let places = _mm512_loadu_si512(places.as_ptr().cast());
+            _mm512_permutex2var_epi64(first, places, second)
+        })
     }
 }
