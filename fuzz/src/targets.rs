@@ -192,7 +192,7 @@ fn lora(place: &mut Place, input: &[u8]) -> Result<()> {
     place.write(NAME, &framed(input));
     let opened = Lora::open(&place.path(NAME), &place.device);
     let result = opened.and_then(|lora| {
-        assert!(lora.summary().layers > 0, "a LoRA of no layers");
+        assert!(lora.summary().is_ok_and(|summary| summary.layers > 0), "a LoRA of no layers");
         let applied = [Applied { lora: Arc::new(lora), scale: 0.5 }];
         let files = place.open(Parts::default())?;
         load(&files, Component::Transformer, &place.device, &applied)?;

@@ -8,7 +8,7 @@ use inkstone::memory::Limits;
 use inkstone::pipeline::{ModelInfo, Planned};
 use inkstone::progress::CancelToken;
 use inkstone::request::{DEFAULT_STRENGTH, InitImage, Size};
-use inkstone::weights::lora::LoraSource;
+use inkstone::weights::lora::{Applied, LoraSource};
 use inkstone::weights::{LayerFormat, ModelSource, Quantization};
 use inkstone::{Offload, OpenOptions, Picture, Pipeline, Precision, Request};
 
@@ -97,9 +97,14 @@ impl<'a> Drawing<'a> {
         Ok(self.pipeline.forecast(requests)?)
     }
 
-    /// What a picture records of the LoRAs that draw.
-    pub(crate) fn lora_records(&self) -> Vec<LoraRecord> {
-        self.pipeline.loras().iter().map(LoraRecord::of).collect()
+    /// The LoRAs that draw.
+    pub(crate) fn loras(&self) -> &[Applied] {
+        self.pipeline.loras()
+    }
+
+    /// What a picture records of them. Their files are read for it.
+    pub(crate) fn lora_records(&self) -> Result<Vec<LoraRecord>> {
+        Ok(self.loras().iter().map(LoraRecord::of).collect::<inkstone::Result<_>>()?)
     }
 
     /// The paths that pictures of these requests get, if nothing of their name is there.
@@ -114,21 +119,27 @@ impl<'a> Drawing<'a> {
 
     /// Draws the pictures, as many at a time as fit and gain by it; each is saved and named when it is finished.
     pub(crate) fn save(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<()> {
-        self.run(paths, |pipeline, cancel, finishing| pipeline.draw_each(requests, cancel, finishing))
+        self.run(requests, paths, |pipeline, cancel, finishing| {
+            pipeline.draw_each(requests, cancel, finishing)
+        })
     }
 
     /// [`Self::save`], and the pictures for who needs them further.
     pub(crate) fn draw(&mut self, requests: &[Request], paths: &[PathBuf]) -> Result<Vec<Picture>> {
-        self.run(paths, |pipeline, cancel, finishing| pipeline.draw(requests, cancel, finishing))
+        self.run(requests, paths, |pipeline, cancel, finishing| pipeline.draw(requests, cancel, finishing))
     }
 
     fn run<T>(
         &mut self,
+        requests: &[Request],
         paths: &[PathBuf],
         draw: impl FnOnce(&mut Pipeline, &CancelToken, &mut Finishing<'_>) -> inkstone::Result<T>,
     ) -> Result<T> {
         paths.iter().try_for_each(|path| output::check_place(path))?;
-        // What cannot be recorded is told before anything is drawn.
+        // What cannot be recorded is told before anything is drawn. LoRAs are recorded as they were read.
+        if !self.loras().is_empty() {
+            self.pipeline.prepare(requests)?;
+        }
         let saving = self.saving()?;
         let cancel = self.session.interrupt.arm();
         let mut finishing = Finishing::new(&saving, paths, cancel.clone());
@@ -155,7 +166,7 @@ impl<'a> Drawing<'a> {
             common: Metadata {
                 dtype: Some(self.dtype.to_owned()),
                 quantize: self.quantization.map(|q| q.name().to_owned()),
-                loras: self.lora_records(),
+                loras: self.lora_records()?,
                 // Without the folders of this machine.
                 image: self
                     .how

@@ -122,7 +122,7 @@ pub fn convert(
         return Err(Error::DiskFull { path: place.parent().to_owned(), needed_bytes, free_bytes });
     }
 
-    let records: Vec<LoraRecord> = loras.iter().map(LoraRecord::of).collect();
+    let records: Vec<LoraRecord> = loras.iter().map(LoraRecord::of).collect::<Result<_>>()?;
     let folder = place.begin()?;
     observer.begin(Stage::Convert, parts.iter().map(Part::steps).sum());
     let mut run = Run { quantization, loras: &records, cancel, observer, done: 0, hashed: HashMap::new() };

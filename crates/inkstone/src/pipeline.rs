@@ -20,7 +20,7 @@ use inkstone_tensor::ops::Rescale;
 use inkstone_tensor::{Device, Tensor, cpu};
 
 use crate::bench::Sizes;
-use crate::memory::{Limits, Offload};
+use crate::memory::Offload;
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
 use crate::nn::strips::Strips;
@@ -83,7 +83,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a model's configuration. Tokenizer and weights are opened by the first drawing.
+    /// Reads a model's configuration and the heads of LoRAs. Tokenizer and weights are opened by the first drawing.
     ///
     /// # Errors
     /// A model that is not there, not whole or not supported; a device that cannot be used.
@@ -99,8 +99,7 @@ impl Pipeline {
             vae: qwen_vae::Config::from_json(files.json(Component::Vae.config_name())?)?,
         };
         configs.check()?;
-        let limits = Limits::now(options.max_memory_bytes);
-        let loras = lora::open_all(&options.loras, &device, &limits)?;
+        let loras = lora::open_heads(&options.loras, &device)?;
         let mut defaults = Defaults::for_side(native_side_px);
         let mut scheduler = SchedulerConfig::from_json(files.json(SCHEDULER)?)?;
         if let Some(steps) = lora::distilled_steps(&loras) {
@@ -158,6 +157,29 @@ impl Pipeline {
         self.networks.formats()
     }
 
+    /// Checks that requests fit into memory, and reads the LoRAs: what can be known before weights are touched. A drawing
+    /// does it, too.
+    ///
+    /// # Errors
+    /// A request out of range or too large for memory; LoRAs that cannot be used.
+    pub fn prepare(&self, requests: &[Request]) -> Result<()> {
+        self.prepared(requests).map(drop)
+    }
+
+    /// The same; how many pictures of each group gain by being drawn together.
+    fn prepared(&self, requests: &[Request]) -> Result<Vec<usize>> {
+        requests.iter().try_for_each(Request::validate)?;
+        let fitting = |group: &[Request]| {
+            let most = self.gaining(group)?;
+            self.fit(group, most).map(|_| most)
+        };
+        let most = requests.chunk_by(can_share).map(fitting).collect::<Result<_>>()?;
+        // Plans count the LoRAs beside what the process takes without them.
+        self.base();
+        self.loras().iter().try_for_each(|applied| applied.lora.read(&self.device))?;
+        Ok(most)
+    }
+
     /// Draws pictures. Requests that differ in prompts, seed and starting picture only are drawn together where memory
     /// allows and they gain by it; each picture's bytes are those of its solo run. What does not fit into memory at all
     /// is refused before a weight is touched.
@@ -209,14 +231,8 @@ impl Pipeline {
         observer: &mut dyn Observer,
         mut finished: impl FnMut(Vec<Picture>),
     ) -> Result<()> {
-        requests.iter().try_for_each(Request::validate)?;
-        let groups: Vec<&[Request]> = requests.chunk_by(can_share).collect();
-        let fitting = |group: &&[Request]| {
-            let most = self.gaining(group)?;
-            self.fit(group, most).map(|_| most)
-        };
-        let most: Vec<usize> = groups.iter().map(fitting).collect::<Result<_>>()?;
-        for (mut group, most) in groups.into_iter().zip(most) {
+        let most = self.prepared(requests)?;
+        for (mut group, most) in requests.chunk_by(can_share).zip(most) {
             while !group.is_empty() {
                 // What is free changes while others are drawn.
                 let way = self.fit(group, most)?;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use inkstone::Request;
 use inkstone::pipeline::{OpenOptions, Pipeline};
 use inkstone::weights::lora::LoraSource;
 use inkstone::weights::{Component, ModelFiles, ModelSource, ReadOptions, SafeTensors};
@@ -111,20 +112,46 @@ fn large_buffers_count() {
     }
 }
 
-/// A LoRA of 512 MiB, a hole on the disk. Its head alone is read where it does not fit, and all of it once where it is used
-/// three times.
+/// Bytes that this thread has read from files.
+#[cfg(target_os = "linux")]
+fn read_bytes() -> u64 {
+    let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_bytes() -> u64 {
+    0 // not told
+}
+
+/// A LoRA for the embedded model as large as it can be, 297 MiB, a hole on the disk. Its head alone is read for a plan and
+/// where it does not fit, and all of it once where it is used three times.
 fn loras() {
-    const FILE_BYTES: usize = 512 << 20;
+    const LAYERS: [(&str, [usize; 2]); 8] = [
+        ("attn.to_q", [192, 192]),
+        ("attn.to_k", [192, 192]),
+        ("attn.to_v", [192, 192]),
+        ("attn.add_q_proj", [192, 192]),
+        ("attn.add_k_proj", [192, 192]),
+        ("attn.add_v_proj", [192, 192]),
+        ("img_mlp.net.0.proj", [192, 768]),
+        ("img_mlp.net.2", [768, 192]),
+    ];
+    const RANK: usize = 3072;
+    const FILE_BYTES: usize = 6 * RANK * 4 * (6 * 2 * 192 + 2 * (192 + 768));
     let dir = Dir::empty("lora-memory");
     let path = dir.0.join("large.safetensors");
-    let down = FILE_BYTES - 64 * 16 * 2;
-    let header = serde_json::json!({
-        "transformer_blocks.0.attn.to_q.lora_down.weight":
-            {"dtype": "BF16", "shape": [16, down / 32], "data_offsets": [0, down]},
-        "transformer_blocks.0.attn.to_q.lora_up.weight":
-            {"dtype": "BF16", "shape": [64, 16], "data_offsets": [down, FILE_BYTES]},
-    })
-    .to_string();
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (block, (layer, [n_in, n_out])) in (0..6).flat_map(|block| LAYERS.map(|layer| (block, layer))) {
+        for (part, shape) in [("down", [RANK, n_in]), ("up", [n_out, RANK])] {
+            let begin = end;
+            end += shape[0] * shape[1] * 4;
+            let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, end]});
+            header.insert(format!("transformer_blocks.{block}.{layer}.lora_{part}.weight"), entry);
+        }
+    }
+    assert_eq!(end, FILE_BYTES);
+    let header = serde_json::Value::Object(header).to_string();
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(header.as_bytes());
     fs::write(&path, &bytes).unwrap();
@@ -135,12 +162,38 @@ fn loras() {
         let options = OpenOptions { loras, max_memory_bytes, threads: Some(1), ..OpenOptions::default() };
         Pipeline::open(&ModelSource::Embedded, &options)
     };
+    let request = Request {
+        prompt: "a cat".into(),
+        negative_prompt: None,
+        width_px: 64,
+        height_px: 64,
+        steps: 1,
+        seed: 0,
+        true_cfg_scale: 1.0,
+        init: None,
+    };
+    let requests = std::slice::from_ref(&request);
+    let (before, mut planned) = (read_bytes(), 0);
     let peak = peak_bytes(|| {
-        let error = open(Some(400 << 20)).unwrap_err();
-        assert_eq!(error.code(), "INK-0401", "{error}");
+        let pipeline = open(Some(200 << 20)).unwrap();
+        let plan = pipeline.forecast(requests).unwrap().remove(0);
+        planned = plan.forecast.memory.resident_bytes();
+        assert!(plan.refusal.is_some());
+        assert_eq!(pipeline.prepare(requests).unwrap_err().code(), "INK-0401");
     });
-    assert!(peak < 16 << 20, "{peak} bytes of a LoRA that does not fit");
-    let peak = peak_bytes(|| assert_eq!(open(None).unwrap().loras().len(), 3));
+    let read = read_bytes() - before;
+    assert!(peak < FILE_BYTES / 4, "{peak} bytes for the plan of a LoRA that does not fit");
+    assert!(read < 1 << 20, "{read} bytes were read for the plan");
+    let without = Pipeline::open(&ModelSource::Embedded, &OpenOptions::default()).unwrap();
+    let without = without.forecast(requests).unwrap().remove(0).forecast.memory.resident_bytes();
+    let planned = usize::try_from(planned - without).unwrap();
+    assert!(
+        (FILE_BYTES..FILE_BYTES * 11 / 10).contains(&planned),
+        "{planned} bytes are planned for one file"
+    );
+    let peak = peak_bytes(|| {
+        open(None).unwrap().prepare(requests).unwrap();
+    });
     assert!((FILE_BYTES..FILE_BYTES + (16 << 20)).contains(&peak), "{peak} bytes for one file");
 }
 

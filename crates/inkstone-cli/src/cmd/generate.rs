@@ -60,7 +60,7 @@ impl<'a> Ready<'a> {
         check_model(stored, &drawing.model().name, other, session)?;
         let replayed = draw.config_from_metadata.is_none();
         if let Some(stored) = stored.filter(|stored| !stored.loras.is_empty()) {
-            check_loras(stored, &drawing.lora_records(), replayed, session)?;
+            check_loras(stored, &drawing.lora_records()?, replayed, session)?;
         }
         let requests = resolve(&draw.what, stored, &prompts, start, &drawing, session)?;
         let paths = drawing.paths(&requests)?;

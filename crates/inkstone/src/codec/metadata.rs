@@ -71,10 +71,12 @@ pub struct LoraRecord {
 
 impl LoraRecord {
     /// What a picture records of a LoRA.
-    #[must_use]
-    pub fn of(applied: &Applied) -> Self {
+    ///
+    /// # Errors
+    /// As [`crate::weights::lora::Lora::sha256`].
+    pub fn of(applied: &Applied) -> Result<Self> {
         let lora = &applied.lora;
-        Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256().to_owned() }
+        Ok(Self { name: lora.name(), scale: applied.scale, sha256: lora.sha256()? })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::memory::{self, Limits, MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
 use crate::text::template::{MAX_TOKENS, TEXT_TO_IMAGE_DROP};
+use crate::weights::lora;
 use crate::{Request, Result};
 
 /// What a request will take.
@@ -116,7 +117,7 @@ impl Pipeline {
     }
 }
 
-/// What the process takes with a model open and nothing of it used.
+/// What the process takes with a model open and nothing of it used: of LoRAs their heads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Base {
     usage: Usage,
@@ -151,6 +152,8 @@ impl Dry<'_> {
         let known =
             self.pipeline.embeddings.values().map(|known| known.shape().count() * DType::F32.size_bytes());
         let _known = self.ledger.hold(known.sum());
+        let loras = lora::memory_bytes(&self.networks.loras);
+        let _loras = self.ledger.hold(usize::try_from(loras).unwrap_or(usize::MAX));
         self.networks.stream(self.way.offload == Offload::Stream);
         self.networks.transformer(files)?;
         self.networks.vae(files)?;

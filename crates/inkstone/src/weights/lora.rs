@@ -44,7 +44,7 @@ pub const MAX_LORAS: usize = 8;
 /// A LoRA to draw with, and how strongly.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// The file's contents.
+    /// The file.
     pub lora: Arc<Lora>,
     /// Its factor: 1 is what it was made for, 0 has no effect, negative ones turn it round.
     pub scale: f32,
@@ -59,21 +59,40 @@ pub struct LoraSource {
     pub scale: f32,
 }
 
-/// Checks what a caller asks for and opens the files, each once, as long as they fit into memory.
+/// Checks what a caller asks for and reads the heads of the files, each once.
 ///
 /// # Errors
-/// As [`check`] and [`Lora::open_within`].
-pub(crate) fn open_all(sources: &[LoraSource], device: &Device, limits: &Limits) -> Result<Vec<Applied>> {
+/// As [`check`] and [`Lora::open_head`].
+pub(crate) fn open_heads(sources: &[LoraSource], device: &Device) -> Result<Vec<Applied>> {
     check(sources)?;
     let mut all: Vec<Applied> = Vec::new();
     for source in sources {
         let lora = match sources.iter().zip(&all).find(|(before, _)| before.path == source.path) {
             Some((_, open)) => open.lora.clone(),
-            None => Arc::new(Lora::open_within(&source.path, device, limits)?),
+            None => Arc::new(Lora::open_head(&source.path, device)?),
         };
         all.push(Applied { lora, scale: source.scale });
     }
     Ok(all)
+}
+
+/// Reads the files whole, as long as they fit into memory.
+///
+/// # Errors
+/// As [`open_heads`] and [`Lora::read`]; [`Error::InsufficientMemory`].
+pub(crate) fn open_all(sources: &[LoraSource], device: &Device, limits: &Limits) -> Result<Vec<Applied>> {
+    let all = open_heads(sources, device)?;
+    limits.check(memory_bytes(&all))?;
+    all.iter().try_for_each(|applied| applied.lora.read(device))?;
+    Ok(all)
+}
+
+/// What LoRAs take in memory once they are read, each file once.
+pub(crate) fn memory_bytes(loras: &[Applied]) -> u64 {
+    let is_first = |(i, applied): &(usize, &Applied)| {
+        loras[..*i].iter().all(|other| !Arc::ptr_eq(&other.lora, &applied.lora))
+    };
+    loras.iter().enumerate().filter(is_first).map(|(_, applied)| applied.lora.memory_bytes()).sum()
 }
 
 /// The steps that a LoRA among these was distilled for, if one was and has an effect: the first one's.

@@ -4,6 +4,7 @@ use std::iter;
 
 use inkstone::memory::{Alternative, Limit, Limits, MemoryPlan, Refusal, StageMemory, gibibytes};
 use inkstone::pipeline::Planned;
+use inkstone::weights::lora::Applied;
 use serde_json::{Map, Value, json};
 
 use super::Ready;
@@ -15,7 +16,9 @@ impl Ready<'_> {
     pub(in crate::cmd) fn tell(&self, session: &Session) -> Result<()> {
         let Self { drawing, requests, paths } = self;
         let model = &drawing.model().name;
-        let loras = drawing.lora_records();
+        // Without their hashes, for which the files would be read.
+        let lora = |applied: &Applied| json!({"name": applied.lora.name(), "scale": applied.scale});
+        let loras: Vec<Value> = drawing.loras().iter().map(lora).collect();
         let plans = drawing.forecast(requests)?;
         // Each picture has the plan of the batch that it is drawn in.
         let plans = plans.iter().flat_map(|plan| iter::repeat_n(plan, plan.forecast.memory.pictures));

@@ -94,7 +94,7 @@ impl Pending {
     /// What is added to the weight of the layer of this name, if there is something; its factor has the scale in it.
     pub(crate) fn layer(&mut self, name: &str, n_in: usize, n_out: usize) -> Option<Layer> {
         let flat = keys::flat(name);
-        let layer = self.applied.lora.layers.by_name.get(&flat)?;
+        let layer = self.applied.lora.layers().by_name.get(&flat)?;
         self.taken.insert(flat);
         let (have, want) = (layer.size(), [n_out, n_in]);
         let columns = match &layer.delta {
@@ -114,7 +114,7 @@ impl Pending {
 
     /// The same for a vector of this name. What else a file has for it is left over.
     pub(crate) fn vector(&mut self, name: &str, len: usize) -> Option<Layer> {
-        let layer = self.applied.lora.layers.by_name.get(&keys::flat(name))?;
+        let layer = self.applied.lora.layers().by_name.get(&keys::flat(name))?;
         let Delta::Whole(_) = layer.delta else { return None };
         self.layer(name, 1, len)
     }
@@ -123,7 +123,7 @@ impl Pending {
     pub(crate) fn finish(self) -> Result<()> {
         let lora = &self.applied.lora;
         let refuse = |problem| Err(Error::Lora { path: lora.path.clone(), problem: Box::new(problem) });
-        let layers = &lora.layers.by_name;
+        let layers = &lora.layers().by_name;
         let rest = layers.iter().filter(|(flat, _)| !self.taken.contains(*flat));
         let rest: Vec<String> = rest.map(|(_, layer)| layer.name.clone()).collect();
         let family = family::of(layers.values().map(|layer| layer.name.as_str()));

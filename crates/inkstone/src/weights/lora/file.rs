@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use inkstone_tensor::{Device, regular};
+use inkstone_tensor::{DType, Device, regular};
 
 use super::adapter::Adapter;
-use super::keys;
+use super::keys::{self, Part};
 use super::layers::Layers;
 use super::{family, name_of, numbers};
 use crate::error::{FOLDER_FILES, LoraProblem};
@@ -18,13 +19,24 @@ use crate::{Error, Result};
 /// The largest file that is read: LoRAs of Qwen-Image have up to 2 GB.
 const LIMIT_BYTES: u64 = 8 << 30;
 
-/// A LoRA file in memory: what happens to the file later does not matter to drawings.
+/// A LoRA file. Its head is read when it is opened, its numbers once they are needed; from then on what happens to the file
+/// does not matter to drawings.
 #[derive(Debug)]
 pub struct Lora {
     pub(super) path: PathBuf,
-    pub(super) contents: Contents,
+    head: Head,
     pub(super) metadata: BTreeMap<String, String>,
-    pub(super) layers: Layers,
+    adapter: Adapter,
+    /// As the head has them: shapes, and alphas, and no other numbers.
+    outlined: Layers,
+    whole: OnceLock<Whole>,
+}
+
+/// What was read.
+#[derive(Debug)]
+struct Whole {
+    contents: Contents,
+    layers: Layers,
 }
 
 impl Lora {
@@ -42,17 +54,26 @@ impl Lora {
     /// # Errors
     /// As [`Self::open`]; [`Error::InsufficientMemory`].
     pub(super) fn open_within(path: &Path, device: &Device, limits: &Limits) -> Result<Self> {
+        let lora = Self::open_head(path, device)?;
+        limits.check(lora.memory_bytes())?;
+        lora.read(device)?;
+        Ok(lora)
+    }
+
+    /// Reads a file's head, which has all but its numbers. Alphas are read.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for those about numbers.
+    pub(super) fn open_head(path: &Path, device: &Device) -> Result<Self> {
         let refuse = |problem| Error::Lora { path: path.to_owned(), problem: Box::new(problem) };
         if path.is_dir() {
             let file = FOLDER_FILES.iter().map(|name| path.join(name)).find(|file| file.is_file());
-            return Self::open_within(&file.ok_or_else(|| refuse(LoraProblem::Folder))?, device, limits);
+            return Self::open_head(&file.ok_or_else(|| refuse(LoraProblem::Folder))?, device);
         }
         identify::check_format(path)?;
         let failed = |source| Error::ModelRead { path: path.to_owned(), source };
         let file = regular::open(path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
-        // The names alone tell a LoRA from a checkpoint of 40 GB, which is not to be read.
-        let head = match Head::read(&file, bytes, path) {
+        let head = match Head::read(file, path) {
             // A file that calls itself safetensors is told what is wrong with it.
             Err(Error::Safetensors { .. })
                 if path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("safetensors")) =>
@@ -61,13 +82,48 @@ impl Lora {
             }
             head => head?,
         };
-        check_names(&head.names(), bytes).map_err(refuse)?;
-        limits.check(bytes.saturating_add(head.sum_of(numbers::more_bytes)))?;
-        let (mut stored, contents) = head.tensors(path, device)?;
-        let metadata = std::mem::take(&mut stored.metadata);
+        check_names(&head.names(), head.file_bytes()).map_err(refuse)?;
+        let metadata = head.metadata().clone();
         let adapter = Adapter::of(path, &metadata)?.map_err(refuse)?;
-        let layers = Layers::of(numbers::readable(stored)?.map_err(refuse)?, &adapter).map_err(refuse)?;
-        Ok(Self { path: path.to_owned(), contents, metadata, layers })
+        let is_alpha = |name: &str| keys::parse(name).is_some_and(|key| key.part == Part::Alpha);
+        let outlined = numbers::readable(head.outline(path, device, is_alpha)?)?.map_err(refuse)?;
+        let outlined = Layers::of(outlined, &adapter).map_err(refuse)?;
+        Ok(Self { path: path.to_owned(), head, metadata, adapter, outlined, whole: OnceLock::new() })
+    }
+
+    /// Reads the numbers, if they were not read.
+    ///
+    /// # Errors
+    /// [`Error::ModelRead`], no memory; [`Error::ModelChanged`] if something wrote to the file since its head was read;
+    /// [`Error::Lora`] for numbers that cannot be used.
+    pub(crate) fn read(&self, device: &Device) -> Result<()> {
+        if self.whole.get().is_some() {
+            return Ok(());
+        }
+        let refuse = |problem| Error::Lora { path: self.path.clone(), problem: Box::new(problem) };
+        let (stored, contents) = self.head.whole(&self.path, device)?;
+        let layers =
+            Layers::of(numbers::readable(stored)?.map_err(refuse)?, &self.adapter).map_err(refuse)?;
+        self.whole.get_or_init(|| Whole { contents, layers });
+        Ok(())
+    }
+
+    /// The layers: with their numbers, if these were read.
+    pub(super) fn layers(&self) -> &Layers {
+        self.whole.get().map_or(&self.outlined, |whole| &whole.layers)
+    }
+
+    /// What it takes in memory at most, once it is read.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let of =
+            |bytes: fn(DType) -> usize| self.head.numbers().map(move |(count, of)| count * bytes(of) as u64);
+        let passing = of(numbers::passing_bytes).max().unwrap_or(0);
+        self.head.file_bytes() + of(numbers::more_bytes).sum::<u64>() + passing
+    }
+
+    /// The size of the file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.head.file_bytes()
     }
 
     /// The file's name without its folders.
@@ -82,11 +138,15 @@ impl Lora {
         &self.path
     }
 
-    /// The SHA-256 of the file as it was read, 64 hexadecimal digits. The first call computes it; the file is not read
-    /// again.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        self.contents.sha256()
+    /// The SHA-256 of the file as it was read, 64 hexadecimal digits. If it was not read yet, it is read through for this.
+    ///
+    /// # Errors
+    /// [`Error::ModelRead`], [`Error::ModelChanged`].
+    pub fn sha256(&self) -> Result<String> {
+        match self.whole.get() {
+            Some(whole) => Ok(whole.contents.sha256().to_owned()),
+            None => self.head.sha256(&self.path),
+        }
     }
 
     /// Steps of the drawing that a Lightning LoRA was distilled for; `None` for any other LoRA.

@@ -8,6 +8,7 @@ use super::keys::{self, Part};
 use crate::error::LoraProblem;
 use crate::weights::loader::{float8, in_f32};
 use crate::weights::safetensors::SafeTensors;
+use crate::weights::safetensors::whole::outline;
 
 /// Tensors by name, each with the type that it is stored in.
 pub(super) type Numbers = BTreeMap<String, (Tensor, DType)>;
@@ -16,14 +17,21 @@ pub(super) type Numbers = BTreeMap<String, (Tensor, DType)>;
 pub(super) fn more_bytes(stored: DType) -> usize {
     match stored {
         DType::F8E4m3 | DType::F8E5m2 => DType::Bf16.size_bytes(),
-        // While it is rounded, there is a copy of it too, and what it becomes twice.
-        DType::F64 => DType::F64.size_bytes() + 2 * DType::F32.size_bytes(),
+        DType::F64 => DType::F32.size_bytes(),
+        _ => 0,
+    }
+}
+
+/// Bytes that it takes beyond that while it is brought into it: a copy, and what it becomes a second time.
+pub(super) fn passing_bytes(stored: DType) -> usize {
+    match stored {
+        DType::F64 => DType::F64.size_bytes() + DType::F32.size_bytes(),
         _ => 0,
     }
 }
 
 /// The tensors of a file as f32, bf16 or f16, with the types that they are stored in: 8-bit floats as bf16, which has all of
-/// their numbers, f64 rounded to f32, alphas that are whole numbers as f32.
+/// their numbers, f64 rounded to f32, alphas that are whole numbers as f32. Those without bytes stay without.
 ///
 /// # Errors
 /// No memory; a problem where a tensor is of another type.
@@ -34,6 +42,7 @@ pub(super) fn readable(file: SafeTensors) -> TensorResult<Result<Numbers, LoraPr
         let tensor = match stored {
             DType::F32 | DType::Bf16 | DType::F16 => tensor,
             DType::F8E4m3 | DType::F8E5m2 => widened(tensor)?,
+            DType::F64 if tensor.is_counted() => outline(tensor.device(), DType::F32, *tensor.shape())?,
             DType::F64 => in_f32(&tensor, None)?,
             _ => {
                 let have = file.foreign.get(&name).map_or_else(|| stored.to_string(), ToString::to_string);
@@ -52,6 +61,9 @@ pub(super) fn readable(file: SafeTensors) -> TensorResult<Result<Numbers, LoraPr
 /// 8-bit floats as bf16.
 fn widened(stored: Tensor) -> TensorResult<Tensor> {
     let shape = *stored.shape();
+    if stored.is_counted() {
+        return outline(stored.device(), DType::Bf16, shape);
+    }
     let matrix = Weight::from(float8(stored, None)?);
     let rows: Vec<u32> = (0..u32::try_from(matrix.n_out()).unwrap_or(u32::MAX)).collect();
     ops::embedding(&matrix, &rows, DType::Bf16)?.reshape(shape)

@@ -57,19 +57,22 @@ impl Lora {
     /// As [`Lora::open`]; [`crate::Error::InsufficientMemory`].
     pub fn inspect(path: &Path) -> Result<Summary> {
         let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None })?;
-        Ok(Self::open_within(path, &device, &Limits::now(None))?.summary())
+        Self::open_within(path, &device, &Limits::now(None))?.summary()
     }
 
     /// What is in the file.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
+    ///
+    /// # Errors
+    /// As [`Self::sha256`].
+    pub fn summary(&self) -> Result<Summary> {
+        let layers = self.layers();
         let mut summary = Summary {
             name: self.name(),
-            bytes: self.contents.bytes(),
-            sha256: self.sha256().to_owned(),
-            dialect: self.layers.dialect.to_string(),
-            family: family::of(self.layers.by_name.values().map(|layer| layer.name.as_str())),
-            layers: self.layers.by_name.len(),
+            bytes: self.file_bytes(),
+            sha256: self.sha256()?,
+            dialect: layers.dialect.to_string(),
+            family: family::of(layers.by_name.values().map(|layer| layer.name.as_str())),
+            layers: layers.by_name.len(),
             adapters: BTreeMap::new(),
             blocks: BTreeMap::new(),
             ranks: BTreeMap::new(),
@@ -79,7 +82,7 @@ impl Lora {
             lightning_steps: self.lightning_steps(),
             triggers: BTreeMap::new(),
         };
-        for layer in self.layers.by_name.values() {
+        for layer in layers.by_name.values() {
             let adapter = match &layer.delta {
                 Delta::LowRank(_) => "LoRA",
                 Delta::Hadamard(..) => "LoHa",
@@ -95,7 +98,7 @@ impl Lora {
             if let Some(rank) = layer.rank() {
                 *summary.ranks.entry(rank).or_default() += 1;
             }
-            if let Some(alpha) = layer.alpha.filter(|_| self.layers.has_alphas) {
+            if let Some(alpha) = layer.alpha.filter(|_| layers.has_alphas) {
                 *summary.alphas.entry(alpha.to_string()).or_default() += 1;
             }
             *summary.dtypes.entry(layer.stored.to_string()).or_default() += 1;
@@ -106,7 +109,7 @@ impl Lora {
                 summary.triggers.insert(key.to_owned(), value.chars().take(SHOWN_CHARS).collect());
             }
         }
-        summary
+        Ok(summary)
     }
 }
 

@@ -1,5 +1,6 @@
 mod difference;
 mod faults;
+mod head;
 mod loha;
 mod lokr;
 mod settings;
@@ -151,7 +152,7 @@ fn a_layer_gets_scale_times_alpha_over_rank() {
 fn a_folder_of_peft_is_its_weights() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../golden/data/lora/peft_lokr");
     let (whole, file) = (Lora::open(&folder, &device()), folder.join("adapter_model.safetensors"));
-    assert_eq!(whole.unwrap().sha256(), Lora::open(&file, &device()).unwrap().sha256());
+    assert_eq!(whole.unwrap().sha256().unwrap(), Lora::open(&file, &device()).unwrap().sha256().unwrap());
     let error = Lora::open(folder.parent().unwrap(), &device()).unwrap_err();
     assert_eq!(error.code(), "INK-0211");
     assert!(error.to_string().contains("pytorch_lora_weights.safetensors"), "{error}");
@@ -176,7 +177,7 @@ fn lightning_is_told_by_its_name() {
 #[test]
 fn a_summary_tells_what_is_in_a_file() {
     let file = with("summary", &[("transformer_blocks.0.attn.to_q.alpha", &[], 3.0)]);
-    let summary = file.open().unwrap().summary();
+    let summary = file.open().unwrap().summary().unwrap();
     assert_eq!((summary.layers, summary.dialect.as_str(), summary.family), (1, "plain", Some("Qwen-Image")));
     assert_eq!(summary.ranks, BTreeMap::from([(2, 1)]));
     assert_eq!(summary.alphas, BTreeMap::from([("3".to_owned(), 1)]));

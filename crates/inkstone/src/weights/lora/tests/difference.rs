@@ -63,10 +63,10 @@ fn a_whole_difference_is_a_path() {
     let path = paths(&file, [4, 6], DType::F32).unwrap().remove(0);
     assert!(path.left.is_empty() && path.down.is_none());
     assert_eq!((path.up.n_out(), path.up.n_in(), path.factor), (6, 4, 0.5));
-    let summary = file.open().unwrap().summary();
+    let summary = file.open().unwrap().summary().unwrap();
     assert_eq!(summary.adapters, BTreeMap::from([("difference", 1)]));
     assert!(summary.ranks.is_empty() && summary.alphas.is_empty());
-    let both = with("both", &[(BIAS, &[6], 3.0)]).open().unwrap().summary();
+    let both = with("both", &[(BIAS, &[6], 3.0)]).open().unwrap().summary().unwrap();
     assert_eq!(both.adapters, BTreeMap::from([("LoRA", 1), ("difference", 1)]));
 }
 

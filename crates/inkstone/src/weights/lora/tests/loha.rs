@@ -193,7 +193,8 @@ fn fault_24_numbers_that_cannot_be_used() {
 
 #[test]
 fn a_summary_tells_what_is_in_a_file() {
-    let summary = made("summary", &factors([40, 36], [4, 4]), Some(2.0), &[]).open().unwrap().summary();
+    let summary =
+        made("summary", &factors([40, 36], [4, 4]), Some(2.0), &[]).open().unwrap().summary().unwrap();
     assert_eq!((summary.dialect.as_str(), summary.family), ("lycoris", Some("Qwen-Image")));
     assert_eq!(summary.adapters, BTreeMap::from([("LoHa", 1)]));
     assert_eq!(summary.ranks, BTreeMap::from([(4, 1)]));

@@ -187,7 +187,7 @@ fn fault_24_products_that_are_not_the_weights() {
 
 #[test]
 fn a_summary_tells_what_is_in_a_file() {
-    let summary = made("summary", &BOTH_IN_TWO, Some(3.0), &[]).open().unwrap().summary();
+    let summary = made("summary", &BOTH_IN_TWO, Some(3.0), &[]).open().unwrap().summary().unwrap();
     assert_eq!(
         (summary.layers, summary.dialect.as_str(), summary.family),
         (1, "diffusers", Some("Qwen-Image"))
@@ -195,9 +195,9 @@ fn a_summary_tells_what_is_in_a_file() {
     assert_eq!(summary.adapters, BTreeMap::from([("LoKr", 1)]));
     assert_eq!(summary.blocks, BTreeMap::from([("2x3 of 5x4".to_owned(), 1)]));
     assert_eq!((summary.ranks, summary.alphas.len()), (BTreeMap::from([(2, 1)]), 1));
-    let summary = made("summary", &WHOLE, Some(1e10), &[]).open().unwrap().summary();
+    let summary = made("summary", &WHOLE, Some(1e10), &[]).open().unwrap().summary().unwrap();
     assert!(summary.ranks.is_empty() && summary.alphas.is_empty(), "neither has an effect");
-    let lora = with("adapters", &[]).open().unwrap().summary();
+    let lora = with("adapters", &[]).open().unwrap().summary().unwrap();
     assert_eq!((lora.adapters, lora.blocks.len()), (BTreeMap::from([("LoRA", 1)]), 0));
 }
 
