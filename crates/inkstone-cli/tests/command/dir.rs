@@ -40,16 +40,32 @@ impl Dir {
         names
     }
 
-    /// The command in this folder, with nothing in its environment that could change what it does.
+    /// The command in this folder.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_inkstone"));
+        let mut command = self.started(env!("CARGO_BIN_EXE_inkstone"));
+        command.args(args);
+        command
+    }
+
+    /// A script of `sh` or `bash` in this folder, whose `$0` is the command.
+    pub(crate) fn script(&self, shell: &str, script: &str) -> Command {
+        let mut command = self.started(shell);
+        command.args(["-c", script, env!("CARGO_BIN_EXE_inkstone")]);
+        command
+    }
+
+    /// A program in this folder, with nothing in its environment that could change what the command does, and as many threads
+    /// on every machine: memory is planned for each, and limits of it say what is refused.
+    pub(crate) fn started(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             let ours = name.to_str().is_some_and(|n| n.starts_with("INKSTONE_") && n != "INKSTONE_CPU");
             if ours || ["XDG_CONFIG_HOME", "NO_COLOR", "TERM"].iter().any(|n| name == *n) {
                 command.env_remove(name);
             }
         }
-        command.args(args).current_dir(self.0.path()).env("HOME", self.0.path()).stdin(Stdio::null());
+        command.env("INKSTONE_THREADS", "2");
+        command.current_dir(self.0.path()).env("HOME", self.0.path()).stdin(Stdio::null());
         command
     }
 

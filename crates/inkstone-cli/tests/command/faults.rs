@@ -44,10 +44,7 @@ fn row_38_to_42_values_out_of_range() {
 fn row_77_limits_below_what_anything_takes() {
     let dir = Dir::new();
     for limit in ["-v 60000", "-v 80000", "-d 2000", "-d 8000"] {
-        let draw = format!("ulimit {limit}; exec \"$0\" 'a red apple' --threads 2");
-        let mut shell = std::process::Command::new("sh");
-        let run =
-            finish(shell.args(["-c", &draw, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
+        let run = finish(&mut dir.script("sh", &format!("ulimit {limit}; exec \"$0\" 'a red apple'")));
         assert!(run.code == Some(4) && run.stderr.contains("error[INK-040"), "{limit}: {run:#?}");
     }
     assert!(dir.files().is_empty());
@@ -123,7 +120,6 @@ fn row_68_no_room_while_a_model_is_converted() {
     let old = dir.path("model");
     copy_model(&old);
     let files = fs::read_dir(old.join("transformer")).unwrap().count();
-    let program = env!("CARGO_BIN_EXE_inkstone");
     let tiny = crate::dir::tiny();
     // The largest file in kilobytes: nothing, a part of the first file, all of it but not of the second.
     for limit in [0, 100, 4_000] {
@@ -131,9 +127,7 @@ fn row_68_no_room_while_a_model_is_converted() {
             let script = format!(
                 "trap '' XFSZ; ulimit -f {limit}; exec \"$0\" convert \"$1\" -q q8 {place} 2>&1 | cat"
             );
-            let mut shell = std::process::Command::new("bash");
-            let run = finish(shell.args(["-c", &script, program]).arg(&tiny).current_dir(dir.path("")));
-            let told = run.stdout;
+            let told = finish(dir.script("bash", &script).arg(&tiny)).stdout;
             assert!(told.contains("error[INK-0411]: cannot write "), "{limit}: {told}");
             assert!(told.contains("  why: ") && told.contains("  try: "), "{limit}: {told}");
             assert_eq!(dir.files(), ["model"], "{limit}: nothing new, nothing hidden");
@@ -148,11 +142,9 @@ fn row_68_no_room_while_a_model_is_converted() {
 fn row_74_no_room_while_the_picture_is_written() {
     let dir = Dir::new();
     dir.write("a.png", "old");
-    let program = env!("CARGO_BIN_EXE_inkstone");
     // The largest file is 0 blocks; the signal that comes with it is ignored, so writing fails.
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" 'a cat' --steps 1 --overwrite -o a.png 2>&1 | cat";
-    let mut shell = std::process::Command::new("bash");
-    let run = finish(shell.args(["-c", script, program]).current_dir(dir.path("")));
+    let run = finish(&mut dir.script("bash", script));
     assert!(run.stdout.contains("error[INK-0450]") && run.stdout.contains("  why: "), "{run:#?}");
     assert_eq!(fs::read(dir.path("a.png")).unwrap(), b"old");
     assert_eq!(dir.files(), ["a.png"]);

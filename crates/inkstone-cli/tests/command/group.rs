@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::dir::{Dir, Run, finish};
@@ -29,8 +29,7 @@ impl Group {
     /// Runs the command in it, with arguments as a shell reads them.
     pub(crate) fn run(&self, dir: &Dir, arguments: &str) -> Run {
         let script = format!("echo $$ > {}/cgroup.procs && exec \"$0\" {arguments}", self.0.display());
-        let mut shell = Command::new("sh");
-        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+        finish(&mut dir.script("sh", &script))
     }
 }
 

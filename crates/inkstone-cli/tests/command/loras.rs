@@ -9,7 +9,6 @@ use crate::dir::{Dir, golden};
 use {
     crate::dir::{Run, finish},
     crate::group::Group,
-    std::process::Command,
 };
 
 /// Draws a small picture with the tiny model of the fixtures.
@@ -274,9 +273,7 @@ fn row_77_inspecting_a_lora_that_does_not_fit() {
     };
     for (flag, cure) in [("-v", "raise ulimit -v"), ("-d", "raise ulimit -d")] {
         let script = format!("ulimit {flag} 250000; exec \"$0\" lora inspect {file}");
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path("."));
-        refused(&finish(&mut shell), cure);
+        refused(&finish(&mut dir.script("sh", &script)), cure);
     }
     if let Some(group) = Group::new(100 << 20) {
         refused(&group.run(&dir, &format!("lora inspect {file}")), "give the container more memory");

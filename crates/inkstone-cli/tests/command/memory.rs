@@ -121,10 +121,9 @@ fn row_77_alternatives_within_an_address_space() {
     let dir = Dir::new();
     let shell = |kilobytes: u64, flags: &str| {
         let script = format!(
-            "ulimit -S -v {kilobytes}; exec \"$0\" 'a red apple' --steps 1 --seed 1 --threads 2 --json --no-progress {flags}"
+            "ulimit -S -v {kilobytes}; exec \"$0\" 'a red apple' --steps 1 --seed 1 --json --no-progress {flags}"
         );
-        let mut command = std::process::Command::new("sh");
-        finish(command.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+        finish(&mut dir.script("sh", &script))
     };
     let small = shell(4 << 20, "--dry-run --size 64x64");
     let needed = |run: &str| events(run, "dry-run")[0]["memory"]["address_space_bytes"].as_u64().unwrap();
@@ -151,9 +150,8 @@ fn row_77_alternatives_within_an_address_space() {
 #[test]
 fn row_77_the_table_names_the_limit_that_forbids() {
     let dir = Dir::new();
-    let script = "ulimit -S -v 500000; exec \"$0\" plan --max-memory 20G --size 2048x2048 --threads 2";
-    let mut shell = std::process::Command::new("sh");
-    let run = finish(shell.args(["-c", script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
+    let script = "ulimit -S -v 500000; exec \"$0\" plan --max-memory 20G --size 2048x2048";
+    let run = finish(&mut dir.script("sh", script));
     assert_eq!(run.code, Some(0), "{run:#?}");
     assert!(run.stdout.contains("limit: the address space limit (ulimit -v) is 489 MiB\n"), "{run:#?}");
     assert!(run.stdout.contains("  does not fit (ulimit -v)\n"), "{run:#?}");
@@ -195,19 +193,13 @@ fn row_77_limits_of_the_shell_count() {
         let draw = format!(
             "ulimit {flag} 700000; exec \"$0\" 'a red apple' --size 2048x2048 --dtype f32 --vae-tiling off"
         );
-        let output = std::process::Command::new("sh")
-            .args(["-c", &draw, env!("CARGO_BIN_EXE_inkstone")])
-            .current_dir(dir.path("."))
-            .output()
-            .unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(4), "{told}");
-        assert!(told.contains("INK-0401") && told.contains(name), "{told}");
+        let run = finish(&mut dir.script("sh", &draw));
+        assert_eq!(run.code, Some(4), "{run:#?}");
+        assert!(run.stderr.contains("INK-0401") && run.stderr.contains(name), "{run:#?}");
     }
     // Too little to map the weights, which no way to draw changes.
     let draw = "ulimit -v 300000; exec \"$0\" 'a red apple' --offload stream";
-    let mut shell = std::process::Command::new("sh");
-    let run = finish(shell.args(["-c", draw, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")));
+    let run = finish(&mut dir.script("sh", draw));
     assert!(run.code == Some(4) && run.stderr.contains("try: raise ulimit -v"), "{run:#?}");
 }
 
@@ -289,10 +281,7 @@ fn a_case_above_the_limit_is_refused_before_it_is_made() {
         ("- < cases", "attention/131072x24x128"),
     ] {
         dir.write("cases", "attention/131072x24x128\n");
-        let mut shell = std::process::Command::new("sh");
-        let run = finish(
-            shell.args(["-c", &script(bench), env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")),
-        );
+        let run = finish(&mut dir.script("sh", &script(bench)));
         let told = format!("error[INK-0402]: {name}: out of memory\n");
         assert!(run.code == Some(4) && run.stderr.contains(&told), "{bench}: {run:#?}");
         assert!(run.stderr.contains("  try: measure a smaller case"), "{bench}: {run:#?}");

@@ -1,7 +1,6 @@
 //! Large pictures to start from, within limits of memory.
 
 use std::fs;
-use std::process::Command;
 
 use inkstone::Pixels;
 use serde_json::Value;
@@ -24,9 +23,7 @@ fn progressive(dir: &Dir) {
 }
 
 fn shell(dir: &Dir, limit: &str, arguments: &str) -> Run {
-    let script = format!("{limit}; exec \"$0\" {arguments}");
-    let mut shell = Command::new("sh");
-    finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+    finish(&mut dir.script("sh", &format!("{limit}; exec \"$0\" {arguments}")))
 }
 
 fn event(run: &Run, name: &str) -> Value {

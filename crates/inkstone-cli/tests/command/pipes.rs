@@ -1,7 +1,7 @@
 //! Pipes and devices in place of files: those that hold weights or pictures are refused before anybody waits for them;
 //! text may come from them.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::dir::{Dir, finish, tiny};
 
@@ -58,9 +58,7 @@ fn figures_to_compare_with_have_a_limit() {
 fn prompts_and_figures_may_come_through_a_pipe() {
     let dir = Dir::new();
     let shell = |script: &str| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, env!("CARGO_BIN_EXE_inkstone")]).env("HOME", dir.path("."));
-        let run = finish(shell.current_dir(dir.path(".")).stdin(Stdio::null()));
+        let run = finish(&mut dir.script("sh", script));
         assert_eq!(run.code, Some(0), "{script}: {run:#?}");
         run.stdout
     };

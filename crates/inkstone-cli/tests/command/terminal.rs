@@ -1,21 +1,23 @@
 //! On a terminal: `script` of util-linux gives one.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::dir::{Dir, pixels};
 
-/// What a terminal shows of the command, with these lines typed. `None` where there is no `script`.
-fn typed(dir: &Dir, args: &str, lines: &str) -> Option<(String, Option<i32>)> {
-    let command = format!("{} {args}", env!("CARGO_BIN_EXE_inkstone"));
-    let mut script = Command::new("script");
+/// A terminal in which a shell's command runs.
+fn terminal(dir: &Dir, command: &str) -> Command {
+    let mut script = dir.started("script");
+    script.args(["-qec", command, "/dev/null"]).env("SHELL", "/bin/sh").env("TERM", "xterm");
+    script.stdout(Stdio::piped()).stderr(Stdio::null());
     script
-        .args(["-qec", &command, "/dev/null"])
-        .current_dir(dir.path(""))
-        .env("HOME", dir.path(""))
-        .env("TERM", "xterm")
-        .env_remove("NO_COLOR");
-    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+}
+
+/// What a terminal shows of the command, with these lines typed. `None` where there is no `script`, or no terminal for it.
+fn typed(dir: &Dir, args: &str, lines: &str) -> Option<(String, Option<i32>)> {
+    terminal(dir, "test -t 1").status().ok().filter(ExitStatus::success)?;
+    let command = format!("'{}' {args}", env!("CARGO_BIN_EXE_inkstone"));
+    let mut child = terminal(dir, &command).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(lines.as_bytes()).unwrap();
     // The input stays open until the end: closing it would hang up the terminal.

@@ -24,7 +24,9 @@ fn file(name: &str) -> PathBuf {
 /// Whether the file is among the memory of this process.
 fn is_resident(path: &std::path::Path) -> bool {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let of_file = smaps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+    // The folder may have another name there.
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let of_file = smaps.lines().skip_while(|line| !line.ends_with(name));
     of_file.take(8).any(|line| line.starts_with("Rss:") && !line.contains(" 0 kB"))
 }
 
@@ -34,13 +36,22 @@ fn what_was_fetched_is_in_the_cache_and_not_in_the_process() {
     let map = MappedFile::open(&path).unwrap();
     let part = map.on_disk(5..FILE_BYTES).unwrap();
     assert_eq!(part.len_bytes(), FILE_BYTES as u64 - 5);
-    assert!(part.fetch());
+    // The system takes pages of files back when it likes, so a look may come too late, but not every one does.
+    let is_cached_behind = |read: &dyn Fn()| {
+        (0..100).any(|_| {
+            read();
+            part.is_cached()
+        })
+    };
+    let known = is_cached_behind(&|| assert!(part.fetch()));
     assert!(!is_resident(&path));
-    let known = part.is_cached();
-    assert!(map.bytes().iter().all(|b| *b == 1));
-    assert!(is_resident(&path), "the look at the memory sees the mapping");
+    let read = || {
+        assert!(map.bytes().iter().all(|b| *b == 1));
+        is_resident(&path)
+    };
+    assert!((0..100).any(|_| read()), "the look at the memory sees the mapping");
     // Not every file system tells; one that does, does so of bytes that were read just now.
-    assert_eq!(known, part.is_cached());
+    assert_eq!(known, is_cached_behind(&|| assert!(map.bytes().iter().all(|b| *b == 1))));
     fs::remove_file(path).unwrap();
 }
 

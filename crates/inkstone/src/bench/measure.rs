@@ -128,7 +128,7 @@ impl Prepared {
         Ok(self.summary(rounds))
     }
 
-    fn summary(&self, rounds: Vec<Round>) -> Measurement {
+    pub(super) fn summary(&self, rounds: Vec<Round>) -> Measurement {
         let best = rounds.iter().filter_map(|round| round.pace_gflops).fold(0.0, f64::max);
         let is_quiet = |round: &Round| round.pace_gflops.is_none_or(|pace| pace >= QUIET * best);
         let quiet: Vec<Round> = rounds.iter().copied().filter(is_quiet).collect();

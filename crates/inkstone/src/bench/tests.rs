@@ -57,6 +57,32 @@ fn a_small_case_is_measured() {
     assert!((measured.gflops.unwrap() / gflops - 1.0).abs() < 1e-9);
 }
 
+/// A product of 2e6 operations, in rounds of 1, 2, 9 and 4 ms: 2, 1, 0.2 and 0.5 GFLOP/s.
+#[test]
+fn shares_are_of_the_peak_beside_them_and_busy_rounds_do_not_count() {
+    let bench = Bench::new(options()).unwrap();
+    let prepared = bench.prepare(Case::Linear { rows: 100, n_in: 100, n_out: 100 }).unwrap();
+    let round = |ms: f64, peak: Option<f64>, pace: Option<f64>| Round {
+        seconds: ms * 1e-3,
+        peak_gflops: peak,
+        pace_gflops: pace,
+    };
+    let near = |got: Option<f64>, want: f64| got.is_some_and(|got| (got / want - 1.0).abs() < 1e-9);
+    // The third ran while the machine did 89 % of its best.
+    let paces = [10.0, 9.0, 8.9, 9.5];
+    let rounds: Vec<Round> =
+        [1.0, 2.0, 9.0, 4.0].into_iter().zip(paces).map(|(ms, pace)| round(ms, Some(pace), Some(pace))).collect();
+    let told = prepared.summary(rounds.clone());
+    assert_eq!((told.busy_rounds, &told.rounds), (1, &rounds));
+    assert_eq!((told.seconds_min, told.seconds, told.seconds_max), (1e-3, 2e-3, 4e-3));
+    assert!(near(told.gflops, 1.0) && near(told.peak_percent, 100.0 / 9.0), "{told:?}");
+    // Without a peak there is no share, and rounds count by their pace; without either all do.
+    let told = prepared.summary(rounds.iter().map(|r| Round { peak_gflops: None, ..*r }).collect());
+    assert_eq!((told.busy_rounds, told.seconds, told.peak_percent), (1, 2e-3, None));
+    let told = prepared.summary(rounds.iter().map(|r| round(1e3 * r.seconds, None, None)).collect());
+    assert!((told.busy_rounds, told.peak_percent) == (0, None) && near(Some(told.seconds), 3e-3), "{told:?}");
+}
+
 /// On every table, whatever its operands: shares are of something, and rounds on a machine that was busy are known.
 #[test]
 fn rounds_have_a_pace_and_shares_are_of_a_peak() {
@@ -73,8 +99,8 @@ fn rounds_have_a_pace_and_shares_are_of_a_peak() {
             let measured = bench.prepare(case).unwrap().measure(3).unwrap();
             let has_peak = cfg!(target_arch = "x86_64") && (table, name) != ("scalar", "int8");
             assert_eq!(measured.peak_percent.is_some(), has_peak, "{table} {name}");
-            let share = measured.peak_percent.unwrap_or(1.0);
-            assert!(share > 0.0 && share < 160.0, "{table} {name}: {share} %");
+            // How large it is depends on what else the machine did in these milliseconds.
+            assert!(measured.peak_percent.is_none_or(|share| share > 0.0), "{table} {name}: {measured:?}");
             for round in &measured.rounds {
                 assert_eq!(round.pace_gflops.is_some(), cfg!(target_arch = "x86_64"), "{table} {name}");
                 assert_eq!(round.peak_gflops, round.pace_gflops.filter(|_| has_peak), "{table} {name}");
@@ -130,9 +156,14 @@ fn a_machine_is_measured_with_the_sizes_of_a_model() {
 
 #[test]
 fn both_clocks_count_work() {
-    let Some(begun) = cpu::process_seconds() else { return };
-    let work = || while cpu::process_seconds().is_some_and(|now| now < begun + 0.02) {};
-    assert!(Clock::Processor.time(work).1 > 0.0);
+    if cpu::process_seconds().is_none() {
+        return;
+    }
+    let work = || {
+        let begun = cpu::process_seconds().unwrap();
+        while cpu::process_seconds().unwrap() < begun + 0.02 {}
+    };
+    assert!(Clock::Processor.time(work).1 > 0.019); // 0.02, rounded
     let nap = || std::thread::sleep(std::time::Duration::from_millis(5));
     assert!(Clock::Wall.time(nap).1 >= 0.005);
 }

@@ -48,6 +48,9 @@ impl Layers {
     fn read_ahead(&self, layer: usize) {
         if let Some(pages) = self.pages.get(layer) {
             pages.read_ahead(|| self.wants(layer));
+            if !self.wants(layer) {
+                pages.release(); // it was passed, and let go, while a part of it was read
+            }
         }
     }
 }

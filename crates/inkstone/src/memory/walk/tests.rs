@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use inkstone_tensor::{DType, Device, MappedFile, Shape, Storage, Tensor, cpu};
 
@@ -36,15 +37,15 @@ impl Fixture {
         Self { path, layers, walk }
     }
 
-    /// Passes all layers; the sum of their bytes, and the most that was in memory after a layer.
-    fn pass(&self) -> (u64, usize) {
-        let (mut sum, mut most) = (0, 0);
+    /// Passes all layers and looks at something after each; the sum of their bytes.
+    fn pass(&self, mut look: impl FnMut()) -> u64 {
+        let mut sum = 0;
         for (i, layer) in self.layers.iter().enumerate() {
             self.walk.enter(i);
             sum += layer.bytes().iter().map(|b| u64::from(*b)).sum::<u64>();
-            most = most.max(resident_bytes(&self.path));
+            look();
         }
-        (sum, most)
+        sum
     }
 }
 
@@ -72,6 +73,15 @@ fn resident_bytes(path: &Path) -> usize {
     bytes
 }
 
+/// Waits until something is so; panics if it never is.
+fn until(what: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !what() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What all bytes add up to.
 const SUM: u64 = (LAYERS * (LAYERS - 1) / 2 * LAYER_BYTES) as u64;
 
@@ -81,10 +91,10 @@ fn a_streamed_walk_keeps_two_layers() {
     let fixture = Fixture::new("streamed");
     fixture.walk.stream(true);
     for step in 0..3 {
-        let (sum, most) = fixture.pass();
+        // Large pages may reach into a neighbour. What the reader was in the middle of when it was passed is a third layer for
+        // as long as the reader needs to see that, which on a busy machine may be long.
+        let sum = fixture.pass(|| until(|| resident_bytes(&fixture.path) <= 2 * LAYER_BYTES + (2 << 20)));
         assert_eq!(sum, SUM, "step {step}");
-        // Large pages may reach into a neighbour.
-        assert!(most <= 2 * LAYER_BYTES + (2 << 20), "step {step}: {most} bytes");
     }
     fixture.walk.rest();
     assert_eq!(resident_bytes(&fixture.path), 0);
@@ -94,10 +104,11 @@ fn a_streamed_walk_keeps_two_layers() {
 #[test]
 fn a_walk_that_is_not_streamed_keeps_all_layers() {
     let fixture = Fixture::new("resident");
-    fixture.pass();
+    fixture.pass(|| ());
     fixture.walk.rest();
-    let (sum, most) = fixture.pass();
-    assert_eq!((sum, most), (SUM, LAYERS * LAYER_BYTES));
+    let all = || fixture.pass(|| ()) == SUM && resident_bytes(&fixture.path) == LAYERS * LAYER_BYTES;
+    // The system may take pages of files back at any time, but not of all passes.
+    until(all);
     fixture.walk.stream(true);
     assert_eq!(resident_bytes(&fixture.path), 0, "nothing computes when it begins to stream");
 }
@@ -121,12 +132,17 @@ fn layers_are_brought_ahead_as_long_as_they_are_wanted() {
     let wanted =
         || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
     fixture.walk.read_ahead(wanted);
-    // The system may map more of the file where it keeps it in large pages.
-    assert!((2 * LAYER_BYTES..LAYERS * LAYER_BYTES).contains(&resident_bytes(&fixture.path)));
+    // What the system says is in memory may be less, as it takes pages of files back at any time, and more, where it keeps
+    // the file in large pages.
+    let brought = || -> Vec<bool> {
+        fixture.walk.pages().iter().map(|layer| layer.on_disk().is_empty()).collect()
+    };
+    assert_eq!(brought(), [true, true, false, false, false, false]);
+    assert!(resident_bytes(&fixture.path) < LAYERS * LAYER_BYTES);
     fixture.walk.read_ahead(|| true);
-    assert_eq!(resident_bytes(&fixture.path), LAYERS * LAYER_BYTES);
+    assert_eq!(brought(), [true; LAYERS]);
     fixture.walk.stream(true);
     fixture.walk.read_ahead(|| true);
     assert_eq!(resident_bytes(&fixture.path), 0, "layers of a streamed walk come one by one");
-    assert_eq!(fixture.pass().0, SUM);
+    assert_eq!(fixture.pass(|| ()), SUM);
 }
