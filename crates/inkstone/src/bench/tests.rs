@@ -70,8 +70,11 @@ fn shares_are_of_the_peak_beside_them_and_busy_rounds_do_not_count() {
     let near = |got: Option<f64>, want: f64| got.is_some_and(|got| (got / want - 1.0).abs() < 1e-9);
     // The third ran while the machine did 89 % of its best.
     let paces = [10.0, 9.0, 8.9, 9.5];
-    let rounds: Vec<Round> =
-        [1.0, 2.0, 9.0, 4.0].into_iter().zip(paces).map(|(ms, pace)| round(ms, Some(pace), Some(pace))).collect();
+    let rounds: Vec<Round> = [1.0, 2.0, 9.0, 4.0]
+        .into_iter()
+        .zip(paces)
+        .map(|(ms, pace)| round(ms, Some(pace), Some(pace)))
+        .collect();
     let told = prepared.summary(rounds.clone());
     assert_eq!((told.busy_rounds, &told.rounds), (1, &rounds));
     assert_eq!((told.seconds_min, told.seconds, told.seconds_max), (1e-3, 2e-3, 4e-3));

@@ -134,9 +134,8 @@ fn layers_are_brought_ahead_as_long_as_they_are_wanted() {
     fixture.walk.read_ahead(wanted);
     // What the system says is in memory may be less, as it takes pages of files back at any time, and more, where it keeps
     // the file in large pages.
-    let brought = || -> Vec<bool> {
-        fixture.walk.pages().iter().map(|layer| layer.on_disk().is_empty()).collect()
-    };
+    let brought =
+        || -> Vec<bool> { fixture.walk.pages().iter().map(|layer| layer.on_disk().is_empty()).collect() };
     assert_eq!(brought(), [true, true, false, false, false, false]);
     assert!(resident_bytes(&fixture.path) < LAYERS * LAYER_BYTES);
     fixture.walk.read_ahead(|| true);
