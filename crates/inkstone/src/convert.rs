@@ -17,7 +17,7 @@ use inkstone_tensor::{Device, cpu, free_disk_bytes};
 use crate::codec::LoraRecord;
 use crate::memory::Limits;
 use crate::progress::{CancelToken, Observer, Stage};
-use crate::weights::lora::{self, LoraSource};
+use crate::weights::lora::{self, Applied, LoraSource};
 use crate::weights::{Component, LayerFormat, ModelFiles, ModelSource, Quantization, ReadOptions, Rule};
 use crate::{Error, Result};
 
@@ -138,6 +138,15 @@ pub fn convert(
     run.observer.end(Stage::Convert);
     let copied_bytes = others.bytes();
     Ok(Report { folder: to.to_owned(), quantization, loras: records, components, copied_bytes })
+}
+
+/// What putting LoRAs into a model takes in memory: they, and one layer.
+///
+/// # Errors
+/// A transformer that they cannot be put into.
+pub(crate) fn merging_bytes(files: &ModelFiles, device: &Device, loras: &[Applied]) -> Result<u64> {
+    let part = Part::open(files, Component::Transformer, None, device, loras)?;
+    Ok(lora::memory_bytes(loras) + part.layer_bytes(None))
 }
 
 /// What every step has at hand.

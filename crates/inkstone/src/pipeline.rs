@@ -23,7 +23,6 @@ use crate::bench::Sizes;
 use crate::memory::Offload;
 use crate::models::{qwen_image, qwen_vae, qwen25_vl};
 use crate::nn::rope::Grid;
-use crate::nn::strips::Strips;
 use crate::progress::{CancelToken, Context, Observer, Stage};
 use crate::request::SIDE_STEP_PX;
 use crate::sample::guidance::Guidance;
@@ -34,10 +33,10 @@ use crate::weights::lora::{self, Applied};
 use crate::weights::{Component, LayerFormat, MODEL_INDEX, ModelFiles, ModelSource, SCHEDULER};
 use crate::{Error, Pixels, Request, Result};
 
+use fit::{Ahead, Way};
 use forecast::Base;
 use info::native_side_px;
 use networks::{Arithmetic, Networks};
-use prediction::Passes;
 use run::Run;
 
 pub use fit::Planned;
@@ -110,7 +109,7 @@ impl Pipeline {
             info: ModelInfo { name: files.name().to_owned(), defaults },
             tokenizer: OnceLock::new(),
             scheduler,
-            networks: Networks::new(configs, device.clone(), Arithmetic { activations, form })
+            networks: Networks::new(configs, device.clone(), Arithmetic { activations, form, loras: true })
                 .with_loras(loras),
             embeddings: HashMap::new(),
             weight_bytes: files.weight_bytes()?,
@@ -342,38 +341,6 @@ impl Pipeline {
         }
         self.networks.open(&needed, &self.files, run)
     }
-}
-
-/// A way to draw: how much memory is traded for time. The bytes are the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Way {
-    offload: Offload,
-    passes: Passes,
-    /// How the VAE takes a picture.
-    strips: Strips,
-    /// Pictures at a time, at most.
-    pictures: usize,
-    ahead: Ahead,
-}
-
-/// Which prompts of later batches are encoded before a text encoder leaves memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ahead {
-    /// As many as take little memory: mapped weights come back at no cost but reading.
-    Near,
-    /// As many as there may be: weights that are quantized while they are loaded would be quantized again.
-    Far,
-}
-
-impl Way {
-    /// The one that takes the least memory.
-    const LEAST: Self = Self {
-        offload: Offload::Stream,
-        passes: Passes::Two,
-        strips: tiling::LOWEST,
-        pictures: 1,
-        ahead: Ahead::Near,
-    };
 }
 
 /// What the pictures of a batch have in common.

@@ -110,6 +110,77 @@ fn row_76_alternatives_of_a_folder_work_too() {
     assert!(converted > 0, "nothing was converted");
 }
 
+/// A LoRA of 42 MiB for the embedded model, of which nothing but its head is on the disk.
+fn large_lora(dir: &Dir) -> String {
+    const BYTES: usize = 3072 * 192 * 4;
+    const LAYERS: [&str; 3] = ["to_q", "to_k", "to_v"];
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (block, layer) in (0..3).flat_map(|block| LAYERS.map(|layer| (block, layer))) {
+        for (part, shape) in [("down", [3072, 192]), ("up", [192, 3072])] {
+            let entry =
+                serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [end, end + BYTES]});
+            header.insert(format!("transformer_blocks.{block}.attn.{layer}.lora_{part}.weight"), entry);
+            end += BYTES;
+        }
+    }
+    let header = Value::Object(header).to_string();
+    let head = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    let path = dir.write("large.safetensors", &head);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len((head.len() + end) as u64).unwrap();
+    "large.safetensors".into()
+}
+
+/// FAULTS row 76: where a LoRA is what does not fit, it is left out or put into the weights before; all that is said works.
+#[test]
+fn row_76_alternatives_to_a_lora() {
+    let dir = Dir::new();
+    let lora = large_lora(&dir);
+    let folder = tiny().canonicalize().unwrap().to_str().unwrap().to_owned();
+    for (model, limit, said) in [
+        ("tiny", 85, &["without --lora", "--size "][..]),
+        (&folder, 70, &["inkstone convert", "without --lora"]),
+    ] {
+        let max = format!("{limit}M");
+        let args = |model: &str, more: &[&str], with: bool| -> Vec<String> {
+            let own = [
+                "a cat", "--size", "128x128", "--seed", "1", "--steps", "1", "--json", "-o", "a.png", "-m",
+                model,
+            ];
+            let lora = if with { &["--lora", lora.as_str()][..] } else { &[] };
+            let limit = ["--no-progress", "--max-memory", &max];
+            own.iter().chain(&limit).chain(lora).chain(more).map(|s| (*s).to_owned()).collect()
+        };
+        let plan = events(&dir.ok(args(model, &["--dry-run"], true)), "dry-run").remove(0);
+        let refused = dir.run(args(model, &[], true));
+        assert!(refused.code == Some(4) && refused.stderr.contains("error[INK-0401]"), "{refused:#?}");
+        let alternatives = plan["alternatives"].as_array().unwrap();
+        assert_eq!(alternatives.len(), 3, "{plan}");
+        for (alternative, said) in alternatives.iter().zip(said) {
+            assert!(alternative["flags"].as_str().unwrap().starts_with(said), "{plan}");
+        }
+        for alternative in alternatives {
+            let flags = alternative["flags"].as_str().unwrap();
+            let (flags, with) =
+                flags.strip_suffix("without --lora").map_or((flags, true), |flags| (flags, false));
+            let (model, flags) = match flags.strip_prefix("inkstone convert ") {
+                Some(command) => {
+                    let (command, then) = command.split_once(", then -m ").unwrap();
+                    dir.ok(["convert"].into_iter().chain(command.split(' ')));
+                    then.split_once(' ').unwrap_or((then, ""))
+                }
+                None => (model, flags),
+            };
+            let flags: Vec<&str> = flags.split_whitespace().collect();
+            let run = dir.ok(args(model, &flags, with));
+            let peak = events(&run, "picture")[0]["peak_bytes"].as_u64().unwrap();
+            let raised = (flags.first() == Some(&"--max-memory"))
+                .then(|| flags[1].trim_end_matches('M').parse().unwrap());
+            assert!(peak <= raised.unwrap_or(limit) << 20, "{alternative}: {peak} bytes");
+        }
+    }
+}
+
 fn plan_limit(mebibytes: u64) -> Value {
     serde_json::json!({"of": "max-memory", "bytes": mebibytes << 20})
 }

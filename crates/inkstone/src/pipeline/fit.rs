@@ -3,8 +3,9 @@
 use super::forecast::{Forecast, Setting};
 use super::networks::{Arithmetic, Form};
 use super::prediction::Passes;
-use super::{Ahead, Pipeline, VaeTiling, Way};
+use super::{Pipeline, VaeTiling, tiling};
 use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
+use crate::nn::strips::Strips;
 use crate::{Error, Request, Result};
 
 mod alternatives;
@@ -22,6 +23,38 @@ pub struct Planned {
     pub limits: Limits,
     /// Why it would be refused.
     pub refusal: Option<Refusal>,
+}
+
+/// A way to draw: how much memory is traded for time. The bytes are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) offload: Offload,
+    pub(super) passes: Passes,
+    /// How the VAE takes a picture.
+    pub(super) strips: Strips,
+    /// Pictures at a time, at most.
+    pub(super) pictures: usize,
+    pub(super) ahead: Ahead,
+}
+
+/// Which prompts of later batches are encoded before a text encoder leaves memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// As many as take little memory: mapped weights come back at no cost but reading.
+    Near,
+    /// As many as there may be: weights that are quantized while they are loaded would be quantized again.
+    Far,
+}
+
+impl Way {
+    /// The one that takes the least memory.
+    pub(super) const LEAST: Self = Self {
+        offload: Offload::Stream,
+        passes: Passes::Two,
+        strips: tiling::LOWEST,
+        pictures: 1,
+        ahead: Ahead::Near,
+    };
 }
 
 impl Pipeline {
@@ -61,7 +94,8 @@ impl Pipeline {
         let Setting { precision, form, offload } = setting;
         let (strips, ahead) = (self.vae_tiling.ways()[0], Ahead::Near);
         let way = Way { offload, passes: Passes::One, strips, pictures: 1, ahead };
-        let arithmetic = Arithmetic { activations: precision.activations(&self.device), form };
+        let activations = precision.activations(&self.device);
+        let arithmetic = Arithmetic { activations, form, loras: true };
         self.count(std::slice::from_ref(request), &[], way, arithmetic)
     }
 

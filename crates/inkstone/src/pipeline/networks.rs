@@ -81,6 +81,8 @@ impl Form {
 pub(super) struct Arithmetic {
     pub(super) activations: DType,
     pub(super) form: Form,
+    /// Whether the LoRAs that there are lie beside the weights.
+    pub(super) loras: bool,
 }
 
 /// What became of networks that were to be brought into a smaller format.
@@ -162,7 +164,8 @@ impl Networks {
     /// The same networks on a device that only counts; `None` if this one cannot be counted.
     pub(super) fn counting(&self, arithmetic: Arithmetic) -> Option<(Self, Arc<Ledger>)> {
         let (device, ledger) = self.device.counting()?;
-        let mut counting = Self::new(self.configs.clone(), device, arithmetic).with_loras(self.loras.clone());
+        let loras = if arithmetic.loras { self.loras.clone() } else { Vec::new() };
+        let mut counting = Self::new(self.configs.clone(), device, arithmetic).with_loras(loras);
         counting.ledger = Some(Arc::clone(&ledger));
         Some((counting, ledger))
     }

@@ -106,6 +106,11 @@ pub(crate) fn distilled_steps(loras: &[Applied]) -> Option<usize> {
     Some(first)
 }
 
+/// Whether one that has an effect was distilled: it draws without guidance.
+pub(crate) fn is_distilled(loras: &[Applied]) -> bool {
+    loras.iter().any(|applied| applied.scale != 0.0 && applied.lora.lightning_steps().is_some())
+}
+
 /// Checks what a caller asks for.
 ///
 /// # Errors

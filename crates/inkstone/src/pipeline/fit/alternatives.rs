@@ -10,6 +10,8 @@ use crate::pipeline::{Pipeline, VaeTiling};
 use crate::request::{MIN_SIDE_PX, SIDE_STEP_PX};
 use crate::weights::Quantization;
 
+mod loras;
+
 /// Alternatives that a refusal names.
 const ALTERNATIVES: usize = 3;
 /// Sides of smaller pictures, in 64ths.
@@ -21,7 +23,9 @@ enum Kind {
     Offload,
     Strips,
     Precision,
+    Merged,
     Weights,
+    Lora,
     Size,
 }
 
@@ -29,6 +33,7 @@ enum Kind {
 #[derive(Clone)]
 struct Candidate<'g> {
     kind: Kind,
+    /// All but that LoRAs are left out.
     flags: String,
     request: Request,
     /// Those that are drawn behind it: their prompts are encoded with its own.
@@ -36,6 +41,14 @@ struct Candidate<'g> {
     offload: Offload,
     tiling: VaeTiling,
     arithmetic: Arithmetic,
+}
+
+impl Candidate<'_> {
+    /// What to do.
+    fn said(&self) -> String {
+        let without = if self.arithmetic.loras { "" } else { " without --lora" };
+        format!("{}{without}", self.flags).trim_start().to_owned()
+    }
 }
 
 impl Pipeline {
@@ -66,7 +79,7 @@ impl Pipeline {
             if found.fitting.iter().all(|(candidate, _)| candidate.kind != Kind::Size) {
                 // First with what does not suffice alone.
                 let mut bases: Vec<_> = together.iter().chain(&settings).collect();
-                bases.sort_by_key(|base| found.has(&base.flags));
+                bases.sort_by_key(|base| found.has(&base.said()));
                 bases.into_iter().for_each(|base| found.add_size(base, room));
             }
             found.add_sizes(&ours, room);
@@ -104,7 +117,8 @@ impl Pipeline {
         plan.shortage(&others).is_none().then_some(Alternative { flags, bytes })
     }
 
-    /// Changes of one setting, the least painful first: what leaves memory, then the arithmetic, then smaller weights.
+    /// Changes of one setting, the least painful first: what leaves memory, then the arithmetic, LoRAs that are part of the
+    /// weights, smaller weights, and no LoRAs.
     fn settings<'g>(&self, ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
         let mut candidates = Vec::new();
         for offload in self.further_offloads() {
@@ -120,6 +134,7 @@ impl Pipeline {
             let (kind, flags) = (Kind::Precision, "--dtype bf16".into());
             candidates.push(Candidate { kind, flags, arithmetic, ..ours.clone() });
         }
+        candidates.extend(self.merged(ours));
         for (flags, form) in self.smaller_weights(ours.arithmetic.form) {
             let arithmetic = Arithmetic { form, ..ours.arithmetic };
             let smaller = Candidate { kind: Kind::Weights, flags, arithmetic, ..ours.clone() };
@@ -134,10 +149,11 @@ impl Pipeline {
             candidates.push(smaller);
             candidates.extend(offloaded);
         }
+        candidates.extend(self.without_loras(ours));
         candidates
     }
 
-    /// All that may leave memory at once, and the same with smaller weights.
+    /// All that may leave memory at once, and the same with smaller weights or no LoRAs.
     fn together<'g>(&self, ours: &Candidate<'g>) -> Vec<Candidate<'g>> {
         let (mut flags, mut offload, mut tiling) = (Vec::new(), ours.offload, ours.tiling);
         if let Some(least) = self.further_offloads().pop() {
@@ -156,6 +172,7 @@ impl Pipeline {
             candidates.push(Candidate { kind: Kind::Weights, flags, arithmetic, ..least.clone() });
         }
         if !least.flags.is_empty() {
+            candidates.extend(self.without_loras(&least));
             candidates.insert(0, least);
         }
         candidates
@@ -195,17 +212,30 @@ impl Pipeline {
     /// The command that saves this model in a format, and how to draw with the new folder; `None` for the one that is
     /// part of the program.
     fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + use<>> {
-        let (words, name) = self.files.convert_words()?;
-        // Flags that name parts of a model would name them in place of the new one's.
-        let alone = if words.iter().any(|word| word.starts_with("--")) { " alone" } else { "" };
-        let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
-        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+        let Words { model, name, alone } = self.convert_words()?;
         Some(move |quantization: Quantization| {
             let format = quantization.name();
             let new = quoted(&format!("{name}-{format}"));
             format!("inkstone convert {model} -q {format} -o {new}, then -m {new}{alone}")
         })
     }
+
+    /// How `convert` is told of this model.
+    fn convert_words(&self) -> Option<Words> {
+        let (words, name) = self.files.convert_words()?;
+        // Flags that name parts of a model would name them in place of the new one's.
+        let alone = if words.iter().any(|word| word.starts_with("--")) { " alone" } else { "" };
+        let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+        Some(Words { model, name: name.rsplit('/').next().unwrap_or_default().to_owned(), alone })
+    }
+}
+
+/// How a model is named to `convert`, and what it makes of it.
+struct Words {
+    model: String,
+    name: String,
+    /// Behind the new name, where the flags that name parts of the old one are to be left out.
+    alone: &'static str,
 }
 
 /// The changes that were found to fit.
@@ -264,15 +294,15 @@ impl<'g> Found<'_, 'g> {
 
     fn add(&mut self, candidate: &Candidate<'g>, most: usize) {
         if self.fitting.len() < most
-            && !self.has(&candidate.flags)
+            && !self.has(&candidate.said())
             && let Some(bytes) = self.need(candidate)
         {
             self.fitting.push((candidate.clone(), bytes));
         }
     }
 
-    fn has(&self, flags: &str) -> bool {
-        self.fitting.iter().any(|(candidate, _)| candidate.flags == flags)
+    fn has(&self, said: &str) -> bool {
+        self.fitting.iter().any(|(candidate, _)| candidate.said() == said)
     }
 
     /// Whether it fits in the way that takes least. What only just fits now may not fit the next time.
@@ -291,7 +321,7 @@ impl<'g> Found<'_, 'g> {
     }
 
     fn alternatives(self) -> Vec<Alternative> {
-        let of = |(candidate, bytes): (Candidate<'_>, _)| Alternative { flags: candidate.flags, bytes };
+        let of = |(candidate, bytes): (Candidate<'_>, _)| Alternative { flags: candidate.said(), bytes };
         self.fitting.into_iter().map(of).collect()
     }
 }
