@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p inkstone-tensor --example format_speed [-- [ROWS]x[N_IN]x[N_OUT].. [NAME..]]`, by default
 //! `256x3072x3072 256x3072x12288`; `THREADS=2` takes two threads and the wall clock, otherwise it is one thread and
-//! processor time. `INKSTONE_CPU` chooses the table. `decode` instead of sizes decodes rows alone, from a cache. Every round calls each product once, the dense one before each other;
+//! processor time; `ROUNDS` are 15, with 61 medians are steadier. `INKSTONE_CPU` chooses the table. `decode` instead of sizes decodes rows alone, from a cache. Every round calls each product once, the dense one before each other;
 //! so a call finds its weight in memory and not in a cache. Prints the median time, its range, and the median of the
 //! ratios to the dense product just before.
 
@@ -16,8 +16,6 @@ use inkstone_tensor::{
     Quantized, Shape, Storage, Tensor, Weight, cpu, f16,
 };
 
-const ROUNDS: usize = 15;
-
 fn main() {
     let (sizes, wanted): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|arg| size(arg).is_some());
@@ -25,11 +23,12 @@ fn main() {
     if sizes.is_empty() {
         sizes = vec![[256, 3072, 3072], [256, 3072, 12288]];
     }
-    let threads = std::env::var("THREADS").ok().map_or(1, |n| n.parse().unwrap());
+    let number = |name, otherwise| std::env::var(name).map_or(otherwise, |n| n.parse().unwrap());
+    let (threads, rounds) = (number("THREADS", 1), number("ROUNDS", 15));
     let device = Device::cpu(&cpu::Options { threads: Some(threads), isa: None }).unwrap();
-    println!("{}, {threads} thread(s), {ROUNDS} rounds", device.name());
+    println!("{}, {threads} thread(s), {rounds} rounds", device.name());
     if std::env::args().nth(1).is_some_and(|arg| arg == "decode") {
-        return decode(&device);
+        return decode(&device, rounds);
     }
     for [rows, n_in, n_out] in sizes {
         let x = floats(&device, rows, n_in, DType::Bf16);
@@ -43,7 +42,7 @@ fn main() {
         };
         let mut times = vec![(Vec::new(), Vec::new()); formats.len()];
         let mut alone = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             for ((_, weight), (times, ratios)) in formats.iter().zip(&mut times) {
                 alone.push(time(&dense));
                 times.push(time(weight));
@@ -59,7 +58,7 @@ fn main() {
 }
 
 /// Rows of 3072 to bf16: nanoseconds an element, the best round.
-fn decode(device: &Device) {
+fn decode(device: &Device, rounds: usize) {
     const ROWS: u32 = 8;
     const TIMES: usize = 40;
     const N_IN: usize = 3072;
@@ -72,7 +71,7 @@ fn decode(device: &Device) {
             }
             seconds(1) - before
         };
-        let best = (0..ROUNDS).map(|_| once()).fold(f64::INFINITY, f64::min);
+        let best = (0..rounds).map(|_| once()).fold(f64::INFINITY, f64::min);
         let elements = f64::from(ROWS) * 3072.0 * TIMES as f64;
         println!("{name:16} {:.4} ns an element", 1e9 * best / elements);
     }

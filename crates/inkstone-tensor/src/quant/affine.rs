@@ -150,6 +150,13 @@ impl<'a> AffineRow<'a> {
         CHUNK << self.group_shift
     }
 
+    /// Bytes of the row's scales, and of its biases.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn side_bytes(&self) -> usize {
+        self.scales.len()
+    }
+
     /// Of some groups, of `bytes` bytes each, the codes, and the scales and biases as they are stored; the type of these.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]

@@ -7,6 +7,11 @@ use super::{BlockRow, STEP, round, select, store, table_16, table_32};
 use crate::DType;
 use crate::quant::AffineRow;
 
+/// Rows whose scales and biases are asked for before they are decoded, about as many as are decoded at a time: they are a few bytes
+/// from each of many rows, and nothing else asks for them.
+const ROWS_AHEAD: usize = 12;
+const LINE_BYTES: usize = 64;
+
 /// Codes of which `LEN` share a scale.
 pub(super) struct Codes<'a, const BITS: usize, const LEN: usize>(pub(super) AffineRow<'a>);
 
@@ -22,6 +27,12 @@ impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
             let bits = _mm512_set1_epi16(i16::from_le_bytes(*stored));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
         };
+        let ahead = ROWS_AHEAD * self.0.side_bytes();
+        for side in sides {
+            for line in (0..side.len()).step_by(LINE_BYTES) {
+                _mm_prefetch::<_MM_HINT_T0>(side.as_ptr().wrapping_add(ahead + line).cast());
+            }
+        }
         // SAFETY: the caller's promise; `LEN` elements for each block are at `to`.
         unsafe {
             match dtype {
@@ -41,11 +52,11 @@ impl<const BITS: usize, const LEN: usize> BlockRow for Codes<'_, BITS, LEN> {
 #[inline]
 unsafe fn each<const BITS: usize, const LEN: usize, const SIZE: usize>(
     packed: &[u8],
-    sides: [&[u8]; 2],
+    [scales, biases]: [&[u8]; 2],
     splat: impl Fn(&[u8; SIZE]) -> __m512,
     to: *mut u16,
 ) {
-    let [scales, biases] = sides.map(|side| side.as_chunks().0);
+    let (scales, biases) = (scales.as_chunks().0, biases.as_chunks().0);
     let groups = packed.chunks_exact(LEN * BITS / 8).zip(scales.iter().zip(biases));
     for ((packed, (scale, bias)), i) in groups.zip((0..).step_by(LEN)) {
         // SAFETY: the caller's promise.
