@@ -79,7 +79,7 @@ fn largest_json(dir: &Dir) {
         let start = cpu::process_seconds();
         let peak = peak_bytes(|| assert!(read_all(&source, &device).is_err()));
         assert!(peak <= content.len() + MOST_BYTES, "{name}: {peak} bytes");
-        // Half a second, in unoptimised code; a busy machine takes longer for it, but its processor hardly does.
+        // A fraction of a second; a busy machine takes longer for it, but its processor hardly does.
         let seconds = start.zip(cpu::process_seconds()).map_or(0.0, |(start, end)| end - start);
         assert!(seconds < 10.0, "{name}: {seconds} s");
         fs::write(root.join(name), sound).unwrap();

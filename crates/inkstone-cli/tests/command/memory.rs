@@ -33,23 +33,27 @@ fn row_76_a_drawing_that_does_not_fit_is_refused_with_one_that_does() {
 fn row_76_every_alternative_draws_within_the_limit() {
     let dir = Dir::new();
     let draw = ["a red apple", "--seed", "1", "--steps", "1", "--no-progress", "--json", "-o", "a.png"];
-    for (limit, more) in [
-        (105, &["--size", "512x512", "--dtype", "f32", "--vae-tiling", "off", "--offload", "none"][..]),
-        (100, &["--size", "2048x2048"]),
-        (90, &["--size", "4096x64", "-q", "q4", "--offload", "encoder", "--vae-tiling", "4096"]),
-        (40, &[]),
+    // So many MiB are missing: the program itself takes more on one system than on another.
+    for (missing, wanted, more) in [
+        (7, 3, &["--size", "512x512", "--dtype", "f32", "--vae-tiling", "off", "--offload", "none"][..]),
+        (17, 3, &["--size", "1024x1024"]),
+        (10, 3, &["--size", "4096x64", "-q", "q4", "--offload", "encoder", "--vae-tiling", "4096"]),
+        (30, 1, &[]),
     ] {
-        let max = format!("{limit}M");
-        let args = |more: &[&str]| -> Vec<String> {
+        let limited = |limit: u64, more: &[&str]| -> Vec<String> {
+            let max = format!("{limit}M");
             draw.iter().chain(&["--max-memory", &max]).chain(more).map(|s| (*s).to_owned()).collect()
         };
+        // The least that it takes, as nothing fits.
+        let needed = events(&dir.ok(limited(10, &[more, &["--dry-run"]].concat())), "dry-run").remove(0);
+        let limit = (needed["memory"]["resident_bytes"].as_u64().unwrap() >> 20) - missing;
+        let args = |more: &[&str]| limited(limit, more);
         let plan = events(&dir.ok(args(&[more, &["--dry-run"]].concat())), "dry-run").remove(0);
         assert_eq!((&plan["fits"], &plan["shortage"]["of"]), (&false.into(), &"max-memory".into()), "{plan}");
         assert!(plan["limits"].as_array().unwrap().contains(&plan_limit(limit)), "{plan}");
         let refused = dir.run(args(more));
         assert!(refused.code == Some(4) && refused.stderr.contains("error[INK-0401]"), "{refused:#?}");
         let alternatives = plan["alternatives"].as_array().unwrap();
-        let wanted = if limit == 40 { 1 } else { 3 };
         assert_eq!(alternatives.len(), wanted, "{plan}");
         for alternative in alternatives {
             let flags = alternative["flags"].as_str().unwrap();
@@ -198,9 +202,10 @@ fn row_77_alternatives_within_an_address_space() {
     };
     let small = shell(4 << 20, "--dry-run --size 64x64");
     let needed = |run: &str| events(run, "dry-run")[0]["memory"]["address_space_bytes"].as_u64().unwrap();
-    // Enough for a small picture and for what threads reserve sooner or later, and not for a large one.
-    let kilobytes = (needed(&small.stdout) >> 10) + (400 << 10);
-    let large = "--size 2048x2048 --dtype f32 --vae-tiling off";
+    // Enough for a small picture and for what threads reserve sooner or later, and not for a large one, which takes 290 MiB
+    // more than the small one; in bf16 140.
+    let kilobytes = (needed(&small.stdout) >> 10) + (280 << 10);
+    let large = "--size 1536x1536 --cfg-scale 1 --dtype f32 --vae-tiling off";
     let plan = shell(kilobytes, &format!("--dry-run {large}"));
     let plan = events(&plan.stdout, "dry-run").remove(0);
     assert_eq!(plan["shortage"]["of"], "address-space", "{plan}");
@@ -250,7 +255,8 @@ fn row_76_the_plan_is_right() {
         let planned = plans.iter().map(planned).max().unwrap();
         let drawn = dir.ok(&args);
         let peak = events(&drawn, "picture").last().unwrap()["peak_bytes"].as_u64().unwrap();
-        // The test's program has more code than a release: its pages are the same in both.
+        // The test's program has more code than a release: its pages are the same in both, but for 0.3 MiB from one start
+        // to the next, 1.5 where the system has to read them; the plan's reserve of 4 % is 3 MiB here.
         assert!(peak <= planned && planned * 100 <= peak * 115, "{size} {dtype}: {planned} for {peak}");
     }
 }

@@ -161,9 +161,15 @@ fn the_embedded_model() {
     }
 }
 
+/// The same with three steps: a first one, one between, and a last one.
+fn short_requests() -> Vec<Request> {
+    let requests = embedded_requests(&Fixture::open("embedded_t2i"));
+    requests.into_iter().map(|request| Request { steps: 3, ..request }).collect()
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
-    let requests = embedded_requests(&Fixture::open("embedded_t2i"));
+    let requests = short_requests();
     for precision in [Precision::F32, Precision::Bf16] {
         let mut one = open(&ModelSource::Embedded, precision, 1);
         let expected = draw(&mut one, &requests[..2]);
@@ -176,7 +182,7 @@ fn any_number_of_threads_gives_the_same_bytes() {
 
 #[test]
 fn a_picture_alone_and_in_a_batch_are_the_same_bytes() {
-    let requests = embedded_requests(&Fixture::open("embedded_t2i"));
+    let requests = short_requests();
     for precision in [Precision::F32, Precision::Bf16] {
         let together = draw(&mut open(&ModelSource::Embedded, precision, 2), &requests);
         for (i, request) in requests.iter().enumerate() {
