@@ -217,7 +217,7 @@ fn what_is_no_lora_or_no_part_is_told_what_it_is() {
     // Made for another size of the same model: both sizes, and whose fault it may be.
     let said = dir.refused(["a cat", "--lora", &file], "INK-0211", 2);
     assert!(
-        said.contains("this model's has") && said.contains("try: name the model that it was made for"),
+        said.contains("this model's has") && said.contains("try: give a LoRA that was made for this model"),
         "{said}"
     );
 }

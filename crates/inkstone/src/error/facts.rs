@@ -163,7 +163,7 @@ fn already_quantized(format: &str) -> &'static str {
 
 fn lora(problem: &LoraProblem) -> &'static str {
     match problem {
-        LoraProblem::Misfit { .. } => "name the model that it was made for with --model, or leave out --lora",
+        LoraProblem::Misfit { .. } => "give a LoRA that was made for this model, or leave out --lora",
         LoraProblem::NotSafetensors => "give a LoRA as a safetensors file",
         LoraProblem::Folder => "name the file, or leave out --lora",
         LoraProblem::LeftOver { family: Some(QWEN_IMAGE), .. }

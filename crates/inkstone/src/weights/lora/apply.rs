@@ -129,7 +129,11 @@ impl Pending {
         let family = family::of(layers.values().map(|layer| layer.name.as_str()));
         let is_of_another = family.is_some_and(|family| family != family::QWEN_IMAGE);
         match self.problem {
-            _ if self.taken.is_empty() => refuse(LoraProblem::OtherModel { layers: layers.len(), family }),
+            _ if self.taken.is_empty() => {
+                // Names alone may be like Qwen-Image's; the layers are not.
+                let family = family.filter(|_| is_of_another);
+                refuse(LoraProblem::OtherModel { layers: layers.len(), family })
+            }
             // Of a larger model of the same kind layers are left over too; another kind may have layers of our names.
             Some(problem) if rest.is_empty() || !is_of_another => refuse(problem),
             _ if !rest.is_empty() => refuse(LoraProblem::left_over(rest, layers.len(), family)),

@@ -12,7 +12,11 @@ const KINDS: [(&[&str], &str); 7] = [
 ];
 
 /// Parts of names and what has them; the first whose parts all occur counts.
-const FAMILIES: [(&[&str], &str); 23] = [
+const FAMILIES: [(&[&str], &str); 30] = [
+    // Its double blocks are named like FLUX's but for a few letters.
+    (&["double_blocks", "_mod.linear"], "HunyuanVideo"),
+    (&["double_blocks", "_mod_linear"], "HunyuanVideo"),
+    (&["double_blocks", ".img_attn_qkv"], "HunyuanVideo"),
     // What of FLUX.1 and FLUX.2 is not named alike: FLUX.1 has 19 double blocks with modulations of their own, FLUX.2 has 8 at
     // most.
     (&["double_blocks", "_mod.lin"], "FLUX.1"),
@@ -30,11 +34,15 @@ const FAMILIES: [(&[&str], &str); 23] = [
     (&["joint_blocks"], "Stable Diffusion 3"),
     (&["lora_te2_"], "Stable Diffusion XL"),
     (&["text_encoder_2."], "Stable Diffusion XL"),
-    (&["down_blocks", "attn2"], "Stable Diffusion, a UNet"),
+    (&["down_blocks"], "Stable Diffusion, a UNet"),
+    (&["mid_block"], "Stable Diffusion, a UNet"),
+    (&["up_blocks"], "Stable Diffusion, a UNet"),
     (&["input_blocks"], "Stable Diffusion, a UNet"),
+    (&["output_blocks"], "Stable Diffusion, a UNet"),
     (&["context_refiner"], "Z-Image"),
     (&["cross_attn", "blocks"], "Wan"),
     (&["transformer_blocks", "attn2"], "a model with cross attention"),
+    (&["transformer_blocks", "attn1"], "CogVideoX"),
     (&["transformer_blocks", "add_q_proj"], QWEN_IMAGE),
     (&["transformer_blocks", "to_q"], QWEN_IMAGE),
     (&["model.layers", "self_attn"], "a language model"),

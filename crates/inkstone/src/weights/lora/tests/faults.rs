@@ -73,6 +73,26 @@ fn fault_25_files_of_something_else() {
     assert!(flux.ends_with("it looks like a LoRA of FLUX.1"), "{flux}");
     let sdxl = lora("sdxl", "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k");
     assert!(sdxl.contains("Stable Diffusion"), "{sdxl}");
+    // Names that are nearly those of Qwen-Image or of FLUX.
+    for (test, layer, family) in [
+        (
+            "unet",
+            "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+            "Stable Diffusion, a UNet",
+        ),
+        (
+            "unet_mid",
+            "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q",
+            "Stable Diffusion, a UNet",
+        ),
+        ("cogvideo", "transformer.transformer_blocks.1.attn1.to_q", "CogVideoX"),
+        ("hunyuan", "diffusion_model.double_blocks.0.img_attn_qkv", "HunyuanVideo"),
+        ("hunyuan_mod", "lora_unet_double_blocks_0_img_mod_linear", "HunyuanVideo"),
+        ("larger", "transformer.transformer_blocks.60.attn.to_q", "another model"),
+    ] {
+        let other = lora(test, layer);
+        assert!(other.ends_with(&format!("it looks like a LoRA of {family}")), "{other}");
+    }
     let kinds: [(&str, &[&str], &str); 11] = [
         ("lokr", &["x.lokr_w1", "x.lokr_w2_a", "x.lokr_w2_b", "x.lokr_t2"], "a LoKr of convolutions"),
         ("lokr_dora", &["x.lokr_w1", "x.lokr_w2", "x.dora_scale"], "a DoRA"),
