@@ -149,11 +149,15 @@ impl Loader<'_> {
             Weight::Quantized(matrix) => Err(self.already_quantized(name, matrix.format())),
             _ => Err(self.already_quantized(name, "int8".into())),
         };
+        let is_widened = matches!(weight, Weight::Quantized(_));
         let mut own = Pages::default();
         weight.tensors().into_iter().for_each(|tensor| own.add(tensor));
         let reading = self.reading.get_or_insert_with(|| Reading::begin(&own, &self.tensors));
         let applied = stored.and_then(|stored| rule.apply(&self.component, name, &stored, span));
         reading.quantized(&own);
+        if is_widened {
+            self.device.trim(); // in f32 a layer is larger than what the drawing takes
+        }
         match applied {
             Ok((smaller, format)) => {
                 self.formats.push(LayerFormat { name: name.to_owned(), format });

@@ -1,6 +1,10 @@
-use inkstone_tensor::{Device, Shape, cpu};
+use std::path::Path;
+
+use inkstone_tensor::{DType, Device, Quantized, Shape, cpu};
+use serde_json::json;
 
 use super::*;
+use crate::weights::{Loader, SafeTensors};
 
 fn apply(layer: &str, values: &[f32], cols: usize) -> (Weight, Format) {
     by(Quantization::Int8, layer, values, cols).unwrap()
@@ -105,4 +109,26 @@ fn values_that_are_not_finite_are_named() {
         let Error::WeightsNotFinite { component, first, .. } = error else { panic!("{error:?}") };
         assert_eq!((component.as_str(), first), ("transformer", vec!["a.layer.weight".to_owned()]));
     }
+}
+
+/// A layer in f32 is larger than what the drawing takes: a buffer of each size would stay until its end.
+#[test]
+fn nothing_is_kept_of_floats_of_8_bits_that_were_widened() {
+    let (n_out, n_in) = (256, 4096);
+    let header =
+        json!({"a.weight": {"dtype": "F8_E4M3", "shape": [n_out, n_in], "data_offsets": [0, n_out * n_in]}});
+    let header = header.to_string();
+    let head = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    let file = [&head[..], &vec![0x38; n_out * n_in]].concat();
+    let device = Device::cpu(&cpu::Options { threads: Some(1), isa: None }).unwrap();
+    let file = SafeTensors::from_bytes(Path::new("x"), &file, &device).unwrap();
+    let before = device.held_bytes();
+    let mut loader =
+        Loader::new("transformer", &device, DType::Bf16, file.tensors).with_rule(Quantization::Q8);
+    let weight = loader.layer_weight("a", n_out, n_in);
+    let Weight::Quantized(matrix) = weight else { panic!("{weight:?}") };
+    assert!(matches!(*matrix, Quantized::Affine(_)), "{matrix:?}");
+    // A byte a weight, and two numbers for each 64; as f32 they have four.
+    let held = device.held_bytes() - before;
+    assert!((n_out * n_in..2 * n_out * n_in).contains(&held), "{held}");
 }
