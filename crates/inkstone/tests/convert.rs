@@ -322,6 +322,27 @@ fn what_a_killed_conversion_left_goes_with_the_next() {
     assert_eq!(dir.names(), [".newer.partial-1", "new"]);
 }
 
+/// Where two names cannot be exchanged in one step, a process may be killed when the old model has none.
+#[test]
+fn a_model_that_a_killed_conversion_put_aside_has_its_name_again() {
+    let dir = Dir::new();
+    let run = |existing| {
+        let (options, cancel) = (options(Quantization::Q8, existing), CancelToken::default());
+        convert(&ModelSource::Folder(tiny()), &dir.path("new"), &options, &cancel, &mut Silent)
+    };
+    dir.copy_of_tiny(".new.old-Xy12z3");
+    fs::create_dir(dir.path(".new.partial-1")).unwrap();
+    let error = run(Existing::Refuse).unwrap_err();
+    assert!(matches!(error, Error::ConvertPlace { problem: PlaceProblem::Exists, .. }), "{error:?}");
+    assert!(fs::read(dir.path("new").join(DIT)).unwrap() == fs::read(tiny().join(DIT)).unwrap());
+    // One whose name is taken is of no more use, and what is no model never had the name.
+    dir.copy_of_tiny(".new.old-2");
+    fs::create_dir(dir.path(".new.old-3")).unwrap();
+    run(Existing::Replace).unwrap();
+    assert_eq!(dir.names(), ["new"]);
+    assert!(fs::read(dir.path("new").join(DIT)).unwrap() != fs::read(tiny().join(DIT)).unwrap());
+}
+
 #[test]
 fn of_two_conversions_to_one_place_one_is_refused() {
     let dir = Dir::new();
