@@ -298,6 +298,14 @@ fn a_place_that_is_taken_is_left_as_it_is() {
     assert_eq!(place(&mine.join("letter.txt"), Existing::Replace), Some(PlaceProblem::NoModel));
     assert_eq!(place(&dir.path("not/there"), Existing::Refuse), Some(PlaceProblem::NoParent));
     assert_eq!(place(&tiny(), Existing::Replace), Some(PlaceProblem::Source));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.copy_of_tiny("theirs"), dir.path("link")).unwrap();
+        assert_eq!(place(&dir.path("link"), Existing::Replace), Some(PlaceProblem::Link));
+        assert!(dir.path("link").is_symlink() && dir.path("theirs").join(MODEL_INDEX).is_file());
+        fs::remove_file(dir.path("link")).unwrap();
+        fs::remove_dir_all(dir.path("theirs")).unwrap();
+    }
     assert_eq!(place(&tiny().join("inside"), Existing::Refuse), Some(PlaceProblem::Source));
     assert_eq!(place(Path::new("/"), Existing::Replace), Some(PlaceProblem::NoName));
     assert_eq!(dir.names(), ["mine"]);

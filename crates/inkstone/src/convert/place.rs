@@ -49,6 +49,8 @@ impl Place {
         put_back(&to, &parent, name);
         let replaces = match fs::symlink_metadata(&to) {
             Err(_) => false,
+            // Its name is not the folder's, and what it leads to may have others.
+            Ok(found) if found.is_symlink() => return refuse(PlaceProblem::Link),
             Ok(_) if existing == Existing::Refuse => return refuse(PlaceProblem::Exists),
             Ok(found) if !found.is_dir() => return refuse(PlaceProblem::NoModel),
             // Whoever mistypes a name must not lose a folder of something else.

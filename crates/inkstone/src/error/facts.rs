@@ -211,6 +211,7 @@ fn foreign(format: FileFormat) -> &'static str {
 fn place(problem: PlaceProblem) -> &'static str {
     match problem {
         PlaceProblem::Exists => "choose another --output, or replace it with --overwrite",
+        PlaceProblem::Link => "name the folder itself that the link leads to, or choose another --output",
         _ => "choose another --output",
     }
 }

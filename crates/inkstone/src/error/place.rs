@@ -10,6 +10,9 @@ pub enum PlaceProblem {
     /// What should be replaced is no model.
     #[error("what is there is no model's folder, so it is not replaced")]
     NoModel,
+    /// A link, to a model or not.
+    #[error("it is a link, and a link is not replaced")]
+    Link,
     /// It is the source, in it or around it.
     #[error("it is the model that is read, or a folder in or around it")]
     Source,

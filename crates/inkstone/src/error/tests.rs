@@ -65,6 +65,7 @@ fn examples() -> Vec<Error> {
         Error::NothingToQuantize { path: path() },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Exists },
         Error::ConvertPlace { path: path(), problem: PlaceProblem::Source },
+        Error::ConvertPlace { path: path(), problem: PlaceProblem::Link },
         Error::DiskFull { path: path(), needed_bytes: 2, free_bytes: 1 },
         Error::Write { path: path(), source: io() },
         Error::Tensors { component: "transformer".into(), report: Box::new(types()) },
