@@ -177,14 +177,32 @@ unsafe fn codes<L: Lanes, U: Unpack>(row: &U, cols: Range<usize>, mut to: RowMut
 /// As [`decode_row`]; `at + len` elements are in `to`.
 #[inline(always)]
 unsafe fn values<L: Lanes>(codes: &Codes, len: usize, to: &mut RowMut<'_>, at: usize) {
-    // SAFETY: the caller's promise; a run is a multiple of the lanes.
+    let runs = len / RUN;
+    let finite = |all: bool, v: &f32| all & v.is_finite();
+    let numbers =
+        || codes.scale[..runs].iter().fold(true, finite) & codes.offset[..runs].iter().fold(true, finite);
+    // SAFETY: the caller's promise; what finite scales and offsets give is no NaN.
     unsafe {
-        for run in 0..len / RUN {
-            let (scale, offset) = (L::splat(codes.scale[run]), L::splat(codes.offset[run]));
-            for i in (run * RUN..run * RUN + RUN).step_by(L::N) {
-                let v = L::load_u8(codes.codes.as_ptr().add(i), L::N).mul_add(scale, offset);
-                to.store(at + i, L::N, v);
-            }
+        if L::TELLS_NUMBERS && numbers() {
+            rounded::<L, true>(codes, len, to, at);
+        } else {
+            rounded::<L, false>(codes, len, to, at);
+        }
+    }
+}
+
+/// # Safety
+/// As [`values`]; with `NUMBERS` no value is a NaN.
+#[inline(always)]
+unsafe fn rounded<L: Lanes, const NUMBERS: bool>(codes: &Codes, len: usize, to: &mut RowMut<'_>, at: usize) {
+    // SAFETY: the caller's promise; two runs are a multiple of two registers.
+    unsafe {
+        let value = |i: usize| {
+            let (scale, offset) = (L::splat(codes.scale[i / RUN]), L::splat(codes.offset[i / RUN]));
+            L::load_u8(codes.codes.as_ptr().add(i), L::N).mul_add(scale, offset)
+        };
+        for i in (0..len).step_by(2 * L::N) {
+            to.store_two::<L, NUMBERS>(at + i, value(i), value(i + L::N));
         }
     }
 }
@@ -217,9 +235,13 @@ unsafe fn widened<L: Lanes>(widen: impl Fn(u8) -> u16, bytes: &[u8], factor: f32
             for (half, byte) in halves.iter_mut().zip(bytes) {
                 *half = widen(*byte);
             }
-            for i in (0..AT_ONCE).step_by(L::N) {
-                let v = L::load_f16(halves.as_ptr().add(i), L::N).mul(factor);
-                to.store(chunk * AT_ONCE + i, L::N, v);
+            let value = |i: usize| L::load_f16(halves.as_ptr().add(i), L::N).mul(factor);
+            if L::N == AT_ONCE {
+                to.store(chunk * AT_ONCE, L::N, value(0));
+                continue;
+            }
+            for i in (0..AT_ONCE).step_by(2 * L::N) {
+                to.store_two::<L, false>(chunk * AT_ONCE + i, value(i), value(i + L::N));
             }
         }
         for (half, byte) in halves.iter_mut().zip(rest) {

@@ -35,6 +35,19 @@ pub(super) trait Lanes: Copy {
     /// Rounds to the nearest, ties to even; a NaN stays a NaN.
     unsafe fn store_bf16(self, p: *mut u16, n: usize);
 
+    /// Whether [`Self::store_bf16_two`] is faster where it is told that none is a NaN.
+    const TELLS_NUMBERS: bool = false;
+
+    /// The same for `2 N` elements. With `NUMBERS` none of them may be a NaN.
+    #[inline(always)]
+    unsafe fn store_bf16_two<const NUMBERS: bool>(a: Self, b: Self, p: *mut u16) {
+        // SAFETY: the caller has room for them.
+        unsafe {
+            a.store_bf16(p, Self::N);
+            b.store_bf16(p.add(Self::N), Self::N);
+        }
+    }
+
     /// Writes the lowest byte of each lane, which holds an integer.
     unsafe fn store_low_bytes(self, p: *mut u8, n: usize);
 

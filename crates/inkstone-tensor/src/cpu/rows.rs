@@ -188,6 +188,23 @@ impl<'a> RowMut<'a> {
         }
     }
 
+    /// Writes two registers' elements from element `i` on. With `NUMBERS` none of them may be a NaN.
+    ///
+    /// # Safety
+    /// As [`Self::store`], for `2 N` elements.
+    #[inline(always)]
+    pub(super) unsafe fn store_two<L: Lanes, const NUMBERS: bool>(&mut self, i: usize, a: L, b: L) {
+        debug_assert!(i + 2 * L::N <= self.len);
+        // SAFETY: the elements are in the row, by the contract above.
+        unsafe {
+            if self.dtype == DType::Bf16 {
+                return L::store_bf16_two::<NUMBERS>(a, b, self.start.cast::<u16>().add(i));
+            }
+            self.store(i, L::N, a);
+            self.store(i + L::N, L::N, b);
+        }
+    }
+
     /// Writes `n` pairs from element `i` on.
     ///
     /// # Safety

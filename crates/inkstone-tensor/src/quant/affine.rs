@@ -216,16 +216,21 @@ fn unpack<const BITS: usize>(packed: &[u8], to: &mut Codes) {
             }
         }
         _ => {
-            for (eight, bytes) in codes.as_chunks_mut::<8>().0.iter_mut().zip(packed.chunks_exact(BITS)) {
+            // Words first, so that vectors take them apart together. Each is read with what lies in front or behind.
+            let words: [u64; CHUNK / 8] = std::array::from_fn(|i| {
+                let start = (BITS * i).min(BITS * CHUNK / 8 - 8);
                 let mut word = [0; 8];
-                word[..BITS].copy_from_slice(bytes);
-                *eight = spread::<BITS>(u64::from_le_bytes(word)).to_le_bytes();
+                word.copy_from_slice(&packed[start..start + 8]);
+                u64::from_le_bytes(word) >> (8 * (BITS * i - start))
+            });
+            for (eight, word) in codes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+                *eight = spread::<BITS>(word).to_le_bytes();
             }
         }
     }
 }
 
-/// Eight fields of `BITS` bits, one a byte: halves apart, then their halves, then theirs.
+/// The lowest eight fields of `BITS` bits, one a byte: halves apart, then their halves, then theirs.
 #[inline(always)]
 fn spread<const BITS: usize>(word: u64) -> u64 {
     let field = (1u64 << BITS) - 1;

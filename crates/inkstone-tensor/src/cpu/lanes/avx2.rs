@@ -19,6 +19,25 @@ unsafe fn mask(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
 }
 
+/// Rounded to bf16, in the lower half of each lane. With `NUMBERS` none of them may be a NaN.
+#[inline(always)]
+unsafe fn rounded<const NUMBERS: bool>(v: __m256) -> __m256i {
+    // SAFETY: the caller's processor has the instructions.
+    unsafe {
+        let bits = _mm256_castps_si256(v);
+        // Half of the last kept bit's value, less one where that bit is 0: ties go to even.
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let mut rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        if !NUMBERS {
+            // A NaN might round to infinity: it keeps its upper bits and becomes quiet.
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+            rounded = _mm256_blendv_epi8(rounded, quiet, nan);
+        }
+        _mm256_srli_epi32::<16>(rounded)
+    }
+}
+
 // SAFETY, for each block below: the processor has the instructions, and `n` elements are at the pointer, as the
 // trait's contract says; masked lanes are not touched.
 impl Lanes for Avx2 {
@@ -67,14 +86,7 @@ impl Lanes for Avx2 {
     unsafe fn store_bf16(self, p: *mut u16, n: usize) {
         // SAFETY: see above.
         unsafe {
-            let bits = _mm256_castps_si256(self.0);
-            // Half of the last kept bit's value, less one where that bit is 0: ties go to even.
-            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-            // A NaN might round to infinity: it keeps its upper bits and becomes quiet.
-            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
-            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
-            let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let upper = rounded::<false>(self.0);
             let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(upper, upper));
             let half = _mm256_castsi256_si128(packed);
             if n == 8 {
@@ -84,6 +96,15 @@ impl Lanes for Avx2 {
                 _mm_storeu_si128(all.as_mut_ptr().cast(), half);
                 std::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
             }
+        }
+    }
+    const TELLS_NUMBERS: bool = true;
+    #[inline(always)]
+    unsafe fn store_bf16_two<const NUMBERS: bool>(a: Self, b: Self, p: *mut u16) {
+        // SAFETY: see above; 16 elements are at the pointer.
+        unsafe {
+            let packed = _mm256_packus_epi32(rounded::<NUMBERS>(a.0), rounded::<NUMBERS>(b.0));
+            _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
         }
     }
     #[inline(always)]

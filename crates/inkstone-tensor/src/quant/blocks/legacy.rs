@@ -28,10 +28,19 @@ fn nibbles<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
 /// Adds the fifth bits from the word at `at`.
 #[inline(always)]
 fn fifth_bits<const N: usize>(block: &[u8; N], at: usize, to: &mut Codes) {
-    let word = u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-    // Bit by bit: vectors shift each element by a number of its own.
-    for (i, code) in to.codes[..LEN].iter_mut().enumerate() {
-        *code |= u8::from((word >> i) & 1 == 1) << 4;
+    const PLACES: [u8; LEN] = {
+        let mut places = [0; LEN];
+        let mut i = 0;
+        while i < LEN {
+            places[i] = 1 << (i % 8);
+            i += 1;
+        }
+        places
+    };
+    // A byte for each code and a bit in it: vectors compare bytes, but have no shifts for each.
+    let bytes: [u8; LEN] = std::array::from_fn(|i| block[at + i / 8]);
+    for ((code, byte), place) in to.codes.iter_mut().zip(bytes).zip(PLACES) {
+        *code |= if byte & place == 0 { 0 } else { 0x10 };
     }
 }
 
