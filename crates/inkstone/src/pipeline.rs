@@ -42,7 +42,7 @@ use run::Run;
 pub use fit::Planned;
 pub use forecast::{Forecast, Setting};
 pub use info::{Defaults, ModelInfo};
-pub use networks::Form;
+pub use networks::{Form, Made};
 pub use options::{OpenOptions, Precision};
 pub use tiling::VaeTiling;
 

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use inkstone::convert::{Existing, Options, Report, convert};
 use inkstone::error::PlaceProblem;
-use inkstone::pipeline::{Form, Setting};
+use inkstone::pipeline::{Form, Made, Setting};
 use inkstone::progress::{CancelToken, Observer, Silent, Stage};
-use inkstone::weights::{Format, MODEL_INDEX, ModelSource, Parts, Quantization, Residence, SafeTensors};
+use inkstone::weights::{
+    Component, Format, MODEL_INDEX, ModelSource, Parts, Quantization, Residence, SafeTensors,
+};
 use inkstone::{Error, OpenOptions, Pipeline, Request, Result};
 use inkstone_tensor::{DType, Device, cpu};
 use sha2::{Digest, Sha256};
@@ -264,9 +266,22 @@ fn parts_that_are_quantized_stay_and_the_others_are_quantized() {
     ] {
         let mut pipeline = open(&model(parts), Some(Quantization::Q4));
         let of = |form| pipeline.forecast_with(&request, Setting { form, ..Setting::default() });
-        assert_eq!(of(Form::Loaded(Quantization::Q4)).unwrap().steps, 1);
-        // `convert` copies it.
-        assert_eq!(of(Form::Converted(Quantization::Q4)).unwrap().steps, 1);
+        // `convert` copies it. A GGUF file of 4 bits takes as long as q4.
+        let stored = of(Form::Stored).unwrap().made;
+        for form in [Form::Loaded(Quantization::Int8), Form::Converted(Quantization::Q8)] {
+            let forecast = of(form).unwrap();
+            assert_eq!(forecast.steps, 1);
+            for (component, is_gguf) in
+                [(Component::Transformer, changed == "model."), (Component::TextEncoder, changed != "model.")]
+            {
+                let format = if is_gguf { stored[&component].format } else { form.quantization() };
+                assert_eq!(forecast.made[&component], Made { format, is_changed: !is_gguf }, "{component:?}");
+                assert_eq!(stored[&component].format.is_some(), is_gguf, "{component:?}");
+            }
+        }
+        if changed == "model." {
+            assert_eq!(stored[&Component::Transformer].format, Some(Quantization::Q4));
+        }
         pipeline.draw(std::slice::from_ref(&request), &CancelToken::default(), &mut Silent).unwrap();
         let smaller: Vec<_> = pipeline.layer_formats().iter().filter(|l| l.format.is_smaller()).collect();
         assert!(!smaller.is_empty() && smaller.iter().all(|l| l.name.starts_with(changed)), "{smaller:?}");

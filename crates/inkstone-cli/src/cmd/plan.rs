@@ -18,7 +18,7 @@ use crate::failure::{Result, alternatives};
 
 mod table;
 
-/// Time for all of [`ARITHMETIC`] together.
+/// Time for all kinds of arithmetic together.
 const CALIBRATION: Duration = Duration::from_secs(2);
 /// Arithmetic and formats of weights that are looked at.
 const ARITHMETIC: [(Precision, &str, Option<Quantization>); 5] = [
@@ -99,6 +99,20 @@ fn instead(args: &args::Plan, pipeline: &Pipeline) -> Result<Option<String>> {
     Ok(refusal.and_then(|refusal| alternatives(&refusal.alternatives)))
 }
 
+/// What rates are of: the type of activations, the format of weights.
+type Kind = (Precision, Option<Quantization>);
+
+/// A line without its times.
+struct Draft {
+    size: Size,
+    dtype: &'static str,
+    form: Form,
+    offload: Offload,
+    forecast: Forecast,
+    /// Which of the kinds each stage is of.
+    kinds: Vec<usize>,
+}
+
 fn rows(
     args: &args::Plan,
     pipeline: &Pipeline,
@@ -106,16 +120,47 @@ fn rows(
     threads: Option<usize>,
     disk: Option<DiskSpeed>,
 ) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
     let system = Limits::now(None);
+    let mut kinds = Vec::new();
+    let drafts = drafts(args, pipeline, &mut kinds)?;
+    let measured = measured(args, pipeline, threads, &kinds)?;
+    let row = |Draft { size, dtype, form, offload, forecast, kinds }: Draft| {
+        let shortage = forecast.memory.shortage(limits);
+        let reread_bytes = forecast.reread_bytes(&system);
+        let rates: Vec<Rates> = kinds.iter().map(|kind| measured[*kind]).collect();
+        let Seconds { compute_s, step_s, picture_s } = seconds(&forecast, &rates, reread_bytes, disk);
+        let shares = rates.iter().filter_map(|rates| rates.processor_share);
+        let processor_share = shares.reduce(f64::min).filter(|_| args.clock == args::Clock::Wall);
+        Row {
+            size,
+            dtype,
+            form,
+            offload,
+            forecast,
+            compute_s,
+            step_s,
+            picture_s,
+            shortage,
+            reread_bytes,
+            processor_share,
+        }
+    };
+    let mut rows: Vec<Row> = drafts.into_iter().map(row).collect();
+    // A stable sort: within a size the order of the arithmetic.
+    rows.sort_by_key(|row| row.size.width_px * row.size.height_px);
+    Ok(rows)
+}
+
+/// All lines, and the kinds of arithmetic in them.
+fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Result<Vec<Draft>> {
+    let mut drafts = Vec::new();
+    let mut place = |kind: Kind| {
+        kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
+        })
+    };
     for (precision, dtype, quantization) in ARITHMETIC {
-        let model = RandomModel { blocks: 1, layers: 1 };
-        let clock = args.clock.of_bench();
-        let options = Options { threads, isa: None, precision, quantization, clock, model };
-        let bench = Bench::new(options)?;
-        #[allow(clippy::cast_possible_truncation, reason = "five")]
-        let rates = Rates::measure(&bench, pipeline.sizes(), CALIBRATION / ARITHMETIC.len() as u32)?;
-        drop(bench);
         for size in sizes(args, pipeline) {
             let request = request(size, args.steps, pipeline);
             for offload in Offload::SETTINGS {
@@ -125,28 +170,31 @@ fn rows(
                     Err(inkstone::Error::AlreadyQuantized { .. }) => continue,
                     forecast => forecast?,
                 };
-                let shortage = forecast.memory.shortage(limits);
-                let reread_bytes = forecast.reread_bytes(&system);
-                let Seconds { compute_s, step_s, picture_s } = seconds(&forecast, &rates, reread_bytes, disk);
-                rows.push(Row {
-                    size,
-                    dtype,
-                    form,
-                    offload,
-                    forecast,
-                    compute_s,
-                    step_s,
-                    picture_s,
-                    shortage,
-                    reread_bytes,
-                    processor_share: rates.processor_share.filter(|_| args.clock == args::Clock::Wall),
-                });
+                let stages = forecast.memory.stages.iter().map(|stage| stage.stage);
+                let kinds = stages.map(|stage| place((precision, forecast.made_in(stage).format))).collect();
+                drafts.push(Draft { size, dtype, form, offload, forecast, kinds });
             }
         }
     }
-    // A stable sort: within a size the order of the arithmetic.
-    rows.sort_by_key(|row| row.size.width_px * row.size.height_px);
-    Ok(rows)
+    Ok(drafts)
+}
+
+fn measured(
+    args: &args::Plan,
+    pipeline: &Pipeline,
+    threads: Option<usize>,
+    kinds: &[Kind],
+) -> Result<Vec<Rates>> {
+    let clock = args.clock.of_bench();
+    let model = RandomModel { blocks: 1, layers: 1 };
+    #[allow(clippy::cast_possible_truncation, reason = "eight at most")]
+    let budget = CALIBRATION / kinds.len().max(1) as u32;
+    let measure = |(precision, quantization): &Kind| {
+        let (precision, quantization) = (*precision, *quantization);
+        let options = Options { threads, isa: None, precision, quantization, clock, model };
+        Ok(Rates::measure(&Bench::new(options)?, pipeline.sizes(), budget)?)
+    };
+    kinds.iter().map(measure).collect()
 }
 
 /// Weights that are quantized while they are loaded stay in memory: only those of a converted folder are streamed.
@@ -201,16 +249,16 @@ struct Seconds {
     picture_s: f64,
 }
 
-/// Steps that read weights again take as long as that at least, where it is known how fast the disk is.
+/// By the rates of each stage. Steps that read weights again take as long as that at least, where it is known how fast the disk is.
 fn seconds(
     forecast: &Forecast,
-    rates: &Rates,
+    rates: &[Rates],
     reread_bytes: Option<u64>,
     disk: Option<DiskSpeed>,
 ) -> Seconds {
     let of = |stage: Stage| {
-        let stages = forecast.memory.stages.iter().filter(|s| s.stage == stage);
-        stages.map(|s| rates.seconds(&s.products)).sum::<f64>()
+        let stages = forecast.memory.stages.iter().zip(rates).filter(|(s, _)| s.stage == stage);
+        stages.map(|(s, rates)| rates.seconds(&s.products)).sum::<f64>()
     };
     let compute_s = of(Stage::Denoise);
     let step_s = disk.map_or(compute_s, |disk| disk.step_seconds(compute_s, reread_bytes.unwrap_or(0)));

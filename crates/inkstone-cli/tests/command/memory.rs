@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::dir::{Dir, finish, tiny};
+use super::dir::{Dir, finish, golden, tiny};
 #[cfg(target_os = "linux")]
 use super::group::Group;
 
@@ -310,6 +310,33 @@ fn the_table_marks_what_fits_and_one_best() {
     assert!(best["quantize"].is_null(), "the weights as they are: {best}");
     let flags = dir.ok(["plan", "--size", "64x64", "--optimal"]);
     assert!(flags.starts_with("--size 64x64 --dtype "), "{flags}");
+}
+
+/// `-q` leaves a transformer that is quantized already: its steps take as long, and nothing is named faster. The text
+/// encoder of the same model becomes smaller, and its time with it.
+#[test]
+fn weights_that_stay_as_they_are_take_as_long() {
+    let dir = Dir::new();
+    let (model, gguf) = (golden("qwen_tiny"), golden("gguf/qwen_tiny_q4_K.gguf"));
+    let base = ["plan", "--size", "64x64", "-m", model.to_str().unwrap()];
+    let base = [&base[..], &["--transformer", gguf.to_str().unwrap()]].concat();
+    let rows = events(&dir.ok([&base[..], &["--json"]].concat()), "plan");
+    let rows: Vec<&Value> = rows.iter().filter(|row| row["dtype"] == "bf16").collect();
+    assert_eq!(rows.len(), 4 * 3, "as stored and three formats, three ways");
+    for row in &rows {
+        assert_eq!(row["seconds_of_arithmetic_a_step"], rows[0]["seconds_of_arithmetic_a_step"], "{row}");
+    }
+    let seconds = |format: Option<&str>| {
+        let row = rows.iter().find(|row| row["quantize"].as_str() == format && row["offload"] == "none");
+        row.unwrap()["seconds"].as_f64().unwrap()
+    };
+    assert_ne!(
+        seconds(None).to_bits(),
+        seconds(Some("int8")).to_bits(),
+        "prompts and decode are in other formats"
+    );
+    let table = dir.ok(base);
+    assert!(!table.contains("faster:") && table.contains("the transformer is quantized already"), "{table}");
 }
 
 #[test]

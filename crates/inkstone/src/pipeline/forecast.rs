@@ -3,18 +3,19 @@
 //! There is no second description of the networks: a change of a forward changes its forecast. Weights are opened, but
 //! only their headers are read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use inkstone_tensor::{DType, Ledger, Products, Shape, Tensor, ops};
 
-use super::networks::{Arithmetic, Form, Networks};
+use super::networks::{Arithmetic, Form, Made, Networks};
 use super::prediction::{Passes, Prediction, Texts};
 use super::{Pipeline, Plan, Precision, Way, stages};
 use crate::memory::{self, Limits, MemoryPlan, Offload, StageMemory, Usage};
 use crate::progress::{Context, Stage};
 use crate::sample::euler;
 use crate::text::template::{MAX_TOKENS, TEXT_TO_IMAGE_DROP};
-use crate::weights::lora;
+use crate::weights::{Component, lora};
 use crate::{Request, Result};
 
 /// What a request will take.
@@ -26,9 +27,23 @@ pub struct Forecast {
     pub steps: usize,
     /// Bytes of the weights that every step reads.
     pub step_weights_bytes: usize,
+    /// What each component's products are made with.
+    pub made: BTreeMap<Component, Made>,
 }
 
 impl Forecast {
+    /// What the products of a stage are made with.
+    #[must_use]
+    pub fn made_in(&self, stage: Stage) -> Made {
+        let component = match stage {
+            Stage::Load | Stage::Convert => return Made::default(),
+            Stage::Text => Component::TextEncoder,
+            Stage::Denoise => Component::Transformer,
+            Stage::Encode | Stage::Decode => Component::Vae,
+        };
+        self.made.get(&component).copied().unwrap_or_default()
+    }
+
     /// Bytes of weights that every step reads from the disk again, as memory does not hold them until the next one: all
     /// of a step's or none, for the system gives up first what was read longest ago. `None` if it is not known how much
     /// there is. `system` is what limits memory, `--max-memory` apart: what the system keeps of files is its own.
@@ -95,7 +110,8 @@ impl Pipeline {
             files_bytes: self.weight_bytes,
             before_bytes: self.base().before_bytes,
         };
-        Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes }))
+        let made = dry.networks.made().clone();
+        Ok(Some(Forecast { memory, steps: plan.schedule.timesteps.len(), step_weights_bytes, made }))
     }
 
     /// Builds the tokenizer if these texts are too long to guess their tokens.

@@ -76,6 +76,16 @@ impl Form {
     }
 }
 
+/// What the products of a component's layers are made with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Made {
+    /// The format of the weights: of those that are stored in another one, the format that takes as long to multiply with.
+    /// `None` for plain numbers.
+    pub format: Option<Quantization>,
+    /// Whether [`Form`] changed it. What is quantized already stays as it is stored.
+    pub is_changed: bool,
+}
+
 /// How products are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arithmetic {
@@ -91,6 +101,7 @@ struct Outcome {
     formats: Vec<LayerFormat>,
     /// Those that were in one before and stay in it: what an error says of them.
     kept: BTreeMap<Component, Error>,
+    made: BTreeMap<Component, Made>,
 }
 
 /// The networks that are open.
@@ -141,13 +152,18 @@ impl Networks {
         &self.outcome.formats
     }
 
+    /// What the products of the networks that were opened are made with.
+    pub(super) fn made(&self) -> &BTreeMap<Component, Made> {
+        &self.outcome.made
+    }
+
     /// Whether the weights can be brought into their form, once all networks were open.
     ///
     /// # Errors
     /// [`Error::AlreadyQuantized`] where nothing became smaller, as it was quantized before; and of a folder in int8 whose
     /// transformer was in bytes, which `convert` does not make.
     pub(super) fn check_form(&mut self) -> Result<()> {
-        let Outcome { formats, kept } = &mut self.outcome;
+        let Outcome { formats, kept, .. } = &mut self.outcome;
         let refused = match self.arithmetic.form {
             Form::Stored => None,
             Form::Converted(Quantization::Int8)
@@ -261,7 +277,7 @@ impl Networks {
         let config = &self.configs.encoder;
         let (network, outcome) = (&mut self.encoder, &mut self.outcome);
         let load = |l: &mut Loader| TextEncoder::load(config, l);
-        let encoder = opened(Component::TextEncoder, network, outcome, loader, load)?;
+        let encoder = opened(Component::TextEncoder, form, network, outcome, loader, load)?;
         if !open {
             encoder.walk().stream(self.streamed);
         }
@@ -280,7 +296,7 @@ impl Networks {
         let config = &self.configs.transformer;
         let (network, outcome) = (&mut self.transformer, &mut self.outcome);
         let load = |l: &mut Loader| Transformer::load(config, l);
-        let transformer = opened(Component::Transformer, network, outcome, loader, load)?;
+        let transformer = opened(Component::Transformer, form, network, outcome, loader, load)?;
         if !open {
             transformer.walk().stream(self.streamed);
         }
@@ -292,7 +308,7 @@ impl Networks {
         let loader = || loader(Component::Vae, files, device, self.arithmetic.activations, ledger);
         let loader = || Ok(quantizing(loader()?, form));
         let load = |l: &mut Loader| Vae::load(&self.configs.vae, l);
-        opened(Component::Vae, &mut self.vae, &mut self.outcome, loader, load)
+        opened(Component::Vae, form, &mut self.vae, &mut self.outcome, loader, load)
     }
 
     /// The VAE has decoded a picture.
@@ -343,6 +359,7 @@ fn quantizing(loader: Loader<'_>, form: Form) -> Loader<'_> {
 /// The network, opened if it is not.
 fn opened<'n, 'l, N>(
     component: Component,
+    form: Form,
     network: &'n mut Option<N>,
     outcome: &mut Outcome,
     loader: impl FnOnce() -> Result<Loader<'l>>,
@@ -352,11 +369,15 @@ fn opened<'n, 'l, N>(
         Some(open) => open,
         None => {
             let mut loader = loader()?;
+            let stored = loader.nearest_format();
             let loaded = load(&mut loader)?;
             let (new, kept) = (loader.formats().to_vec(), loader.kept());
             loader.finish()?;
             // A network that was let go and comes back tells the same again.
             outcome.formats.retain(|old| new.iter().all(|new| new.name != old.name));
+            let is_changed = new.iter().any(|layer| layer.format.is_smaller());
+            let format = if is_changed { form.quantization() } else { stored };
+            outcome.made.insert(component, Made { format, is_changed });
             outcome.formats.extend(new);
             outcome.kept.extend(kept.map(|kept| (component, kept)));
             loaded

@@ -2,6 +2,7 @@
 
 mod build;
 mod conv;
+mod nearest;
 mod packed;
 mod reading;
 mod small;

@@ -45,6 +45,10 @@ pub(super) fn table(
              inkstone convert MODEL -q FORMAT -o FOLDER, then draw with -m FOLDER\n",
         );
     }
+    let stays = |row: &Row| row.form != Form::Stored && !row.forecast.made_in(Stage::Denoise).is_changed;
+    if rows.iter().any(stays) {
+        text.push_str("the transformer is quantized already: -q and convert leave it as stored, and its steps as fast\n");
+    }
     if rows.iter().any(Row::reads) {
         let time =
             if disk.is_some() { "is in its time" } else { "is not in its time: that could not be measured" };
@@ -114,7 +118,10 @@ fn line(row: &Row, is_best: bool, text: &mut String) {
 /// The fastest with smaller weights, and what is gained by it, if that is worth naming.
 fn faster<'r>(rows: &'r [Row], best: &Row, disk: Option<DiskSpeed>) -> Option<(&'r Row, String)> {
     const WORTH: f64 = 1.2;
-    let same = |row: &&Row| row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_));
+    let is_changed = |row: &Row| row.forecast.made_in(Stage::Denoise).is_changed;
+    let same = |row: &&Row| {
+        row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_)) && is_changed(row)
+    };
     let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
     if disk.is_none() && best.reads() && !fastest.reads() {
         return Some((fastest, "whose steps read nothing from the disk".into()));

@@ -22,7 +22,7 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         before_bytes: 0,
     };
     let step_weights_bytes = usize::try_from(weights_bytes).unwrap();
-    let forecast = Forecast { memory, steps: 4, step_weights_bytes };
+    let forecast = Forecast { memory, steps: 4, step_weights_bytes, made: Default::default() };
     let limit = memory_bytes.map(|bytes| Limit { bytes, of: LimitOf::Free });
     let reread_bytes = forecast.reread_bytes(&Limits { resident: limit, ..Limits::default() });
     Row {
@@ -79,7 +79,7 @@ fn a_step_takes_what_its_reading_takes_where_that_is_longer() {
     let rates = Rates { linear: 1.0, attention: 1.0, conv: 1.0, elements: 1.0, processor_share: None };
     let mut forecast = row(27 * GIB, Some(16 * GIB)).forecast;
     forecast.memory.stages[0].products.linear = 2.0;
-    let seconds = |reread_bytes, disk| seconds(&forecast, &rates, reread_bytes, disk);
+    let seconds = |reread_bytes, disk| seconds(&forecast, &[rates], reread_bytes, disk);
     let reads = Some(27 * GIB);
     for (reread_bytes, disk, step_s) in [
         (reads, disk(3.0), 9.0),
