@@ -188,7 +188,8 @@ fn tiling_changes_no_byte_of_the_embedded_model_s_pictures() {
 fn strips_are_taken_where_the_whole_picture_does_not_fit() {
     let way = |max_memory_bytes: Option<u64>| {
         let precision = Precision::F32;
-        let options = OpenOptions { max_memory_bytes, precision, ..OpenOptions::default() };
+        // Each thread has memory of its own inside an operation, which counts.
+        let options = OpenOptions { max_memory_bytes, precision, threads: Some(2), ..OpenOptions::default() };
         let pipeline = Pipeline::open(&ModelSource::Embedded, &options).unwrap();
         let request = Request { width_px: 2048, height_px: 2048, true_cfg_scale: 1.0, ..request(1) };
         pipeline.fit(&[Request { init: None, ..request }], 1)

@@ -15,11 +15,14 @@ use crate::weights::lora::LoraSource;
 use crate::weights::safetensors::serialize;
 use crate::weights::{ModelSource, RandomModel};
 
+/// As many on every machine: each has memory of its own inside an operation, which counts.
+const THREADS: Option<usize> = Some(2);
+
 /// Memory of the transformer's steps on one block of the full width, counted: what is taken beside weights until the end of
 /// the first step, and behind it until the end of the second. The second figure is also the most that any later step takes.
 fn counted_steps(request: &Request) -> (usize, usize) {
     let model = RandomModel { blocks: 1, layers: 1 };
-    let options = OpenOptions { precision: Precision::Bf16, ..OpenOptions::default() };
+    let options = OpenOptions { precision: Precision::Bf16, threads: THREADS, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
     let plan = pipeline.plan(request).unwrap();
     let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
@@ -46,7 +49,7 @@ fn counted_steps(request: &Request) -> (usize, usize) {
 /// Memory that a VAE of the full size takes for a square picture beside weights, counted: to decode it and to encode it.
 fn counted_vae(side_px: usize, strips: Strips, precision: Precision) -> [usize; 2] {
     let model = RandomModel { blocks: 1, layers: 1 };
-    let options = OpenOptions { precision, ..OpenOptions::default() };
+    let options = OpenOptions { precision, threads: THREADS, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
     let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
     let vae = networks.vae(&pipeline.files).unwrap();
@@ -102,7 +105,8 @@ fn a_step_of_the_full_width_takes_little_and_only_once() {
 /// What a block of the full width takes once it is loaded, with these LoRAs.
 fn counted_transformer(loras: &[LoraSource], precision: Precision) -> usize {
     let model = RandomModel { blocks: 1, layers: 1 };
-    let options = OpenOptions { precision, loras: loras.to_vec(), ..OpenOptions::default() };
+    let options =
+        OpenOptions { precision, loras: loras.to_vec(), threads: THREADS, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Random(model), &options).unwrap();
     let (mut networks, ledger) = pipeline.networks.counting(pipeline.networks.arithmetic).unwrap();
     networks.transformer(&pipeline.files).unwrap();
