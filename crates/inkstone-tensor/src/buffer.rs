@@ -4,7 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::HashMap;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::{Error, Result};
@@ -150,14 +150,27 @@ const MAPPED_BYTES: usize = 256 << 10;
 
 /// Has the process's allocator do the same: blocks of 256 KiB and more that are freed go back to the system at once. glibc
 /// would keep blocks as large as the largest that was ever freed, up to 32 MiB, which the memory of the next picture then
-/// comes on top of. For a program to call at its start; it changes nothing but glibc.
+/// comes on top of. And all threads share one of its arenas, each of which reserves 64 to 128 MiB of address space: kernels
+/// allocate nothing, so that no thread waits for another. For a program to call at its start; it changes nothing but glibc.
 pub fn return_freed_blocks() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets a number of the allocator's, under the allocator's own lock. A value that it refuses changes nothing.
+    // SAFETY: sets numbers of the allocator's, under the allocator's own lock. A value that it refuses changes nothing.
     unsafe {
         #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "256 KiB")]
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES as libc::c_int);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
+    HAS_ONE_ARENA.store(true, Ordering::Relaxed);
+}
+
+static HAS_ONE_ARENA: AtomicBool = AtomicBool::new(false);
+
+/// Address space that the process's allocator may yet reserve for threads and never use: of glibc some arenas, unless
+/// [`return_freed_blocks`] was called.
+#[must_use]
+pub fn arenas_bytes() -> u64 {
+    let has_arenas = cfg!(all(target_os = "linux", target_env = "gnu"));
+    if has_arenas && !HAS_ONE_ARENA.load(Ordering::Relaxed) { 256 << 20 } else { 0 }
 }
 
 /// Bytes of all mappings.

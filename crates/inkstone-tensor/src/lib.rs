@@ -24,7 +24,7 @@ mod storage;
 mod tensor;
 mod weight;
 
-pub use buffer::{AlignedBuffer, Pool, return_freed_blocks, with_room};
+pub use buffer::{AlignedBuffer, Pool, arenas_bytes, return_freed_blocks, with_room};
 pub use device::{Backend, Device};
 pub use disk::{disk_read_speed, free_disk_bytes};
 pub use dtype::DType;

@@ -8,8 +8,8 @@ mod tests;
 mod walk;
 
 pub(crate) use ahead::Ahead;
+pub(crate) use limits::SLACK_BYTES;
 pub use limits::{Limit, LimitOf, Limits, Usage};
-pub(crate) use plan::THREAD_SPACE_BYTES;
 pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
 pub use walk::Walk;
 

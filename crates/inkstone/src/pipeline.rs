@@ -174,7 +174,9 @@ impl Pipeline {
         };
         let most = requests.chunk_by(can_share).map(fitting).collect::<Result<_>>()?;
         // Plans count the LoRAs beside what the process takes without them.
-        self.base();
+        if !self.loras().is_empty() {
+            self.base();
+        }
         self.loras().iter().try_for_each(|applied| applied.lora.read(&self.device))?;
         Ok(most)
     }

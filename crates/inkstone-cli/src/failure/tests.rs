@@ -257,7 +257,8 @@ fn library_errors() -> Vec<Error> {
 }
 
 fn too_large(flags: Vec<&str>) -> Error {
-    let shortage = Shortage { needed_bytes: 20 << 30, limit: Limit { bytes: 15 << 30, of: LimitOf::Free } };
+    let limit = Limit { bytes: 15 << 30, of: LimitOf::Free };
+    let shortage = Shortage { needed_bytes: 20 << 30, limit, is_least: false };
     let fits = |flags: &str| Alternative { flags: flags.into(), bytes: 4 << 30 };
     Error::InsufficientMemory { shortage, alternatives: flags.into_iter().map(fits).collect() }
 }

@@ -105,7 +105,7 @@ fn of_tensors() -> [TensorError; 4] {
 }
 
 fn too_large(of: LimitOf) -> Error {
-    let shortage = Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of } };
+    let shortage = Shortage { needed_bytes: 2, limit: Limit { bytes: 1, of }, is_least: false };
     Error::InsufficientMemory { shortage, alternatives: Vec::new() }
 }
 

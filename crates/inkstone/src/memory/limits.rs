@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::{Shortage, gibibytes};
 use crate::{Error, Result};
 
+/// What a process takes more at one time than at another, without drawing.
+pub(crate) const SLACK_BYTES: u64 = 2 << 20;
+
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitOf {
@@ -25,15 +28,6 @@ pub enum LimitOf {
 }
 
 impl LimitOf {
-    /// What a process takes more at one time than at another, without drawing. A thread's allocator reserves 128 MiB of
-    /// address space when it is first used, which is sooner or later (glibc's arenas).
-    pub(crate) const fn slack_bytes(self) -> u64 {
-        match self {
-            Self::AddressSpace => 128 << 20,
-            Self::MaxMemory | Self::Free | Self::ControlGroup | Self::Data => 2 << 20,
-        }
-    }
-
     /// In one word, for programs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -121,16 +115,16 @@ impl Limits {
     pub(super) fn broken_by(&self, needs: [u64; 3]) -> Option<Shortage> {
         let limits = [self.resident, self.address_space, self.data];
         needs.into_iter().zip(limits).find_map(|(needed_bytes, limit)| {
-            limit.filter(|limit| needed_bytes > limit.bytes).map(|limit| Shortage { needed_bytes, limit })
+            let limit = limit.filter(|limit| needed_bytes > limit.bytes)?;
+            Some(Shortage { needed_bytes, limit, is_least: false })
         })
     }
 
     /// The same, each lower by what a process takes more at one time than at another.
     #[must_use]
     pub(crate) fn with_slack(self) -> Self {
-        let lower = |limit: Option<Limit>| {
-            limit.map(|l| Limit { bytes: l.bytes.saturating_sub(l.of.slack_bytes()), ..l })
-        };
+        let lower =
+            |limit: Option<Limit>| limit.map(|l| Limit { bytes: l.bytes.saturating_sub(SLACK_BYTES), ..l });
         Self {
             resident: lower(self.resident),
             address_space: lower(self.address_space),

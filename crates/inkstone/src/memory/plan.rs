@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use inkstone_tensor::{Footprint, Products};
+use inkstone_tensor::{Footprint, Products, arenas_bytes};
 
 use super::{Limit, LimitOf, Limits, Usage};
 use crate::progress::Stage;
@@ -73,8 +73,8 @@ pub struct MemoryPlan {
 const UNSEEN_BYTES: u64 = 6 << 20;
 /// Reserve for what the allocator rounds up and the system maps in larger pieces than asked, in parts of the whole.
 const RESERVE: u64 = 25;
-/// Address space that allocators of threads reserve without using it (64 MiB for each glibc arena, and stacks).
-pub(crate) const THREAD_SPACE_BYTES: u64 = 256 << 20;
+/// Address space of threads that begin while it is drawn: stacks of 2 MiB, of which little is used.
+const STACKS_BYTES: u64 = 2 * (2 << 20);
 
 impl MemoryPlan {
     /// The most that will be resident, pages of mapped files included.
@@ -98,11 +98,11 @@ impl MemoryPlan {
         with_reserve(self.base.anonymous_bytes, most.unwrap_or(0))
     }
 
-    /// Address space: mapped files count in full.
+    /// Address space: mapped files count in full, and what the allocator may reserve.
     #[must_use]
     pub fn address_space_bytes(&self) -> u64 {
         let anonymous = self.anonymous_bytes() - self.base.anonymous_bytes;
-        self.base.address_space_bytes + self.files_bytes + anonymous + THREAD_SPACE_BYTES
+        self.base.address_space_bytes + self.files_bytes + anonymous + STACKS_BYTES + arenas_bytes()
     }
 
     /// Private memory that can be written.
@@ -151,12 +151,15 @@ pub struct Shortage {
     pub needed_bytes: u64,
     /// The limit.
     pub limit: Limit,
+    /// Whether it needs more than that: how much is not known where there is no room to look.
+    pub is_least: bool,
 }
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { needed_bytes, limit } = self;
-        write!(f, "needs {}, {limit}", gibibytes(*needed_bytes))
+        let Self { needed_bytes, limit, is_least } = self;
+        let least = if *is_least { "at least " } else { "" };
+        write!(f, "needs {least}{}, {limit}", gibibytes(*needed_bytes))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Whether a drawing fits into memory, in which way, and what would fit instead.
 
+use inkstone_tensor::arenas_bytes;
+
 use super::forecast::{Forecast, Setting};
 use super::networks::{Arithmetic, Form};
 use super::prediction::Passes;
 use super::{Pipeline, VaeTiling, tiling};
-use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage, THREAD_SPACE_BYTES};
+use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage};
 use crate::nn::strips::Strips;
 use crate::{Error, Request, Result};
 
@@ -13,6 +15,9 @@ mod alternatives;
 /// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance. With
 /// their texts they may be twice as many.
 const ROWS_TOGETHER: usize = 4096;
+
+/// What looking at weights takes beside them, and less than any drawing.
+const PLANNING_BYTES: u64 = 12 << 20;
 
 /// What a batch will take, and whether that fits.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +96,7 @@ impl Pipeline {
     /// As [`Self::forecast`]; [`Error::AlreadyQuantized`] for a form that the model's weights cannot be brought into.
     pub fn forecast_with(&self, request: &Request, setting: Setting) -> Result<Forecast> {
         request.validate()?;
+        self.fits_address_space(&Limits::now(None))?;
         let Setting { precision, form, offload } = setting;
         let (strips, ahead) = (self.vae_tiling.ways()[0], Ahead::Near);
         let way = Way { offload, passes: Passes::One, strips, pictures: 1, ahead };
@@ -186,16 +192,16 @@ impl Pipeline {
         self.forecast_of(batch, next, way, arithmetic)?.ok_or_else(|| uncounted(self))
     }
 
-    /// Mapping the files takes address space before anything can be counted: every plan has this much.
+    /// Mapping the files takes address space before anything can be counted: every plan has this much, and more.
     fn fits_address_space(&self, limits: &Limits) -> Result<()> {
         let Some(limit) = limits.address_space.filter(|_| self.device.counting().is_some()) else {
             return Ok(());
         };
-        let needed_bytes = self.base().address_space_bytes() + self.weight_bytes + THREAD_SPACE_BYTES;
+        let needed_bytes = self.address_space_bytes() + self.weight_bytes + arenas_bytes() + PLANNING_BYTES;
         if limit.bytes >= needed_bytes {
             return Ok(());
         }
-        let shortage = Shortage { needed_bytes, limit };
+        let shortage = Shortage { needed_bytes, limit, is_least: true };
         Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() })
     }
 

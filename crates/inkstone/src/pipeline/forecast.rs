@@ -122,7 +122,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Measured by the first call.
+    /// Address space without drawing, or what it will be.
+    pub(super) fn address_space_bytes(&self) -> u64 {
+        let now = || Usage::now().address_space_bytes + self.files.packed_bytes() as u64;
+        self.base.get().map_or_else(now, |base| base.usage.address_space_bytes)
+    }
+
+    /// Measured by the first call, which comes once the model inside the program is unpacked, if it is that.
     pub(super) fn base(&self) -> &Base {
         let tokenizer = self.tokenizer.get().is_some();
         self.base.get_or_init(|| Base {
@@ -141,12 +147,6 @@ pub(super) struct Base {
     before_bytes: u64,
     /// Whether the tokenizer is part of it.
     tokenizer: bool,
-}
-
-impl Base {
-    pub(super) const fn address_space_bytes(&self) -> u64 {
-        self.usage.address_space_bytes
-    }
 }
 
 /// A drawing without its work.

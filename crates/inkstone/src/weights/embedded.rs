@@ -69,6 +69,12 @@ pub(super) fn weights(name: &str) -> Result<Option<&'static [u8]>> {
     Ok(Some(weights.unpacked.get_or_init(|| unpacked(weights.packed, room))))
 }
 
+/// Bytes that unpacking will take of what was not unpacked yet.
+pub(super) fn packed_bytes() -> usize {
+    let packed = WEIGHTS.iter().filter(|weights| weights.unpacked.get().is_none());
+    packed.map(|weights| packed::size_bytes(weights.packed) + ALIGN_BYTES).sum()
+}
+
 /// The bytes of a packed file, in a list that has room for them.
 fn unpacked(file: &[u8], mut room: Vec<u8>) -> &'static [u8] {
     let size = packed::size_bytes(file);

@@ -4,7 +4,7 @@ use inkstone_tensor::DType;
 
 use super::{Way, ways};
 use crate::Request;
-use crate::memory::{Alternative, LimitOf, Limits, MemoryPlan, Offload, Refusal, Shortage};
+use crate::memory::{Alternative, LimitOf, Limits, MemoryPlan, Offload, Refusal, SLACK_BYTES, Shortage};
 use crate::pipeline::networks::{Arithmetic, Form};
 use crate::pipeline::{Pipeline, VaeTiling};
 use crate::request::{MIN_SIDE_PX, SIDE_STEP_PX};
@@ -108,7 +108,7 @@ impl Pipeline {
     fn raised(&self, ours: &Candidate<'_>, shortage: Shortage, limits: &Limits) -> Option<Alternative> {
         let plan = self.plan_of(ours, *ways(ours.offload, ours.tiling).last()?)?;
         let bytes = needed(&plan, shortage);
-        let raised_bytes = bytes + shortage.limit.of.slack_bytes();
+        let raised_bytes = bytes + SLACK_BYTES;
         if Limits::hard_bytes(shortage.limit.of).is_some_and(|hard| raised_bytes > hard) {
             return None;
         }

@@ -102,6 +102,11 @@ impl ModelFiles {
         Ok(bytes)
     }
 
+    /// Bytes of memory that opening the weights of the model inside the program will take, where it is that one.
+    pub(crate) fn packed_bytes(&self) -> usize {
+        if matches!(self.home, Home::Embedded) { embedded::packed_bytes() } else { 0 }
+    }
+
     /// Bytes a second that the disk gives of the largest file of weights, past the system's cache; takes a second at most.
     /// `None` for a model that is in no files, or too small, and where it cannot be measured.
     pub(crate) fn read_speed(&self) -> Option<f64> {
