@@ -12,10 +12,10 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use inkstone_tensor::{Device, cpu, free_disk_bytes};
+use inkstone_tensor::{Device, arenas_bytes, cpu, free_disk_bytes};
 
 use crate::codec::LoraRecord;
-use crate::memory::Limits;
+use crate::memory::{Limits, Usage, with_reserve};
 use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, Applied, LoraSource};
 use crate::weights::{Component, LayerFormat, ModelFiles, ModelSource, Quantization, ReadOptions, Rule};
@@ -26,6 +26,9 @@ pub use place::Existing;
 use place::Place;
 use sources::Others;
 pub use sources::Source;
+
+/// What looking at weights takes beside them: their names, and buffers to read with.
+const OPENING_BYTES: u64 = 12 << 20;
 
 /// How to convert a model.
 #[derive(Clone, Debug)]
@@ -77,7 +80,8 @@ pub struct ComponentReport {
 /// Converts a model. A part that is quantized already is copied as it is, if no LoRA is to be put into it.
 ///
 /// # Memory
-/// One layer: as stored, in f32 where a LoRA is put into it or it is in 8-bit floats, and as written.
+/// One layer: as stored, in f32 where a LoRA is put into it or it is in 8-bit floats, and as written. Files are mapped, and
+/// count in full where address space is limited. All of it is compared with the limits before anything is written.
 ///
 /// # Errors
 /// Nothing to do; a LoRA that does not fit; a source that is no whole model, that is quantized already, in part where a LoRA
@@ -103,6 +107,10 @@ pub fn convert(
     }
     let place = Place::find(to, &files.places(), options.existing)?;
     let limits = Limits::now(None);
+    // Mapping the files takes address space before anything can be counted.
+    let beside_bytes = Usage::now().address_space_bytes + arenas_bytes() + OPENING_BYTES;
+    let mapped_bytes = beside_bytes + files.weight_bytes()?;
+    limits.check_needs([0, mapped_bytes, 0])?;
     let loras = lora::open_all(&options.loras, &device, &limits)?;
     let parts = Component::ALL
         .into_iter()
@@ -115,7 +123,8 @@ pub fn convert(
     }
     let others = Others::of(&files)?;
     let rule = quantization.map(Rule::from);
-    limits.check(parts.iter().map(|part| part.layer_bytes(rule)).max().unwrap_or(0))?;
+    let mapped_bytes = mapped_bytes + lora::memory_bytes(&loras);
+    check_layers(&parts, rule, mapped_bytes, &limits)?;
     let weights_bytes = parts.iter().map(|part| part.needed_bytes(rule)).sum::<Result<u64>>()?;
     let needed_bytes = weights_bytes + others.bytes();
     if let Some(free_bytes) = free_disk_bytes(place.parent()).filter(|free| *free < needed_bytes) {
@@ -138,6 +147,19 @@ pub fn convert(
     run.observer.end(Stage::Convert);
     let copied_bytes = others.bytes();
     Ok(Report { folder: to.to_owned(), quantization, loras: records, components, copied_bytes })
+}
+
+/// Whether the largest layer fits beside what the process has; `mapped_bytes` is the address space that it has or will have.
+fn check_layers(parts: &[Part], rule: Option<Rule>, mapped_bytes: u64, limits: &Limits) -> Result<()> {
+    let most = |bytes: fn(&Part, Option<Rule>) -> u64| parts.iter().map(|part| bytes(part, rule)).max();
+    let layer_bytes = most(Part::layer_bytes).unwrap_or(0);
+    let resident_bytes = most(Part::resident_bytes).unwrap_or(0);
+    let now = Usage::now();
+    limits.check_needs([
+        with_reserve(now.resident_bytes, resident_bytes),
+        now.address_space_bytes.max(mapped_bytes) + layer_bytes,
+        now.data_bytes + layer_bytes,
+    ])
 }
 
 /// What putting LoRAs into a model takes in memory: they, and one layer.

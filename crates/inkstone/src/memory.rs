@@ -10,6 +10,7 @@ mod walk;
 pub(crate) use ahead::Ahead;
 pub(crate) use limits::SLACK_BYTES;
 pub use limits::{Limit, LimitOf, Limits, Usage};
+pub(crate) use plan::with_reserve;
 pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
 pub use walk::Walk;
 

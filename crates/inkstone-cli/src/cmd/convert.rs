@@ -6,6 +6,7 @@ use inkstone::Error;
 use inkstone::codec::LoraRecord;
 use inkstone::convert::{self, ComponentReport, Existing, Options, Report};
 use inkstone::weights::{LayerFormat, Quantization};
+use inkstone_tensor::Error as TensorError;
 use serde_json::json;
 
 use super::Session;
@@ -57,6 +58,13 @@ fn failure(error: Error, args: &Convert) -> Failure {
         Error::MissingParts { .. } => Failure::from(error).with_cure(
             "add what is missing with --transformer, --text-encoder or --vae, or name the folder of a whole model",
         ),
+        Error::InsufficientMemory { .. } => {
+            Failure::from(error).with_what("the conversion does not fit into memory")
+        }
+        // Nothing is drawn that could be smaller.
+        Error::Tensor(TensorError::OutOfMemory { .. }) => {
+            Failure::from(error).with_cure("close other programs, or give it more memory where ulimit or a container limits it")
+        }
         _ => error.into(),
     }
 }

@@ -434,3 +434,30 @@ fn row_77_a_real_control_group() {
     let drawn = group.run(&dir, &format!("{large} {flags}"));
     assert!(drawn.code == Some(0), "{flags}: {drawn:#?}");
 }
+
+/// Files that are mapped count before they are, whatever the size of the layers.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_a_conversion_that_does_not_fit_is_refused() {
+    let dir = Dir::new();
+    let model = tiny();
+    let mut refused = 0;
+    for limit in
+        ["-v 40000", "-v 45000", "-v 50000", "-v 55000", "-v 60000", "-v 65000", "-v 70000", "-d 2000"]
+    {
+        let convert = format!("convert {} -q q4 -o new --overwrite", model.display());
+        let run = finish(&mut dir.script("sh", &format!("ulimit {limit}; exec \"$0\" {convert}")));
+        if run.code == Some(0) {
+            continue;
+        }
+        let said = run.stderr.contains("error[INK-040") && !run.stderr.contains("picture");
+        assert!(run.code == Some(4) && said, "{limit}: {run:#?}");
+        let named = run.stderr.contains("error[INK-0401]: the conversion does not fit into memory");
+        refused += usize::from(named && run.stderr.contains("  try: raise ulimit -v"));
+    }
+    assert!(refused > 1, "{refused}");
+    // More than anything takes but the files.
+    let roomy = format!("ulimit -v 400000; exec \"$0\" convert {} -q q4 -o new --overwrite", model.display());
+    assert_eq!(finish(&mut dir.script("sh", &roomy)).code, Some(0));
+    assert_eq!(dir.files(), ["new"]);
+}

@@ -145,15 +145,27 @@ impl Part {
     /// Bytes that one of its layers takes in memory while it is converted, at most: as written, and in f32 where that is
     /// between. What is read is a mapped file's.
     pub(super) fn layer_bytes(&self, rule: Option<Rule>) -> u64 {
+        self.most_bytes(rule, |_| 0)
+    }
+
+    /// The same with what is read of the mapped file, layer or not: it is resident until the next one.
+    pub(super) fn resident_bytes(&self, rule: Option<Rule>) -> u64 {
+        self.most_bytes(rule, |tensor| tensor.shape().count() * tensor.dtype().size_bytes())
+    }
+
+    /// The most that a tensor takes, with what is read of it.
+    fn most_bytes(&self, rule: Option<Rule>, read: impl Fn(&Tensor) -> usize) -> u64 {
         let layer_of = self.layer_of();
-        let bytes = |(name, tensor): (&String, &Tensor)| {
-            let layer = layer_of(name)?;
+        let of_layer = |layer: &str, tensor: &Tensor| {
             let is_between =
                 is_float8(tensor) || !self.loras.is_empty() || self.convolutions.contains_key(layer);
             let between = if is_between { 2 * 4 * tensor.shape().count() } else { 0 };
-            Some(between + rule.map_or(0, |rule| rule.most_bytes(layer, tensor)))
+            between + rule.map_or(0, |rule| rule.most_bytes(layer, tensor))
         };
-        self.tensors.iter().filter_map(bytes).max().unwrap_or(0) as u64
+        let bytes = |(name, tensor): (&String, &Tensor)| {
+            read(tensor) + layer_of(name).map_or(0, |layer| of_layer(layer, tensor))
+        };
+        self.tensors.iter().map(bytes).max().unwrap_or(0) as u64
     }
 
     /// Saves the component in the new folder.

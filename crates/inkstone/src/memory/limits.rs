@@ -104,7 +104,15 @@ impl Limits {
     pub fn check(&self, bytes: u64) -> Result<()> {
         let usage = Usage::now();
         let used = [usage.resident_bytes, usage.address_space_bytes, usage.data_bytes];
-        match self.broken_by(used.map(|used| used.saturating_add(bytes))) {
+        self.check_needs(used.map(|used| used.saturating_add(bytes)))
+    }
+
+    /// Whether this process may take so many bytes in all: of resident memory, of address space, of private memory.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn check_needs(&self, needs: [u64; 3]) -> Result<()> {
+        match self.broken_by(needs) {
             Some(shortage) => Err(Error::InsufficientMemory { shortage, alternatives: Vec::new() }),
             None => Ok(()),
         }

@@ -118,7 +118,8 @@ impl MemoryPlan {
     }
 }
 
-fn with_reserve(base: u64, bytes: u64) -> u64 {
+/// What a process takes in all: `bytes` more than `base`, and what no shape tells.
+pub(crate) fn with_reserve(base: u64, bytes: u64) -> u64 {
     base + bytes + bytes / RESERVE + UNSEEN_BYTES
 }
 
