@@ -41,6 +41,8 @@ pub struct Options {
     pub existing: Existing,
     /// Number of threads; `None` for one a core.
     pub threads: Option<usize>,
+    /// The most memory that the process may take, in bytes; `None` for what is free.
+    pub max_memory_bytes: Option<u64>,
 }
 
 /// What a conversion did.
@@ -106,7 +108,7 @@ pub fn convert(
         return Err(Error::InvalidParam { param: "model", got, allowed });
     }
     let place = Place::find(to, &files.places(), options.existing)?;
-    let limits = Limits::now(None);
+    let limits = Limits::now(options.max_memory_bytes);
     // Mapping the files takes address space before anything can be counted.
     let beside_bytes = Usage::now().address_space_bytes + arenas_bytes() + OPENING_BYTES;
     let mapped_bytes = beside_bytes + files.weight_bytes()?;

@@ -75,7 +75,13 @@ fn tiny() -> PathBuf {
 }
 
 fn options(quantization: Quantization, existing: Existing) -> Options {
-    Options { quantization: Some(quantization), loras: Vec::new(), existing, threads: Some(2) }
+    Options {
+        quantization: Some(quantization),
+        loras: Vec::new(),
+        existing,
+        threads: Some(2),
+        max_memory_bytes: None,
+    }
 }
 
 fn converted(source: &Path, to: &Path, quantization: Quantization) -> Result<Report> {

@@ -71,8 +71,13 @@ fn converted(
     quantization: Option<Quantization>,
     loras: &[LoraSource],
 ) -> Result<Report> {
-    let options =
-        Options { quantization, loras: loras.to_vec(), existing: Existing::Refuse, threads: Some(1) };
+    let options = Options {
+        quantization,
+        loras: loras.to_vec(),
+        existing: Existing::Refuse,
+        threads: Some(1),
+        max_memory_bytes: None,
+    };
     convert(&ModelSource::Folder(from.to_owned()), to, &options, &CancelToken::default(), &mut Silent)
 }
 

@@ -69,6 +69,9 @@ pub(crate) struct Convert {
     /// Replace a model's folder that exists
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Memory that the program may take at most, such as 12G [default: what is free]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) max_memory: Option<Bytes>,
     /// Threads [default: one a core]
     #[arg(short_alias = 't', long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) threads: Option<Threads>,

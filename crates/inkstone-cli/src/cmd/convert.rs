@@ -10,7 +10,7 @@ use inkstone_tensor::Error as TensorError;
 use serde_json::json;
 
 use super::Session;
-use crate::args::{Convert, Quantize, Threads};
+use crate::args::{Bytes, Convert, Quantize, Threads};
 use crate::drawing::{self, lora_source};
 use crate::failure::{Failure, Result, printable};
 use crate::progress::{Progress, duration};
@@ -27,6 +27,7 @@ pub(super) fn run(args: &Convert, session: &Session) -> Result<()> {
         loras: args.lora.iter().map(|arg| lora_source(arg, None)).collect(),
         existing: if args.overwrite { Existing::Replace } else { Existing::Refuse },
         threads: args.threads.or(session.config.settings.threads).map(|Threads(n)| n),
+        max_memory_bytes: args.max_memory.or(session.config.settings.max_memory).map(|Bytes(bytes)| bytes),
     };
     let source = drawing::source(args.model.as_ref(), &args.parts);
     let result = convert::convert(&source, &args.output, &options, &cancel, &mut progress);

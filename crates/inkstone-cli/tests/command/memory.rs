@@ -461,3 +461,23 @@ fn row_77_a_conversion_that_does_not_fit_is_refused() {
     assert_eq!(finish(&mut dir.script("sh", &roomy)).code, Some(0));
     assert_eq!(dir.files(), ["new"]);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_conversion_keeps_to_max_memory_wherever_it_is_said() {
+    let dir = Dir::new();
+    let model = tiny();
+    let convert = ["convert", model.to_str().unwrap(), "-q", "q4", "-o", "new", "--no-progress"];
+    let said = dir.refused([&convert[..], &["--max-memory", "3M"]].concat(), "INK-0401", 4);
+    assert!(
+        said.contains("--max-memory allows 3 MiB") && said.contains("try: allow more with --max-memory"),
+        "{said}"
+    );
+    let run = finish(dir.command(convert).env("INKSTONE_MAX_MEMORY", "3M"));
+    assert!(run.code == Some(4) && run.stderr.contains("--max-memory allows 3 MiB"), "{run:#?}");
+    dir.write("inkstone.toml", "max-memory = \"3M\"\n");
+    let run = dir.run(convert);
+    assert!(run.code == Some(4) && run.stderr.contains("--max-memory allows 3 MiB"), "{run:#?}");
+    assert_eq!(dir.files(), ["inkstone.toml"]);
+    dir.ok([&convert[..], &["--max-memory", "1G"]].concat());
+}

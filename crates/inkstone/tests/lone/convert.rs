@@ -24,7 +24,13 @@ fn converted_with(source: &ModelSource, to: &Path, options: &Options) -> Result<
 
 fn options(quantization: Quantization) -> Options {
     let quantization = Some(quantization);
-    Options { quantization, loras: Vec::new(), existing: Existing::Refuse, threads: Some(2) }
+    Options {
+        quantization,
+        loras: Vec::new(),
+        existing: Existing::Refuse,
+        threads: Some(2),
+        max_memory_bytes: None,
+    }
 }
 
 fn converted(source: &ModelSource, to: &Path, quantization: Quantization) -> Result<Report, Error> {
