@@ -20,6 +20,8 @@ mod table;
 
 /// Time for all kinds of arithmetic together.
 const CALIBRATION: Duration = Duration::from_secs(2);
+/// What measuring takes at least beside the weights and activations of a layer.
+const MEASURING_BYTES: u64 = 16 << 20;
 /// Arithmetic and formats of weights that are looked at.
 const ARITHMETIC: [(Precision, &str, Option<Quantization>); 5] = [
     (Precision::Bf16, "bf16", None),
@@ -39,12 +41,8 @@ struct Row {
     form: Form,
     offload: Offload,
     forecast: Forecast,
-    /// Of a step's arithmetic.
-    compute_s: f64,
-    /// Of a step, with what it waits for the disk.
-    step_s: f64,
-    /// Prompts, steps and decode.
-    picture_s: f64,
+    /// What it takes; `None` where there was no memory to measure in.
+    seconds: Option<Seconds>,
     /// The limit that it breaks.
     shortage: Option<Shortage>,
     /// Weights that every step reads from the disk again; `None` if that is not known.
@@ -57,6 +55,11 @@ struct Row {
 impl Row {
     fn fits(&self) -> bool {
         self.shortage.is_none()
+    }
+
+    /// Of a step; longer than any where it is not known.
+    fn step_s(&self) -> f64 {
+        self.seconds.map_or(f64::INFINITY, |seconds| seconds.step_s)
     }
 
     /// Whether each step reads weights from the disk.
@@ -91,10 +94,7 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
 /// What fits where no row does, if something does.
 fn instead(args: &args::Plan, pipeline: &Pipeline) -> Result<Option<String>> {
     let Some(size) = sizes(args, pipeline).first().copied() else { return Ok(None) };
-    let plans = match pipeline.forecast(&[request(size, args.steps, pipeline)]) {
-        Err(error @ inkstone::Error::InsufficientMemory { .. }) => return Ok(Some(error.cure().to_owned())),
-        plans => plans?,
-    };
+    let plans = pipeline.forecast(&[request(size, args.steps, pipeline)])?;
     let refusal = plans.first().and_then(|plan| plan.refusal.as_ref());
     Ok(refusal.and_then(|refusal| alternatives(&refusal.alternatives)))
 }
@@ -127,23 +127,11 @@ fn rows(
     let row = |Draft { size, dtype, form, offload, forecast, kinds }: Draft| {
         let shortage = forecast.memory.shortage(limits);
         let reread_bytes = forecast.reread_bytes(&system);
-        let rates: Vec<Rates> = kinds.iter().map(|kind| measured[*kind]).collect();
-        let Seconds { compute_s, step_s, picture_s } = seconds(&forecast, &rates, reread_bytes, disk);
-        let shares = rates.iter().filter_map(|rates| rates.processor_share);
+        let rates: Option<Vec<Rates>> = kinds.iter().map(|kind| measured[*kind]).collect();
+        let seconds = rates.as_ref().map(|rates| seconds(&forecast, rates, reread_bytes, disk));
+        let shares = rates.iter().flatten().filter_map(|rates| rates.processor_share);
         let processor_share = shares.reduce(f64::min).filter(|_| args.clock == args::Clock::Wall);
-        Row {
-            size,
-            dtype,
-            form,
-            offload,
-            forecast,
-            compute_s,
-            step_s,
-            picture_s,
-            shortage,
-            reread_bytes,
-            processor_share,
-        }
+        Row { size, dtype, form, offload, forecast, seconds, shortage, reread_bytes, processor_share }
     };
     let mut rows: Vec<Row> = drafts.into_iter().map(row).collect();
     // A stable sort: within a size the order of the arithmetic.
@@ -179,12 +167,13 @@ fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Resu
     Ok(drafts)
 }
 
+/// How fast each kind of arithmetic is; `None` where there is no memory to measure in, which a table does without.
 fn measured(
     args: &args::Plan,
     pipeline: &Pipeline,
     threads: Option<usize>,
     kinds: &[Kind],
-) -> Result<Vec<Rates>> {
+) -> Result<Vec<Option<Rates>>> {
     let clock = args.clock.of_bench();
     let model = RandomModel { blocks: 1, layers: 1 };
     #[allow(clippy::cast_possible_truncation, reason = "eight at most")]
@@ -192,7 +181,16 @@ fn measured(
     let measure = |(precision, quantization): &Kind| {
         let (precision, quantization) = (*precision, *quantization);
         let options = Options { threads, isa: None, precision, quantization, clock, model };
-        Ok(Rates::measure(&Bench::new(options)?, pipeline.sizes(), budget)?)
+        let rates = || {
+            Limits::now(None).check(MEASURING_BYTES)?;
+            Rates::measure(&Bench::new(options)?, pipeline.sizes(), budget)
+        };
+        match rates() {
+            Ok(rates) => Ok(Some(rates)),
+            // The model is open with these options: a device that cannot be opened again has no memory for its threads.
+            Err(inkstone::Error::Tensor(_) | inkstone::Error::InsufficientMemory { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     };
     kinds.iter().map(measure).collect()
 }
@@ -268,8 +266,8 @@ fn seconds(
 }
 
 /// The fastest that fits with the weights as they are, which draws what the model draws; if none does, the fastest with
-/// smaller ones. At the model's own size, or at the largest size that is there; of equals the one that keeps most in
-/// memory.
+/// smaller ones. At the model's own size, or at the largest size that is there; of equals, as all are whose time is not
+/// known, the one that keeps most in memory.
 fn best<'r>(rows: &'r [Row], pipeline: &Pipeline, disk: Option<DiskSpeed>) -> Option<&'r Row> {
     let native = &pipeline.model().defaults;
     let of_form = |is_ours: fn(Form) -> bool| {
@@ -282,7 +280,7 @@ fn best<'r>(rows: &'r [Row], pipeline: &Pipeline, disk: Option<DiskSpeed>) -> Op
         let wanted = |row: &&Row| if has_native { is_native(row) } else { area(row) == largest };
         let faster = |a: &&Row, b: &&Row| {
             let reading = a.reads().cmp(&b.reads());
-            let time = a.step_s.total_cmp(&b.step_s);
+            let time = a.step_s().total_cmp(&b.step_s());
             // Where the disk's speed is not known, reading counts as slower than any arithmetic.
             let first = if disk.is_some() { time.then(reading) } else { reading.then(time) };
             first.then(a.offload.cmp(&b.offload))
@@ -309,8 +307,8 @@ fn event(row: &Row, best: bool, disk: Option<DiskSpeed>, session: &Session) -> R
         "converted": matches!(row.form, Form::Converted(_)),
         "offload": row.offload.name(), "resident_bytes": plan.resident_bytes(),
         "anonymous_bytes": plan.anonymous_bytes(), "address_space_bytes": plan.address_space_bytes(),
-        "seconds_a_step": row.step_s, "seconds_of_arithmetic_a_step": row.compute_s,
-        "disk_bytes_a_second": disk.map(|disk| disk.bytes_a_second), "seconds": row.picture_s, "steps": row.forecast.steps,
+        "seconds_a_step": row.seconds.map(|s| s.step_s), "seconds_of_arithmetic_a_step": row.seconds.map(|s| s.compute_s),
+        "disk_bytes_a_second": disk.map(|disk| disk.bytes_a_second), "seconds": row.seconds.map(|s| s.picture_s), "steps": row.forecast.steps,
         "processor_share": row.processor_share,
         "step_weights_bytes": row.forecast.step_weights_bytes, "reread_bytes_a_step": row.reread_bytes,
         "fits": row.fits(), "broken_limit": row.shortage.map(|shortage| shortage.limit.of.name()), "best": best,

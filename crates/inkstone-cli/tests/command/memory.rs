@@ -233,6 +233,28 @@ fn row_77_the_table_names_the_limit_that_forbids() {
     assert!(run.stdout.contains("best: nothing fits; what does: "), "{run:#?}");
 }
 
+/// A table is printed also where memory does not suffice to measure times; where it does not suffice for a table, that is said.
+#[cfg(target_os = "linux")]
+#[test]
+fn row_77_a_table_without_times() {
+    let dir = Dir::new();
+    let shell = |limit: u64, args: &str| {
+        let script = format!("ulimit -S -v {limit}; exec \"$0\" {args} --size 64x64 --threads 2");
+        let mut shell = std::process::Command::new("sh");
+        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+    };
+    let plan = shell(4 << 20, "'a cat' --dry-run --json");
+    let needed = events(&plan.stdout, "dry-run")[0]["memory"]["address_space_bytes"].as_u64().unwrap() >> 10;
+    for kilobytes in [needed, needed + (4 << 10)] {
+        let run = shell(kilobytes, "plan");
+        assert!(run.code == Some(0) && run.stdout.contains("best: "), "{kilobytes}: {run:#?}");
+        let unknown = "- times that are not known: there is no memory to measure them in\n";
+        assert!(run.stdout.contains(unknown) || kilobytes > needed, "{kilobytes}: {run:#?}");
+    }
+    let run = shell(needed - (16 << 10), "plan");
+    assert!(run.code == Some(4) && run.stderr.contains("why: it needs at least "), "{run:#?}");
+}
+
 /// FAULTS row 77: a drawing takes the address space that is planned and no more.
 #[cfg(target_os = "linux")]
 #[test]

@@ -7,7 +7,7 @@ use inkstone::memory::{DiskSpeed, LimitOf, Limits, MemoryPlan, gibibytes};
 use inkstone::pipeline::Form;
 use inkstone::progress::Stage;
 
-use super::{Row, flags, is_best};
+use super::{Row, Seconds, flags, is_best};
 use crate::progress::duration;
 
 /// Below this part of the processor times are said to be those of a busy machine.
@@ -61,6 +61,9 @@ pub(super) fn table(
     text.push_str(
         "a picture is prompts, steps and decode; reading the weights for the first time, and rounding them with -q, is not in it\n",
     );
+    if rows.iter().any(|row| row.seconds.is_none()) {
+        text.push_str("- times that are not known: there is no memory to measure them in\n");
+    }
     text.extend(busy(rows));
     if let Some(disk) = disk {
         let _ = writeln!(text, "disk: {} of weights a second", per_second(disk));
@@ -101,6 +104,8 @@ fn line(row: &Row, is_best: bool, text: &mut String) {
         Form::Converted(q) => format!("{} *", q.name()),
     };
     let reading = if row.fits() && row.reads() { " +" } else { "" };
+    let time =
+        |of: fn(Seconds) -> f64| row.seconds.map_or_else(|| "-".into(), |seconds| duration(of(seconds)));
     // Writing to a string does not fail.
     let _ = writeln!(
         text,
@@ -110,8 +115,8 @@ fn line(row: &Row, is_best: bool, text: &mut String) {
         row.offload.name(),
         gibibytes(plan.resident_bytes()),
         gibibytes(plan.anonymous_bytes()),
-        duration(row.step_s),
-        duration(row.picture_s),
+        time(|seconds| seconds.step_s),
+        time(|seconds| seconds.picture_s),
     );
 }
 
@@ -122,11 +127,12 @@ fn faster<'r>(rows: &'r [Row], best: &Row, disk: Option<DiskSpeed>) -> Option<(&
     let same = |row: &&Row| {
         row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_)) && is_changed(row)
     };
-    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s.total_cmp(&b.step_s))?;
+    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s().total_cmp(&b.step_s()))?;
     if disk.is_none() && best.reads() && !fastest.reads() {
         return Some((fastest, "whose steps read nothing from the disk".into()));
     }
-    let factor = best.step_s / fastest.step_s;
+    let (ours, theirs) = best.seconds.zip(fastest.seconds)?;
+    let factor = ours.step_s / theirs.step_s;
     (factor >= WORTH).then(|| (fastest, format!("{factor:.1} times as fast a step")))
 }
 
@@ -146,13 +152,15 @@ pub(super) fn bottleneck(row: &Row, disk: Option<DiskSpeed>) -> String {
                 takes.map_or_else(String::new, |s| format!(" in {}", duration(s)))
             );
             match takes {
-                Some(s) if s <= row.compute_s => {
+                Some(s) if row.seconds.is_some_and(|row| s <= row.compute_s) => {
                     format!("the processor's arithmetic, of which {work}; meanwhile {again}")
                 }
-                _ => format!(
-                    "reading: {again}; its arithmetic takes {}, of which {work}",
-                    duration(row.compute_s)
-                ),
+                _ => {
+                    let compute = row
+                        .seconds
+                        .map_or_else(|| "a time that is not known".into(), |s| duration(s.compute_s));
+                    format!("reading: {again}; its arithmetic takes {compute}, of which {work}")
+                }
             }
         }
         None => format!(

@@ -31,9 +31,7 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         form: Form::Stored,
         offload: Offload::Stream,
         forecast,
-        compute_s: 2.0,
-        step_s: 2.0,
-        picture_s: 8.0,
+        seconds: Some(Seconds { compute_s: 2.0, step_s: 2.0, picture_s: 8.0 }),
         shortage: None,
         reread_bytes,
         processor_share: Some(1.0),
@@ -102,4 +100,24 @@ fn a_step_takes_what_its_reading_takes_where_that_is_longer() {
         told.starts_with("time: the processor's arithmetic, of which") && told.contains("in 1.00 s"),
         "{told}"
     );
+}
+
+/// Where memory does not suffice to measure in, there is a table all the same.
+#[test]
+fn times_that_are_not_known_are_told_as_that() {
+    let pipeline =
+        Pipeline::open(&inkstone::weights::ModelSource::Embedded, &OpenOptions::default()).unwrap();
+    let unknown = |offload| Row { seconds: None, offload, ..row(GIB, Some(32 * GIB)) };
+    let rows = [unknown(Offload::Stream), unknown(Offload::None), row(GIB, Some(32 * GIB))];
+    let told = |rows: &[Row]| {
+        table::table(rows, best(rows, &pipeline, None), &Limits::default(), &pipeline, None, None)
+    };
+    let all = told(&rows);
+    let line = |i: usize| all.lines().nth(3 + i).unwrap();
+    assert!(line(0).ends_with("           -           -"), "{all}");
+    assert!(line(2).ends_with("2.00 s      8.00 s  best"), "what is known is the fastest: {all}");
+    assert!(all.contains("\n- times that are not known: there is no memory to measure them in\n"), "{all}");
+    let none = told(&rows[..2]);
+    assert!(none.contains("best: --size 64x64 --dtype bf16 --offload none\n"), "{none}");
+    assert!(!told(&rows[2..]).contains("not known"));
 }
