@@ -412,6 +412,27 @@ fn nan_codes_of_8_bit_floats_stay_nan() {
     }
 }
 
+/// A scale of 0.5, then scales that are not finite: what is rounded without looking for NaN must not be these.
+#[test]
+fn scales_that_are_not_finite_give_nan() {
+    const LEN: usize = 32;
+    // The NaN that all ones are would become zero by rounding.
+    let scales = [[0x00, 0x38], [0xff, 0x7f], [0xff, 0xff], [0x00, 0x7c]];
+    let block = |scale: [u8; 2]| [&scale[..], &[0x21; LEN / 2]].concat();
+    for device in devices() {
+        let data = tensor(&device, DType::U8, 1, 18 * scales.len(), &scales.map(block).concat());
+        let weight = Weight::from(Quantized::Blocks(Blocks::new(BlockFormat::Q4_0, data).unwrap()));
+        for dtype in [DType::F32, DType::Bf16] {
+            let got = ops::embedding(&weight, &[0], dtype).unwrap().to_f32().unwrap();
+            let (finite, others) = got.split_at(LEN);
+            // 0.5 * (1 - 8) and 0.5 * (2 - 8)
+            let want = [[-3.5; LEN / 2], [-3.0; LEN / 2]].concat();
+            assert_eq!(finite, want, "{} {dtype}", device.name());
+            assert!(others.iter().all(|v| v.is_nan()), "{} {dtype}: {others:?}", device.name());
+        }
+    }
+}
+
 #[test]
 fn parts_that_do_not_fit_are_refused() {
     let device = devices().pop().unwrap();
