@@ -64,6 +64,13 @@ impl Bench {
         Ok(Self { device, options, activations })
     }
 
+    /// The same device and clock with the arithmetic of other options.
+    fn beside(&self, kind: &Options) -> Self {
+        let (device, clock) = (self.device.clone(), self.options.clock);
+        let activations = kind.precision.activations(&device);
+        Self { device, options: Options { clock, ..kind.clone() }, activations }
+    }
+
     /// The device, such as `cpu (avx512, 2 threads)`.
     #[must_use]
     pub fn device(&self) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use inkstone::bench::{Bench, Options, Rates};
+use inkstone::bench::{Options, Rates};
 use inkstone::memory::{DiskSpeed, Limits, Shortage};
 use inkstone::pipeline::{Forecast, Form, Setting};
 use inkstone::progress::Stage;
@@ -176,23 +176,23 @@ fn measured(
 ) -> Result<Vec<Option<Rates>>> {
     let clock = args.clock.of_bench();
     let model = RandomModel { blocks: 1, layers: 1 };
-    #[allow(clippy::cast_possible_truncation, reason = "eight at most")]
-    let budget = CALIBRATION / kinds.len().max(1) as u32;
-    let measure = |(precision, quantization): &Kind| {
+    let options = |(precision, quantization): &Kind| {
         let (precision, quantization) = (*precision, *quantization);
-        let options = Options { threads, isa: None, precision, quantization, clock, model };
-        let rates = || {
-            Limits::now(None).check(MEASURING_BYTES)?;
-            Rates::measure(&Bench::new(options)?, pipeline.sizes(), budget)
-        };
-        match rates() {
-            Ok(rates) => Ok(Some(rates)),
-            // The model is open with these options: a device that cannot be opened again has no memory for its threads.
-            Err(inkstone::Error::Tensor(_) | inkstone::Error::InsufficientMemory { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Options { threads, isa: None, precision, quantization, clock, model }
     };
-    kinds.iter().map(measure).collect()
+    let options: Vec<Options> = kinds.iter().map(options).collect();
+    let rates = || {
+        Limits::now(None).check(MEASURING_BYTES)?;
+        Rates::measure(&options, pipeline.sizes(), CALIBRATION)
+    };
+    match rates() {
+        Ok(rates) => Ok(rates.into_iter().map(Some).collect()),
+        // The model is open with these options: a device that cannot be opened again has no memory for its threads.
+        Err(inkstone::Error::Tensor(_) | inkstone::Error::InsufficientMemory { .. }) => {
+            Ok(vec![None; kinds.len()])
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Weights that are quantized while they are loaded stay in memory: only those of a converted folder are streamed.

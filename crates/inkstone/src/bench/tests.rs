@@ -148,13 +148,18 @@ fn kernels_need_what_they_read_and_write() {
 
 #[test]
 fn a_machine_is_measured_with_the_sizes_of_a_model() {
-    let bench = Bench::new(options()).unwrap();
     let sizes = Sizes { width: 96, head_dim: 32, channels: 24 };
-    let rates = Rates::measure(&bench, sizes, std::time::Duration::from_millis(20)).unwrap();
-    for rate in [rates.linear, rates.attention, rates.conv, rates.elements] {
-        assert!(rate.is_finite() && rate > 0.0, "{rates:?}");
+    let kinds = [options(), Options { quantization: Some(Quantization::Int8), ..options() }];
+    let measured = Rates::measure(&kinds, sizes, std::time::Duration::from_millis(20)).unwrap();
+    for rates in &measured {
+        for rate in [rates.linear, rates.attention, rates.conv, rates.elements] {
+            assert!(rate.is_finite() && rate > 0.0, "{rates:?}");
+        }
+        assert!(rates.processor_share.is_none_or(|share| share > 0.0 && share <= 1.0), "{rates:?}");
     }
-    assert!(rates.processor_share.is_none_or(|share| share > 0.0 && share <= 1.0), "{rates:?}");
+    // Of one measurement: weights have no part in them.
+    let [stored, int8] = measured[..] else { panic!("{measured:?}") };
+    assert_eq!((stored.attention, stored.elements), (int8.attention, int8.elements));
 }
 
 #[test]
