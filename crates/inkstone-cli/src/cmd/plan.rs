@@ -1,5 +1,7 @@
 //! `plan`: what this machine can run, as a table of precision, weights, offload and size.
 
+use std::cmp::Ordering;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use inkstone::bench::{Options, Rates};
@@ -70,7 +72,8 @@ impl Row {
 
 pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let settings = &session.config.settings;
-    let source = drawing::source(args.model.as_ref().or(settings.model.as_ref()), &args.parts);
+    let model = args.model.as_ref().or(settings.model.as_ref());
+    let (source, names) = (drawing::source(model, &args.parts), Names::of(model, &args.parts));
     let threads = args.threads.or(settings.threads).map(|Threads(n)| n);
     let max_memory_bytes = args.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes);
     let pipeline =
@@ -80,15 +83,19 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let instead = instead(args, &pipeline)?;
     let disk = pipeline.disk_speed();
     let rows = rows(args, &pipeline, &limits, threads, disk)?;
-    let best = best(&rows, &pipeline, disk);
+    let native = &pipeline.model().defaults;
+    let best = best(&rows, Size { width_px: native.width_px, height_px: native.height_px }, disk);
     if session.terminal.json() {
         return rows.iter().try_for_each(|row| event(row, is_best(row, best), disk, session));
     }
     if args.optimal {
-        let flags = best.map_or_else(String::new, |row| format!("{}\n", flags(row)));
+        if let Some(conversion) = best.and_then(|row| names.conversion(row)) {
+            session.terminal.warn(&format!("the best setting is of a folder that this makes: {conversion}"));
+        }
+        let flags = best.map_or_else(String::new, |row| format!("{}\n", names.flags(row)));
         return session.terminal.print(&flags);
     }
-    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, disk, instead.as_deref()))
+    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, disk, &names, instead.as_deref()))
 }
 
 /// What fits where no row does, if something does.
@@ -266,37 +273,101 @@ fn seconds(
 }
 
 /// The fastest that fits with the weights as they are, which draws what the model draws; if none does, the fastest with
-/// smaller ones. At the model's own size, or at the largest size that is there; of equals, as all are whose time is not
-/// known, the one that keeps most in memory.
-fn best<'r>(rows: &'r [Row], pipeline: &Pipeline, disk: Option<DiskSpeed>) -> Option<&'r Row> {
-    let native = &pipeline.model().defaults;
+/// smaller ones, of a folder too that is yet to be made. At the model's own size, or at the largest size that is there; of
+/// equals, as all are whose time is not known, the one that keeps most in memory.
+fn best(rows: &[Row], native: Size, disk: Option<DiskSpeed>) -> Option<&Row> {
     let of_form = |is_ours: fn(Form) -> bool| {
-        let fitting: Vec<&'r Row> = rows.iter().filter(|row| row.fits() && is_ours(row.form)).collect();
+        let fitting: Vec<&Row> = rows.iter().filter(|row| row.fits() && is_ours(row.form)).collect();
         let area = |row: &Row| row.size.width_px * row.size.height_px;
-        let is_native =
-            |row: &Row| (row.size.width_px, row.size.height_px) == (native.width_px, native.height_px);
         let largest = fitting.iter().map(|row| area(row)).max()?;
-        let has_native = fitting.iter().any(|row| is_native(row));
-        let wanted = |row: &&Row| if has_native { is_native(row) } else { area(row) == largest };
-        let faster = |a: &&Row, b: &&Row| {
-            let reading = a.reads().cmp(&b.reads());
-            let time = a.step_s().total_cmp(&b.step_s());
-            // Where the disk's speed is not known, reading counts as slower than any arithmetic.
-            let first = if disk.is_some() { time.then(reading) } else { reading.then(time) };
-            first.then(a.offload.cmp(&b.offload))
-        };
-        fitting.into_iter().filter(wanted).min_by(faster)
+        let has_native = fitting.iter().any(|row| row.size == native);
+        let wanted = |row: &&Row| if has_native { row.size == native } else { area(row) == largest };
+        fitting.into_iter().filter(wanted).min_by(|a, b| sooner(a, b, disk))
     };
-    of_form(|form| form == Form::Stored).or_else(|| of_form(|form| matches!(form, Form::Loaded(_))))
+    of_form(|form| form == Form::Stored).or_else(|| of_form(|form| form != Form::Stored))
+}
+
+/// Which of two steps ends first. Where the disk's speed is not known, reading counts as slower than any arithmetic.
+fn sooner(a: &Row, b: &Row, disk: Option<DiskSpeed>) -> Ordering {
+    let reading = a.reads().cmp(&b.reads());
+    let time = a.step_s().total_cmp(&b.step_s());
+    let first = if disk.is_some() { time.then(reading) } else { reading.then(time) };
+    first.then(a.offload.cmp(&b.offload))
 }
 
 fn is_best(row: &Row, best: Option<&Row>) -> bool {
     best.is_some_and(|best| std::ptr::eq(row, best))
 }
 
-fn flags(row: &Row) -> String {
-    let smaller = row.form.quantization().map_or_else(String::new, |q| format!(" -q {}", q.name()));
-    format!("--size {} --dtype {}{smaller} --offload {}", row.size, row.dtype, row.offload.name())
+/// What `convert` is told of the model.
+#[derive(Debug)]
+struct Names {
+    /// Its arguments.
+    source: String,
+    /// The beginning of a new folder's name.
+    stem: String,
+}
+
+impl Names {
+    fn of(model: Option<&PathBuf>, parts: &args::Parts) -> Self {
+        let args::Parts { transformer, text_encoder, vae, tokenizer } = parts;
+        let parts = [
+            ("--transformer ", transformer.as_ref()),
+            ("--text-encoder ", text_encoder.as_ref()),
+            ("--vae ", vae.as_ref()),
+            ("--tokenizer ", tokenizer.as_ref()),
+        ];
+        let given = [("", model)].into_iter().chain(parts);
+        let given: Vec<(&str, &PathBuf)> = given.filter_map(|(flag, path)| Some((flag, path?))).collect();
+        let words = given.iter().map(|(flag, path)| format!("{flag}{}", quoted(&path.to_string_lossy())));
+        let source = words.collect::<Vec<_>>().join(" ");
+        let Some((_, first)) = given.first() else {
+            return Self { source: "tiny".into(), stem: "tiny".into() };
+        };
+        let name = if first.is_dir() { first.file_name() } else { first.file_stem() };
+        let stem = name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        Self { source, stem }
+    }
+
+    fn folder(&self, quantization: Quantization) -> String {
+        quoted(&format!("{}-{}", self.stem, quantization.name()))
+    }
+
+    /// What makes the folder that a setting is of, if it is yet to be made.
+    fn conversion(&self, row: &Row) -> Option<String> {
+        let Form::Converted(quantization) = row.form else { return None };
+        let (name, folder) = (quantization.name(), self.folder(quantization));
+        Some(format!("inkstone convert {} -q {name} -o {folder}", self.source))
+    }
+
+    /// The flags that draw with a setting.
+    fn flags(&self, row: &Row) -> String {
+        let (folder, smaller) = match row.form {
+            Form::Stored => (String::new(), String::new()),
+            Form::Loaded(quantization) => (String::new(), format!(" -q {}", quantization.name())),
+            Form::Converted(quantization) => (format!("-m {} ", self.folder(quantization)), String::new()),
+        };
+        let (size, dtype, offload) = (row.size, row.dtype, row.offload.name());
+        format!("{folder}--size {size} --dtype {dtype}{smaller} --offload {offload}")
+    }
+
+    /// All that is to be typed.
+    fn commands(&self, row: &Row) -> String {
+        let flags = self.flags(row);
+        match self.conversion(row) {
+            Some(conversion) => format!("{conversion}, then {flags}"),
+            None => flags,
+        }
+    }
+}
+
+/// A word of a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn event(row: &Row, best: bool, disk: Option<DiskSpeed>, session: &Session) -> Result<()> {

@@ -7,7 +7,7 @@ use inkstone::memory::{DiskSpeed, LimitOf, Limits, MemoryPlan, gibibytes};
 use inkstone::pipeline::Form;
 use inkstone::progress::Stage;
 
-use super::{Row, Seconds, flags, is_best};
+use super::{Names, Row, Seconds, is_best, sooner};
 use crate::progress::duration;
 
 /// Below this part of the processor times are said to be those of a busy machine.
@@ -31,6 +31,7 @@ pub(super) fn table(
     limits: &Limits,
     pipeline: &Pipeline,
     disk: Option<DiskSpeed>,
+    names: &Names,
     instead: Option<&str>,
 ) -> String {
     let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
@@ -75,7 +76,7 @@ pub(super) fn table(
         text.push_str("limit: none is known\n");
     }
     let _ = match (best, instead) {
-        (Some(row), _) => writeln!(text, "best: {}\n{}", flags(row), bottleneck(row, disk)),
+        (Some(row), _) => writeln!(text, "best: {}\n{}", names.commands(row), bottleneck(row, disk)),
         (None, Some(instead)) => writeln!(text, "best: nothing fits; what does: {instead}"),
         (None, None) => writeln!(text, "best: nothing fits, and no smaller --size does"),
     };
@@ -83,7 +84,7 @@ pub(super) fn table(
         let _ = writeln!(
             text,
             "faster: {}, {gain}; pictures are close to those of the best one, not the same",
-            flags(row)
+            names.commands(row)
         );
     }
     text
@@ -120,14 +121,13 @@ fn line(row: &Row, is_best: bool, text: &mut String) {
     );
 }
 
-/// The fastest with smaller weights, and what is gained by it, if that is worth naming.
-fn faster<'r>(rows: &'r [Row], best: &Row, disk: Option<DiskSpeed>) -> Option<(&'r Row, String)> {
+/// The fastest with smaller weights, of a folder too that is yet to be made, and what is gained by it, if that is worth naming.
+pub(super) fn faster<'r>(rows: &'r [Row], best: &Row, disk: Option<DiskSpeed>) -> Option<(&'r Row, String)> {
     const WORTH: f64 = 1.2;
     let is_changed = |row: &Row| row.forecast.made_in(Stage::Denoise).is_changed;
-    let same = |row: &&Row| {
-        row.fits() && row.size == best.size && matches!(row.form, Form::Loaded(_)) && is_changed(row)
-    };
-    let fastest = rows.iter().filter(same).min_by(|a, b| a.step_s().total_cmp(&b.step_s()))?;
+    let same =
+        |row: &&Row| row.fits() && row.size == best.size && row.form != Form::Stored && is_changed(row);
+    let fastest = rows.iter().filter(same).min_by(|a, b| sooner(a, b, disk))?;
     if disk.is_none() && best.reads() && !fastest.reads() {
         return Some((fastest, "whose steps read nothing from the disk".into()));
     }
