@@ -1,5 +1,7 @@
 //! What fits instead of a drawing that does not.
 
+use std::cell::RefCell;
+
 use inkstone_tensor::DType;
 
 use super::{Way, ways};
@@ -66,15 +68,19 @@ impl Pipeline {
             arithmetic: self.networks.arithmetic,
         };
         let (settings, together) = (self.settings(&ours), self.together(&ours));
-        let mut found = Found { pipeline: self, shortage, limits, fitting: Vec::new() };
+        let (fitting, counted) = (Vec::new(), RefCell::default());
+        let mut found = Found { pipeline: self, shortage, limits, fitting, counted };
         found.add_kinds(&settings, ALTERNATIVES);
         if found.fitting.is_empty() {
             found.add_kinds(&together, ALTERNATIVES); // for where none is enough alone
         }
         found.add_size(&ours, ALTERNATIVES);
         if found.fitting.len() < ALTERNATIVES {
-            let raised = self.raised(&ours, shortage, limits);
+            let raised = found.raised(&ours);
             let room = ALTERNATIVES - usize::from(raised.is_some());
+            // Another setting of it may do, too, with the same picture.
+            let offloads = settings.iter().filter(|candidate| candidate.kind == Kind::Offload);
+            offloads.for_each(|candidate| found.add(candidate, room));
             found.add_forms(&settings, room);
             if found.fitting.iter().all(|(candidate, _)| candidate.kind != Kind::Size) {
                 // First with what does not suffice alone.
@@ -87,34 +93,6 @@ impl Pipeline {
             return Refusal { shortage, alternatives };
         }
         Refusal { shortage, alternatives: found.alternatives() }
-    }
-
-    /// What drawing it will take, in the first way that fits.
-    fn fitting(&self, candidate: &Candidate<'_>, limits: &Limits) -> Option<MemoryPlan> {
-        let ways = ways(candidate.offload, candidate.tiling);
-        // Most do not fit in any way, which the last one tells.
-        let fits = |way: &Way| self.plan_of(candidate, *way).filter(|plan| plan.shortage(limits).is_none());
-        let least = ways.last().and_then(fits)?;
-        Some(ways.iter().find_map(fits).unwrap_or(least))
-    }
-
-    /// `None` if it cannot be counted.
-    fn plan_of(&self, candidate: &Candidate<'_>, way: Way) -> Option<MemoryPlan> {
-        let Candidate { request, next, arithmetic, .. } = candidate;
-        Some(self.count(std::slice::from_ref(request), next, way, *arithmetic).ok()?.memory)
-    }
-
-    /// A higher limit, if nothing else forbids the drawing then.
-    fn raised(&self, ours: &Candidate<'_>, shortage: Shortage, limits: &Limits) -> Option<Alternative> {
-        let plan = self.plan_of(ours, *ways(ours.offload, ours.tiling).last()?)?;
-        let bytes = needed(&plan, shortage);
-        let raised_bytes = bytes + SLACK_BYTES;
-        if Limits::hard_bytes(shortage.limit.of).is_some_and(|hard| raised_bytes > hard) {
-            return None;
-        }
-        let flags = shortage.raised(raised_bytes)?;
-        let others = limits.without(shortage.limit.of).with_slack();
-        plan.shortage(&others).is_none().then_some(Alternative { flags, bytes })
     }
 
     /// Changes of one setting, the least painful first: what leaves memory, then the arithmetic, LoRAs that are part of the
@@ -245,7 +223,12 @@ struct Found<'p, 'g> {
     limits: &'p Limits,
     /// With the bytes that they need of what is short.
     fitting: Vec<(Candidate<'g>, u64)>,
+    /// What was counted already, as many candidates are looked at twice.
+    counted: RefCell<Vec<Counted>>,
 }
+
+/// A size, a way and how products are made, and what it takes; `None` if that cannot be counted.
+type Counted = ((usize, usize, Way, Arithmetic), Option<MemoryPlan>);
 
 impl<'g> Found<'_, 'g> {
     /// Adds the first that fits of each kind.
@@ -308,16 +291,46 @@ impl<'g> Found<'_, 'g> {
     /// Whether it fits in the way that takes least. What only just fits now may not fit the next time.
     fn fits(&self, candidate: &Candidate<'g>) -> bool {
         let least = ways(candidate.offload, candidate.tiling).pop();
-        let plan = least.and_then(|way| self.pipeline.plan_of(candidate, way));
+        let plan = least.and_then(|way| self.plan_of(candidate, way));
         plan.is_some_and(|plan| plan.shortage(&self.limits.with_slack()).is_none())
     }
 
-    /// What it needs, if it fits. A drawing does without the slack.
+    /// What it needs in the first way that fits. A drawing does without the slack.
     fn need(&self, candidate: &Candidate<'g>) -> Option<u64> {
-        let fits = self.fits(candidate);
-        fits.then(|| self.pipeline.fitting(candidate, self.limits))
-            .flatten()
-            .map(|plan| needed(&plan, self.shortage))
+        if !self.fits(candidate) {
+            return None;
+        }
+        let plans = ways(candidate.offload, candidate.tiling).into_iter();
+        let mut plans = plans.filter_map(|way| self.plan_of(candidate, way));
+        let plan = plans.find(|plan| plan.shortage(self.limits).is_none())?;
+        Some(needed(&plan, self.shortage))
+    }
+
+    /// A higher limit, if nothing else forbids the drawing then.
+    fn raised(&self, ours: &Candidate<'g>) -> Option<Alternative> {
+        let of = self.shortage.limit.of;
+        let plan = self.plan_of(ours, *ways(ours.offload, ours.tiling).last()?)?;
+        let bytes = needed(&plan, self.shortage);
+        let raised_bytes = bytes + SLACK_BYTES;
+        if Limits::hard_bytes(of).is_some_and(|hard| raised_bytes > hard) {
+            return None;
+        }
+        let flags = self.shortage.raised(raised_bytes)?;
+        let others = self.limits.without(of).with_slack();
+        plan.shortage(&others).is_none().then_some(Alternative { flags, bytes })
+    }
+
+    /// `None` if it cannot be counted.
+    fn plan_of(&self, candidate: &Candidate<'g>, way: Way) -> Option<MemoryPlan> {
+        let Candidate { request, next, arithmetic, .. } = candidate;
+        let key = (request.width_px, request.height_px, way, *arithmetic);
+        if let Some((_, plan)) = self.counted.borrow().iter().find(|(known, _)| *known == key) {
+            return plan.clone();
+        }
+        let forecast = self.pipeline.count(std::slice::from_ref(request), next, way, *arithmetic);
+        let plan = forecast.ok().map(|forecast| forecast.memory);
+        self.counted.borrow_mut().push((key, plan.clone()));
+        plan
     }
 
     fn alternatives(self) -> Vec<Alternative> {

@@ -1,8 +1,23 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::pipeline::OpenOptions;
+use crate::memory::Limit;
+use crate::pipeline::forecast::Setting;
+use crate::pipeline::{OpenOptions, Precision};
 use crate::weights::{ModelSource, Parts};
+
+fn request(width_px: usize, height_px: usize) -> Request {
+    Request {
+        prompt: "a cat".into(),
+        negative_prompt: None,
+        width_px,
+        height_px,
+        steps: 1,
+        seed: 0,
+        true_cfg_scale: 1.0,
+        init: None,
+    }
+}
 
 /// What a refusal may say about the weights.
 fn weights_flags(source: &ModelSource, options: &OpenOptions) -> Vec<String> {
@@ -40,20 +55,10 @@ fn changes_are_combined() {
     let options =
         OpenOptions { offload: Offload::Encoder, vae_tiling: VaeTiling::Off, ..OpenOptions::default() };
     let pipeline = Pipeline::open(&ModelSource::Folder(folder), &options).unwrap();
-    let request = Request {
-        prompt: "a cat".into(),
-        negative_prompt: None,
-        width_px: 512,
-        height_px: 256,
-        steps: 1,
-        seed: 0,
-        true_cfg_scale: 1.0,
-        init: None,
-    };
     let ours = Candidate {
         kind: Kind::Offload,
         flags: String::new(),
-        request,
+        request: request(512, 256),
         next: &[],
         offload: Offload::Encoder,
         tiling: VaeTiling::Off,
@@ -82,6 +87,31 @@ fn changes_are_combined() {
     assert_eq!(ends(together), want);
     let want = "q8, then -m qwen_tiny-q8 --offload stream --vae-tiling auto --size 64x64";
     assert_eq!(ends(vec![smallest]), [want]);
+}
+
+/// Where neither weights nor the picture can be smaller, every setting that suffices is named by itself.
+#[test]
+fn other_settings_of_offload_are_named_too() {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../golden/data");
+    let parts = Parts {
+        transformer: Some(golden.join("gguf/qwen_tiny_q4_K.gguf")),
+        text_encoder: Some(golden.join("formats/text_encoder.gguf")),
+        ..Parts::default()
+    };
+    let pieces = ModelSource::Pieces { folder: golden.join("qwen_tiny"), parts };
+    let options = OpenOptions { offload: Offload::None, ..OpenOptions::default() };
+    let pipeline = Pipeline::open(&pieces, &options).unwrap();
+    let request = request(64, 64);
+    let encoder = Setting { precision: Precision::Auto, form: Form::Stored, offload: Offload::Encoder };
+    let needed = pipeline.forecast_with(&request, encoder).unwrap().memory.resident_bytes();
+    // So small a model gains less than the slack: it is asked what else fits though it would.
+    let limit = Limit { bytes: needed + SLACK_BYTES, of: LimitOf::MaxMemory };
+    let limits = Limits { resident: Some(limit), ..Limits::default() };
+    let shortage = Shortage { needed_bytes: limit.bytes + 1, limit, is_least: false };
+    let refusal = pipeline.refusal(&[request], shortage, &limits);
+    let flags: Vec<&str> = refusal.alternatives.iter().map(|other| other.flags.as_str()).collect();
+    assert_eq!(flags[..2], ["--offload encoder", "--offload stream"], "{flags:?}");
+    assert!(flags.len() == 3 && flags[2].starts_with("--max-memory"), "{flags:?}");
 }
 
 #[test]
