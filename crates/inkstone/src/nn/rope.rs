@@ -44,12 +44,16 @@ impl AxialRope {
     /// # Errors
     /// No memory.
     pub fn pictures(&self, grids: &[Grid], device: &Device) -> Result<Rope> {
+        let [of_picture, of_row, of_column] = &self.frequencies;
         let mut table = Angles::default();
-        for (index, grid) in grids.iter().enumerate() {
-            for row in 0..grid.height {
-                for column in 0..grid.width {
-                    let place = [position(index), centred(row, grid.height), centred(column, grid.width)];
-                    self.push(&mut table, place);
+        for (index, &Grid { height, width }) in grids.iter().enumerate() {
+            let picture = Angles::at(of_picture, position(index));
+            let columns: Vec<Angles> =
+                (0..width).map(|column| Angles::at(of_column, centred(column, width))).collect();
+            for row in 0..height {
+                let row = Angles::at(of_row, centred(row, height));
+                for column in &columns {
+                    [&picture, &row, column].into_iter().for_each(|axis| table.extend(axis));
                 }
             }
         }
@@ -65,15 +69,9 @@ impl AxialRope {
         let start = grids.iter().map(|g| (g.height / 2).max(g.width / 2)).max().unwrap_or(0);
         let mut table = Angles::default();
         for p in lengths.iter().flat_map(|&n| start..start + n) {
-            self.push(&mut table, [position(p); 3]);
+            self.frequencies.iter().for_each(|axis| table.extend(&Angles::at(axis, position(p))));
         }
         table.finish(RopeLayout::Interleaved, self.pairs(), device)
-    }
-
-    fn push(&self, table: &mut Angles, place: [f32; 3]) {
-        for (frequencies, at) in self.frequencies.iter().zip(place) {
-            table.push(frequencies, at);
-        }
     }
 
     fn pairs(&self) -> usize {
@@ -91,11 +89,12 @@ pub fn text(lengths: &[usize], head_dim: usize, theta: f32, device: &Device) -> 
     let frequencies = frequencies(head_dim, theta);
     let mut table = Angles::default();
     for p in lengths.iter().flat_map(|&n| 0..n) {
-        table.push(&frequencies, position(p));
+        table.extend(&Angles::at(&frequencies, position(p)));
     }
     table.finish(RopeLayout::Halves, frequencies.len(), device)
 }
 
+/// One behind another, of tokens and of their pairs.
 #[derive(Default)]
 struct Angles {
     cos: Vec<f32>,
@@ -103,14 +102,18 @@ struct Angles {
 }
 
 impl Angles {
+    /// Those of some pairs at a position.
     #[allow(clippy::cast_possible_truncation)] // rounds f64 results to f32 on purpose
-    fn push(&mut self, frequencies: &[f32], position: f32) {
-        for f in frequencies {
-            // The reference rounds the angle to f32.
-            let (sin, cos) = f64::from(f * position).sin_cos();
-            self.cos.push(cos as f32);
-            self.sin.push(sin as f32);
-        }
+    fn at(frequencies: &[f32], position: f32) -> Self {
+        // The reference rounds the angle to f32.
+        let angle = |f: &f32| f64::from(f * position).sin_cos();
+        let (sin, cos) = frequencies.iter().map(angle).map(|(sin, cos)| (sin as f32, cos as f32)).unzip();
+        Self { cos, sin }
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.cos.extend_from_slice(&other.cos);
+        self.sin.extend_from_slice(&other.sin);
     }
 
     fn finish(self, layout: RopeLayout, pairs: usize, device: &Device) -> Result<Rope> {
