@@ -39,7 +39,7 @@ use info::native_side_px;
 use networks::{Arithmetic, Networks};
 use run::Run;
 
-pub use fit::Planned;
+pub use fit::{Conversion, Planned};
 pub use forecast::{Forecast, Setting};
 pub use info::{Defaults, ModelInfo};
 pub use networks::{Form, Made};

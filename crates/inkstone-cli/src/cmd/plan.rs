@@ -1,12 +1,11 @@
 //! `plan`: what this machine can run, as a table of precision, weights, offload and size.
 
 use std::cmp::Ordering;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use inkstone::bench::{Options, Rates};
 use inkstone::memory::{DiskSpeed, Limits, Shortage};
-use inkstone::pipeline::{Forecast, Form, Setting};
+use inkstone::pipeline::{Conversion, Forecast, Form, Setting};
 use inkstone::progress::Stage;
 use inkstone::request::{MAX_SIDE_PX, MIN_SIDE_PX, SIDE_STEP_PX, Size};
 use inkstone::weights::{Quantization, RandomModel};
@@ -42,6 +41,8 @@ struct Row {
     dtype: &'static str,
     form: Form,
     offload: Offload,
+    /// How the folder is made that it is of, if that is yet to be made.
+    conversion: Option<Conversion>,
     forecast: Forecast,
     /// What it takes; `None` where there was no memory to measure in.
     seconds: Option<Seconds>,
@@ -59,6 +60,25 @@ impl Row {
         self.shortage.is_none()
     }
 
+    /// The flags that draw with it.
+    fn flags(&self) -> String {
+        let folder = self.conversion.as_ref().map_or_else(String::new, |new| format!("{} ", new.then));
+        let smaller = match self.form {
+            Form::Loaded(quantization) => format!(" -q {}", quantization.name()),
+            Form::Stored | Form::Converted(_) => String::new(),
+        };
+        let (size, dtype, offload) = (self.size, self.dtype, self.offload.name());
+        format!("{folder}--size {size} --dtype {dtype}{smaller} --offload {offload}")
+    }
+
+    /// All that is to be typed.
+    fn commands(&self) -> String {
+        match &self.conversion {
+            Some(Conversion { command, .. }) => format!("{command}, then {}", self.flags()),
+            None => self.flags(),
+        }
+    }
+
     /// Of a step; longer than any where it is not known.
     fn step_s(&self) -> f64 {
         self.seconds.map_or(f64::INFINITY, |seconds| seconds.step_s)
@@ -73,7 +93,7 @@ impl Row {
 pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let settings = &session.config.settings;
     let model = args.model.as_ref().or(settings.model.as_ref());
-    let (source, names) = (drawing::source(model, &args.parts), Names::of(model, &args.parts));
+    let source = drawing::source(model, &args.parts);
     let threads = args.threads.or(settings.threads).map(|Threads(n)| n);
     let max_memory_bytes = args.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes);
     let pipeline =
@@ -89,13 +109,13 @@ pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
         return rows.iter().try_for_each(|row| event(row, is_best(row, best), disk, session));
     }
     if args.optimal {
-        if let Some(conversion) = best.and_then(|row| names.conversion(row)) {
-            session.terminal.warn(&format!("the best setting is of a folder that this makes: {conversion}"));
+        if let Some(Conversion { command, .. }) = best.and_then(|row| row.conversion.as_ref()) {
+            session.terminal.warn(&format!("the best setting is of a folder that this makes: {command}"));
         }
-        let flags = best.map_or_else(String::new, |row| format!("{}\n", names.flags(row)));
+        let flags = best.map_or_else(String::new, |row| format!("{}\n", row.flags()));
         return session.terminal.print(&flags);
     }
-    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, disk, &names, instead.as_deref()))
+    session.terminal.print(&table::table(&rows, best, &limits, &pipeline, disk, instead.as_deref()))
 }
 
 /// What fits where no row does, if something does.
@@ -115,6 +135,8 @@ struct Draft {
     dtype: &'static str,
     form: Form,
     offload: Offload,
+    /// How the folder is made, if it is yet to be made.
+    conversion: Option<Conversion>,
     forecast: Forecast,
     /// Which of the kinds each stage is of.
     kinds: Vec<usize>,
@@ -131,14 +153,25 @@ fn rows(
     let mut kinds = Vec::new();
     let drafts = drafts(args, pipeline, &mut kinds)?;
     let measured = measured(args, pipeline, threads, &kinds)?;
-    let row = |Draft { size, dtype, form, offload, forecast, kinds }: Draft| {
+    let row = |Draft { size, dtype, form, offload, conversion, forecast, kinds }: Draft| {
         let shortage = forecast.memory.shortage(limits);
         let reread_bytes = forecast.reread_bytes(&system);
         let rates: Option<Vec<Rates>> = kinds.iter().map(|kind| measured[*kind]).collect();
         let seconds = rates.as_ref().map(|rates| seconds(&forecast, rates, reread_bytes, disk));
         let shares = rates.iter().flatten().filter_map(|rates| rates.processor_share);
         let processor_share = shares.reduce(f64::min).filter(|_| args.clock == args::Clock::Wall);
-        Row { size, dtype, form, offload, forecast, seconds, shortage, reread_bytes, processor_share }
+        Row {
+            size,
+            dtype,
+            form,
+            offload,
+            conversion,
+            forecast,
+            seconds,
+            shortage,
+            reread_bytes,
+            processor_share,
+        }
     };
     let mut rows: Vec<Row> = drafts.into_iter().map(row).collect();
     // A stable sort: within a size the order of the arithmetic.
@@ -160,6 +193,13 @@ fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Resu
             let request = request(size, args.steps, pipeline);
             for offload in Offload::SETTINGS {
                 let form = form(quantization, offload);
+                let conversion = match form {
+                    Form::Converted(quantization) => match pipeline.conversion(quantization) {
+                        None => continue,
+                        conversion => conversion,
+                    },
+                    Form::Stored | Form::Loaded(_) => None,
+                };
                 let forecast = match pipeline.forecast_with(&request, Setting { precision, form, offload }) {
                     // A model that is quantized already has no other forms.
                     Err(inkstone::Error::AlreadyQuantized { .. }) => continue,
@@ -167,7 +207,7 @@ fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Resu
                 };
                 let stages = forecast.memory.stages.iter().map(|stage| stage.stage);
                 let kinds = stages.map(|stage| place((precision, forecast.made_in(stage).format))).collect();
-                drafts.push(Draft { size, dtype, form, offload, forecast, kinds });
+                drafts.push(Draft { size, dtype, form, offload, conversion, forecast, kinds });
             }
         }
     }
@@ -297,77 +337,6 @@ fn sooner(a: &Row, b: &Row, disk: Option<DiskSpeed>) -> Ordering {
 
 fn is_best(row: &Row, best: Option<&Row>) -> bool {
     best.is_some_and(|best| std::ptr::eq(row, best))
-}
-
-/// What `convert` is told of the model.
-#[derive(Debug)]
-struct Names {
-    /// Its arguments.
-    source: String,
-    /// The beginning of a new folder's name.
-    stem: String,
-}
-
-impl Names {
-    fn of(model: Option<&PathBuf>, parts: &args::Parts) -> Self {
-        let args::Parts { transformer, text_encoder, vae, tokenizer } = parts;
-        let parts = [
-            ("--transformer ", transformer.as_ref()),
-            ("--text-encoder ", text_encoder.as_ref()),
-            ("--vae ", vae.as_ref()),
-            ("--tokenizer ", tokenizer.as_ref()),
-        ];
-        let given = [("", model)].into_iter().chain(parts);
-        let given: Vec<(&str, &PathBuf)> = given.filter_map(|(flag, path)| Some((flag, path?))).collect();
-        let words = given.iter().map(|(flag, path)| format!("{flag}{}", quoted(&path.to_string_lossy())));
-        let source = words.collect::<Vec<_>>().join(" ");
-        let Some((_, first)) = given.first() else {
-            return Self { source: "tiny".into(), stem: "tiny".into() };
-        };
-        let name = if first.is_dir() { first.file_name() } else { first.file_stem() };
-        let stem = name.map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Self { source, stem }
-    }
-
-    fn folder(&self, quantization: Quantization) -> String {
-        quoted(&format!("{}-{}", self.stem, quantization.name()))
-    }
-
-    /// What makes the folder that a setting is of, if it is yet to be made.
-    fn conversion(&self, row: &Row) -> Option<String> {
-        let Form::Converted(quantization) = row.form else { return None };
-        let (name, folder) = (quantization.name(), self.folder(quantization));
-        Some(format!("inkstone convert {} -q {name} -o {folder}", self.source))
-    }
-
-    /// The flags that draw with a setting.
-    fn flags(&self, row: &Row) -> String {
-        let (folder, smaller) = match row.form {
-            Form::Stored => (String::new(), String::new()),
-            Form::Loaded(quantization) => (String::new(), format!(" -q {}", quantization.name())),
-            Form::Converted(quantization) => (format!("-m {} ", self.folder(quantization)), String::new()),
-        };
-        let (size, dtype, offload) = (row.size, row.dtype, row.offload.name());
-        format!("{folder}--size {size} --dtype {dtype}{smaller} --offload {offload}")
-    }
-
-    /// All that is to be typed.
-    fn commands(&self, row: &Row) -> String {
-        let flags = self.flags(row);
-        match self.conversion(row) {
-            Some(conversion) => format!("{conversion}, then {flags}"),
-            None => flags,
-        }
-    }
-}
-
-/// A word of a shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn event(row: &Row, best: bool, disk: Option<DiskSpeed>, session: &Session) -> Result<()> {

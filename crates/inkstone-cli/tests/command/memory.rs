@@ -141,10 +141,7 @@ fn row_76_alternatives_to_a_lora() {
     let dir = Dir::new();
     let lora = large_lora(&dir);
     let folder = tiny().canonicalize().unwrap().to_str().unwrap().to_owned();
-    for (model, limit, said) in [
-        ("tiny", 85, &["without --lora", "--size "][..]),
-        (&folder, 70, &["inkstone convert", "without --lora"]),
-    ] {
+    for (model, limit) in [("tiny", 85), (&folder, 70)] {
         let max = format!("{limit}M");
         let args = |model: &str, more: &[&str], with: bool| -> Vec<String> {
             let own = [
@@ -160,7 +157,7 @@ fn row_76_alternatives_to_a_lora() {
         assert!(refused.code == Some(4) && refused.stderr.contains("error[INK-0401]"), "{refused:#?}");
         let alternatives = plan["alternatives"].as_array().unwrap();
         assert_eq!(alternatives.len(), 3, "{plan}");
-        for (alternative, said) in alternatives.iter().zip(said) {
+        for (alternative, said) in alternatives.iter().zip(["inkstone convert", "without --lora"]) {
             assert!(alternative["flags"].as_str().unwrap().starts_with(said), "{plan}");
         }
         for alternative in alternatives {
@@ -239,9 +236,8 @@ fn row_77_the_table_names_the_limit_that_forbids() {
 fn row_77_a_table_without_times() {
     let dir = Dir::new();
     let shell = |limit: u64, args: &str| {
-        let script = format!("ulimit -S -v {limit}; exec \"$0\" {args} --size 64x64 --threads 2");
-        let mut shell = std::process::Command::new("sh");
-        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+        let script = format!("ulimit -S -v {limit}; exec \"$0\" {args} --size 64x64");
+        finish(&mut dir.script("sh", &script))
     };
     let plan = shell(4 << 20, "'a cat' --dry-run --json");
     let needed = events(&plan.stdout, "dry-run")[0]["memory"]["address_space_bytes"].as_u64().unwrap() >> 10;
@@ -265,8 +261,7 @@ fn row_77_a_drawing_does_with_the_address_space_that_is_planned() {
         let script = format!(
             "ulimit -S -v {kilobytes}; exec \"$0\" 'a cat' --seed 1 --steps 2 --json --no-progress -o a.png {flags}"
         );
-        let mut shell = std::process::Command::new("sh");
-        finish(shell.args(["-c", &script, env!("CARGO_BIN_EXE_inkstone")]).current_dir(dir.path(".")))
+        finish(&mut dir.script("sh", &script))
     };
     let folder = format!("-m {} --size 256x256 --offload stream", tiny().to_str().unwrap());
     let lora = format!("--size 64x64 --lora {file}");

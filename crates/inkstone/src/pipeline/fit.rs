@@ -12,6 +12,8 @@ use crate::{Error, Request, Result};
 
 mod alternatives;
 
+pub use alternatives::Conversion;
+
 /// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance. With
 /// their texts they may be twice as many.
 const ROWS_TOGETHER: usize = 4096;

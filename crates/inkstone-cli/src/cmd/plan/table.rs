@@ -7,7 +7,7 @@ use inkstone::memory::{DiskSpeed, LimitOf, Limits, MemoryPlan, gibibytes};
 use inkstone::pipeline::Form;
 use inkstone::progress::Stage;
 
-use super::{Names, Row, Seconds, is_best, sooner};
+use super::{Row, Seconds, is_best, sooner};
 use crate::progress::duration;
 
 /// Below this part of the processor times are said to be those of a busy machine.
@@ -31,7 +31,6 @@ pub(super) fn table(
     limits: &Limits,
     pipeline: &Pipeline,
     disk: Option<DiskSpeed>,
-    names: &Names,
     instead: Option<&str>,
 ) -> String {
     let mut text = format!("{} on {}\n\n", pipeline.model().name, pipeline.device().name());
@@ -76,7 +75,7 @@ pub(super) fn table(
         text.push_str("limit: none is known\n");
     }
     let _ = match (best, instead) {
-        (Some(row), _) => writeln!(text, "best: {}\n{}", names.commands(row), bottleneck(row, disk)),
+        (Some(row), _) => writeln!(text, "best: {}\n{}", row.commands(), bottleneck(row, disk)),
         (None, Some(instead)) => writeln!(text, "best: nothing fits; what does: {instead}"),
         (None, None) => writeln!(text, "best: nothing fits, and no smaller --size does"),
     };
@@ -84,7 +83,7 @@ pub(super) fn table(
         let _ = writeln!(
             text,
             "faster: {}, {gain}; pictures are close to those of the best one, not the same",
-            names.commands(row)
+            row.commands()
         );
     }
     text

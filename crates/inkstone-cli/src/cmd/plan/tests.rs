@@ -32,6 +32,7 @@ fn row(weights_bytes: u64, memory_bytes: Option<u64>) -> Row {
         dtype: "bf16",
         form: Form::Stored,
         offload: Offload::Stream,
+        conversion: None,
         forecast,
         seconds: Some(Seconds { compute_s: 2.0, step_s: 2.0, picture_s: 8.0 }),
         shortage: None,
@@ -112,9 +113,8 @@ fn times_that_are_not_known_are_told_as_that() {
     let unknown = |offload| Row { seconds: None, offload, ..row(GIB, Some(32 * GIB)) };
     let rows = [unknown(Offload::Stream), unknown(Offload::None), row(GIB, Some(32 * GIB))];
     let told = |rows: &[Row]| {
-        let names = Names::of(None, &args::Parts::default());
         let best = best(rows, Size { width_px: 64, height_px: 64 }, None);
-        table::table(rows, best, &Limits::default(), &pipeline, None, &names, None)
+        table::table(rows, best, &Limits::default(), &pipeline, None, None)
     };
     let all = told(&rows);
     let line = |i: usize| all.lines().nth(3 + i).unwrap();
@@ -132,7 +132,11 @@ fn times_that_are_not_known_are_told_as_that() {
 fn weights_that_are_yet_to_be_saved_are_named_with_the_commands() {
     let made = |form: Form| Made { format: form.quantization(), is_changed: form != Form::Stored };
     let with = |form: Form, weights_bytes: u64, step_s: f64, fits: bool| {
-        let mut row = Row { form, ..row(weights_bytes, Some(16 * GIB)) };
+        let conversion = matches!(form, Form::Converted(_)).then(|| Conversion {
+            command: "inkstone convert big -q int8 -o big-int8".into(),
+            then: "-m big-int8".into(),
+        });
+        let mut row = Row { form, conversion, ..row(weights_bytes, Some(16 * GIB)) };
         row.seconds = Some(Seconds { compute_s: step_s, step_s, picture_s: 4.0 * step_s });
         row.forecast.made.insert(Component::Transformer, made(form));
         row.shortage = (!fits).then(|| {
@@ -143,7 +147,6 @@ fn weights_that_are_yet_to_be_saved_are_named_with_the_commands() {
     };
     let (loaded, converted) = (Form::Loaded(Quantization::Int8), Form::Converted(Quantization::Int8));
     let small = Size { width_px: 64, height_px: 64 };
-    let names = Names { source: "big --vae 'a b'".into(), stem: "big".into() };
     let disk = Some(DiskSpeed { bytes_a_second: 5e7 });
     let mut rows = vec![
         with(Form::Stored, 25 * GIB, 523.0, true),
@@ -151,41 +154,24 @@ fn weights_that_are_yet_to_be_saved_are_named_with_the_commands() {
         with(converted, 13 * GIB, 283.0, true),
     ];
     assert!(rows[0].reads() && !rows[2].reads());
-    let commands = "inkstone convert big --vae 'a b' -q int8 -o big-int8, then -m big-int8 --size 64x64 --dtype bf16 --offload stream";
+    let commands = "inkstone convert big -q int8 -o big-int8, then -m big-int8 --size 64x64 --dtype bf16 --offload stream";
     for disk in [disk, None] {
         let first = best(&rows, small, disk).unwrap();
         assert_eq!(
-            (first.form, names.commands(first).as_str()),
+            (first.form, first.commands().as_str()),
             (Form::Stored, "--size 64x64 --dtype bf16 --offload stream")
         );
         let (row, gain) = table::faster(&rows, first, disk).unwrap();
-        assert_eq!(names.commands(row), commands);
+        assert_eq!(row.commands(), commands);
         assert_eq!(gain.contains("1.8 times"), disk.is_some(), "{gain}");
     }
     // Where `-q` fits too it is as fast, and nothing has to be saved.
     rows[1].shortage = None;
     rows[1].offload = Offload::None;
     let (row, _) = table::faster(&rows, &rows[0], disk).unwrap();
-    assert_eq!(names.commands(row), "--size 64x64 --dtype bf16 -q int8 --offload none");
+    assert_eq!(row.commands(), "--size 64x64 --dtype bf16 -q int8 --offload none");
     // Where nothing else fits it is the best one.
     (rows[0].shortage, rows[1].shortage) =
         (with(loaded, GIB, 1.0, false).shortage, with(loaded, GIB, 1.0, false).shortage);
-    assert_eq!(names.commands(best(&rows, small, disk).unwrap()), commands);
-}
-
-#[test]
-fn the_model_is_named_as_convert_is_told_it() {
-    let names = |model: Option<&str>, transformer: Option<&str>| {
-        let parts = args::Parts { transformer: transformer.map(Into::into), ..Default::default() };
-        Names::of(model.map(PathBuf::from).as_ref(), &parts)
-    };
-    for (model, transformer, source, folder) in [
-        (None, None, "tiny", "tiny-q4"),
-        (Some("/m/Qwen Image.gguf"), None, "'/m/Qwen Image.gguf'", "'Qwen Image-q4'"),
-        (Some("/m/it's"), Some("t.gguf"), "'/m/it'\\''s' --transformer t.gguf", "'it'\\''s-q4'"),
-        (None, Some("t-Q8_0.gguf"), "--transformer t-Q8_0.gguf", "t-Q8_0-q4"),
-    ] {
-        let names = names(model, transformer);
-        assert_eq!((names.source.as_str(), names.folder(Quantization::Q4).as_str()), (source, folder));
-    }
+    assert_eq!(best(&rows, small, disk).unwrap().commands(), commands);
 }

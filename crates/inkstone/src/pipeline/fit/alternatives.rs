@@ -181,21 +181,23 @@ impl Pipeline {
         };
         let mut forms: Vec<_> =
             loaded.iter().map(|q| (format!("-q {}", q.name()), Form::Loaded(*q))).collect();
-        if let Some(command) = self.convert_command() {
-            forms.extend(converted.iter().map(|q| (command(*q), Form::Converted(*q))));
-        }
+        let saved = |q: &Quantization| {
+            let Conversion { command, then } = self.conversion(*q)?;
+            Some((format!("{command}, then {then}"), Form::Converted(*q)))
+        };
+        forms.extend(converted.iter().filter_map(saved));
         forms
     }
 
-    /// The command that saves this model in a format, and how to draw with the new folder; `None` for the one that is
-    /// part of the program.
-    fn convert_command(&self) -> Option<impl Fn(Quantization) -> String + use<>> {
+    /// How to save this model in a format, and to draw with it from then on; `None` for random weights, and
+    /// for a folder that is no whole model.
+    #[must_use]
+    pub fn conversion(&self, quantization: Quantization) -> Option<Conversion> {
         let Words { model, name, alone } = self.convert_words()?;
-        Some(move |quantization: Quantization| {
-            let format = quantization.name();
-            let new = quoted(&format!("{name}-{format}"));
-            format!("inkstone convert {model} -q {format} -o {new}, then -m {new}{alone}")
-        })
+        let format = quantization.name();
+        let new = quoted(&format!("{name}-{format}"));
+        let command = format!("inkstone convert {model} -q {format} -o {new}");
+        Some(Conversion { command, then: format!("-m {new}{alone}") })
     }
 
     /// How `convert` is told of this model.
@@ -206,6 +208,15 @@ impl Pipeline {
         let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
         Some(Words { model, name: name.rsplit('/').next().unwrap_or_default().to_owned(), alone })
     }
+}
+
+/// How a model is saved in another format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversion {
+    /// The command that does it, as a shell takes it.
+    pub command: String,
+    /// The flags that draw with the new folder.
+    pub then: String,
 }
 
 /// How a model is named to `convert`, and what it makes of it.

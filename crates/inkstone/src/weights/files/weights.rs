@@ -126,11 +126,15 @@ impl ModelFiles {
     }
 
     /// What names this model to `inkstone convert`: the folder, and flags with their values; and what the new folder may be
-    /// called. `None` for one that is in no files, and for a folder without an index, which not all can be made of.
+    /// called. `None` for random weights, and for a folder without an index, which not all can be made of.
     pub(crate) fn convert_words(&self) -> Option<(Vec<String>, String)> {
         let (mut words, mut name) = (Vec::new(), "model".to_owned());
         match &self.home {
-            Home::Embedded | Home::Random(_) => return None,
+            Home::Random(_) => return None,
+            Home::Embedded => {
+                words.push(embedded::NAME.to_owned());
+                name = embedded::NAME.to_owned();
+            }
             Home::Files => {}
             Home::Folder(folder) => {
                 folder.find(MODEL_INDEX).ok().flatten()?;

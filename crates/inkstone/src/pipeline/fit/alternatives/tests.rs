@@ -45,7 +45,8 @@ fn smaller_weights_are_named_with_what_to_do() {
     assert_eq!(weights_flags(&pieces, &loaded), [format!("inkstone convert {with_file}")]);
     let more = OpenOptions { quantization: Some(Quantization::Q8), ..OpenOptions::default() };
     assert_eq!(weights_flags(&folder, &more), ["-q q4", &command("q8"), &command("q4")]);
-    assert_eq!(weights_flags(&ModelSource::Embedded, &stream), ["-q q8", "-q q4"], "no folder");
+    let tiny = "inkstone convert inkstone-tiny -q q4 -o inkstone-tiny-q4, then -m inkstone-tiny-q4";
+    assert_eq!(weights_flags(&ModelSource::Embedded, &loaded), [tiny]);
 }
 
 /// What a converted folder can do beyond the model is named with it, and the sizes of pictures behind all else.
