@@ -12,7 +12,7 @@ type Result<T> = std::result::Result<T, String>;
 const USAGE: &str = "cargo xtask COMMAND
 
   check    formatting, lints, documentation, golden hashes, all tests on the last CPU table of this machine, those of what
-           is computed on the others, then 10 seconds of each fuzz target
+           is computed on the others, then 20 seconds of each fuzz target
   golden   compares golden/data with the hashes in its manifest
   size     builds the release binary, prints its size and how long the build took";
 
@@ -71,7 +71,7 @@ fn computed(table: &str) -> Result<()> {
 
 /// Gives each fuzz target some time, two at once.
 fn smoke() -> Result<()> {
-    const SECONDS: (&str, &str) = ("INKSTONE_FUZZ_SECONDS", "10");
+    const SECONDS: (&str, &str) = ("INKSTONE_FUZZ_SECONDS", "20");
     let run = |targets: [&str; 3]| {
         let start = ["test", "--quiet", "--package", "inkstone", "--test", "fuzz", "--", "--exact"];
         cargo(&[&start[..], &targets].concat(), &[SECONDS])
