@@ -92,8 +92,7 @@ impl Row {
 
 pub(super) fn run(args: &args::Plan, session: &Session) -> Result<()> {
     let settings = &session.config.settings;
-    let model = args.model.as_ref().or(settings.model.as_ref());
-    let source = drawing::source(model, &args.parts);
+    let source = drawing::source(args.model.as_ref().or(settings.model.as_ref()), &args.parts);
     let threads = args.threads.or(settings.threads).map(|Threads(n)| n);
     let max_memory_bytes = args.max_memory.or(settings.max_memory).map(|Bytes(bytes)| bytes);
     let pipeline =
@@ -129,19 +128,6 @@ fn instead(args: &args::Plan, pipeline: &Pipeline) -> Result<Option<String>> {
 /// What rates are of: the type of activations, the format of weights.
 type Kind = (Precision, Option<Quantization>);
 
-/// A line without its times.
-struct Draft {
-    size: Size,
-    dtype: &'static str,
-    form: Form,
-    offload: Offload,
-    /// How the folder is made, if it is yet to be made.
-    conversion: Option<Conversion>,
-    forecast: Forecast,
-    /// Which of the kinds each stage is of.
-    kinds: Vec<usize>,
-}
-
 fn rows(
     args: &args::Plan,
     pipeline: &Pipeline,
@@ -149,38 +135,30 @@ fn rows(
     threads: Option<usize>,
     disk: Option<DiskSpeed>,
 ) -> Result<Vec<Row>> {
-    let system = Limits::now(None);
     let mut kinds = Vec::new();
-    let drafts = drafts(args, pipeline, &mut kinds)?;
+    let drafts = drafts(args, pipeline, limits, &mut kinds)?;
     let measured = measured(args, pipeline, threads, &kinds)?;
-    let row = |Draft { size, dtype, form, offload, conversion, forecast, kinds }: Draft| {
-        let shortage = forecast.memory.shortage(limits);
-        let reread_bytes = forecast.reread_bytes(&system);
+    let timed = |(mut row, kinds): (Row, Vec<usize>)| {
         let rates: Option<Vec<Rates>> = kinds.iter().map(|kind| measured[*kind]).collect();
-        let seconds = rates.as_ref().map(|rates| seconds(&forecast, rates, reread_bytes, disk));
+        row.seconds = rates.as_ref().map(|rates| seconds(&row.forecast, rates, row.reread_bytes, disk));
         let shares = rates.iter().flatten().filter_map(|rates| rates.processor_share);
-        let processor_share = shares.reduce(f64::min).filter(|_| args.clock == args::Clock::Wall);
-        Row {
-            size,
-            dtype,
-            form,
-            offload,
-            conversion,
-            forecast,
-            seconds,
-            shortage,
-            reread_bytes,
-            processor_share,
-        }
+        row.processor_share = shares.reduce(f64::min).filter(|_| args.clock == args::Clock::Wall);
+        row
     };
-    let mut rows: Vec<Row> = drafts.into_iter().map(row).collect();
+    let mut rows: Vec<Row> = drafts.into_iter().map(timed).collect();
     // A stable sort: within a size the order of the arithmetic.
     rows.sort_by_key(|row| row.size.width_px * row.size.height_px);
     Ok(rows)
 }
 
-/// All lines, and the kinds of arithmetic in them.
-fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Result<Vec<Draft>> {
+/// All lines without their times, each with which of the kinds of arithmetic its stages are of.
+fn drafts(
+    args: &args::Plan,
+    pipeline: &Pipeline,
+    limits: &Limits,
+    kinds: &mut Vec<Kind>,
+) -> Result<Vec<(Row, Vec<usize>)>> {
+    let system = Limits::now(None);
     let mut drafts = Vec::new();
     let mut place = |kind: Kind| {
         kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
@@ -207,7 +185,22 @@ fn drafts(args: &args::Plan, pipeline: &Pipeline, kinds: &mut Vec<Kind>) -> Resu
                 };
                 let stages = forecast.memory.stages.iter().map(|stage| stage.stage);
                 let kinds = stages.map(|stage| place((precision, forecast.made_in(stage).format))).collect();
-                drafts.push(Draft { size, dtype, form, offload, conversion, forecast, kinds });
+                let shortage = forecast.memory.shortage(limits);
+                let reread_bytes = forecast.reread_bytes(&system);
+                let (seconds, processor_share) = (None, None);
+                let row = Row {
+                    size,
+                    dtype,
+                    form,
+                    offload,
+                    conversion,
+                    forecast,
+                    seconds,
+                    shortage,
+                    reread_bytes,
+                    processor_share,
+                };
+                drafts.push((row, kinds));
             }
         }
     }
