@@ -12,10 +12,10 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use inkstone_tensor::{Device, arenas_bytes, cpu, free_disk_bytes};
+use inkstone_tensor::{Device, cpu, free_disk_bytes};
 
 use crate::codec::LoraRecord;
-use crate::memory::{Limits, Usage, with_reserve};
+use crate::memory::{self, Limits, Usage};
 use crate::progress::{CancelToken, Observer, Stage};
 use crate::weights::lora::{self, Applied, LoraSource};
 use crate::weights::{Component, LayerFormat, ModelFiles, ModelSource, Quantization, ReadOptions, Rule};
@@ -26,9 +26,6 @@ pub use place::Existing;
 use place::Place;
 use sources::Others;
 pub use sources::Source;
-
-/// What looking at weights takes beside them: their names, and buffers to read with.
-const OPENING_BYTES: u64 = 12 << 20;
 
 /// How to convert a model.
 #[derive(Clone, Debug)]
@@ -110,8 +107,7 @@ pub fn convert(
     let place = Place::find(to, &files.places(), options.existing)?;
     let limits = Limits::now(options.max_memory_bytes);
     // Mapping the files takes address space before anything can be counted.
-    let beside_bytes = Usage::now().address_space_bytes + arenas_bytes() + OPENING_BYTES;
-    let mapped_bytes = beside_bytes + files.weight_bytes()?;
+    let mapped_bytes = memory::opening_space_bytes(Usage::now().address_space_bytes, files.weight_bytes()?);
     limits.check_needs([0, mapped_bytes, 0])?;
     let loras = lora::open_all(&options.loras, &device, &limits)?;
     let parts = Component::ALL
@@ -158,7 +154,7 @@ fn check_layers(parts: &[Part], rule: Option<Rule>, mapped_bytes: u64, limits: &
     let resident_bytes = most(Part::resident_bytes).unwrap_or(0);
     let now = Usage::now();
     limits.check_needs([
-        with_reserve(now.resident_bytes, resident_bytes),
+        memory::with_reserve(now.resident_bytes, resident_bytes),
         now.address_space_bytes.max(mapped_bytes) + layer_bytes,
         now.data_bytes + layer_bytes,
     ])

@@ -10,8 +10,8 @@ mod walk;
 pub(crate) use ahead::Ahead;
 pub(crate) use limits::SLACK_BYTES;
 pub use limits::{Limit, LimitOf, Limits, Usage};
-pub(crate) use plan::with_reserve;
 pub use plan::{Alternative, DiskSpeed, MemoryPlan, Offload, Refusal, Shortage, StageMemory, gibibytes};
+pub(crate) use plan::{opening_space_bytes, with_reserve};
 pub use walk::Walk;
 
 /// For a program to call before anything else, so that plans hold for the second picture too: see there.

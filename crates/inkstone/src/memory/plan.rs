@@ -73,6 +73,14 @@ pub struct MemoryPlan {
 const UNSEEN_BYTES: u64 = 6 << 20;
 /// Reserve for what the allocator rounds up and the system maps in larger pieces than asked, in parts of the whole.
 const RESERVE: u64 = 25;
+/// What looking at weights takes beside them: their names, and buffers to read with. Less than any drawing.
+const OPENING_BYTES: u64 = 12 << 20;
+
+/// Address space that a process needs at least to map weights: `base` is what it has before, and the allocator may reserve more.
+pub(crate) fn opening_space_bytes(base: u64, weight_bytes: u64) -> u64 {
+    base + weight_bytes + arenas_bytes() + OPENING_BYTES
+}
+
 /// Address space of threads that begin while it is drawn: stacks of 2 MiB, of which little is used.
 const STACKS_BYTES: u64 = 2 * (2 << 20);
 

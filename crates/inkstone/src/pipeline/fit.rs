@@ -1,12 +1,10 @@
 //! Whether a drawing fits into memory, in which way, and what would fit instead.
 
-use inkstone_tensor::arenas_bytes;
-
 use super::forecast::{Forecast, Setting};
 use super::networks::{Arithmetic, Form};
 use super::prediction::Passes;
 use super::{Pipeline, VaeTiling, tiling};
-use crate::memory::{DiskSpeed, Limits, Offload, Refusal, Shortage};
+use crate::memory::{self, DiskSpeed, Limits, Offload, Refusal, Shortage};
 use crate::nn::strips::Strips;
 use crate::{Error, Request, Result};
 
@@ -17,9 +15,6 @@ pub use alternatives::Conversion;
 /// Rows of the pictures of a batch in the transformer: four pictures of 512 x 512, eight of 256 x 256 with guidance. With
 /// their texts they may be twice as many.
 const ROWS_TOGETHER: usize = 4096;
-
-/// What looking at weights takes beside them, and less than any drawing.
-const PLANNING_BYTES: u64 = 12 << 20;
 
 /// What a batch will take, and whether that fits.
 #[derive(Clone, Debug, PartialEq)]
@@ -199,7 +194,7 @@ impl Pipeline {
         let Some(limit) = limits.address_space.filter(|_| self.device.counting().is_some()) else {
             return Ok(());
         };
-        let needed_bytes = self.address_space_bytes() + self.weight_bytes + arenas_bytes() + PLANNING_BYTES;
+        let needed_bytes = memory::opening_space_bytes(self.address_space_bytes(), self.weight_bytes);
         if limit.bytes >= needed_bytes {
             return Ok(());
         }
