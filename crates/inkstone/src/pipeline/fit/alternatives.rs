@@ -193,38 +193,29 @@ impl Pipeline {
     /// for a folder that is no whole model.
     #[must_use]
     pub fn conversion(&self, quantization: Quantization) -> Option<Conversion> {
-        let Words { model, name, alone } = self.convert_words()?;
         let format = quantization.name();
-        let new = quoted(&format!("{name}-{format}"));
-        let command = format!("inkstone convert {model} -q {format} -o {new}");
-        Some(Conversion { command, then: format!("-m {new}{alone}") })
+        self.saved_with(&format!(" -q {format}"), format)
     }
 
-    /// How `convert` is told of this model.
-    fn convert_words(&self) -> Option<Words> {
+    /// The same with other flags of `convert`; the new folder's name ends with `end`.
+    fn saved_with(&self, flags: &str, end: &str) -> Option<Conversion> {
         let (words, name) = self.files.convert_words()?;
         // Flags that name parts of a model would name them in place of the new one's.
         let alone = if words.iter().any(|word| word.starts_with("--")) { " alone" } else { "" };
         let model = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
-        Some(Words { model, name: name.rsplit('/').next().unwrap_or_default().to_owned(), alone })
+        let new = quoted(&format!("{}-{end}", name.rsplit('/').next().unwrap_or_default()));
+        let command = format!("inkstone convert {model}{flags} -o {new}");
+        Some(Conversion { command, then: format!("-m {new}{alone}") })
     }
 }
 
-/// How a model is saved in another format.
+/// How a model is saved in another form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conversion {
     /// The command that does it, as a shell takes it.
     pub command: String,
     /// The flags that draw with the new folder.
     pub then: String,
-}
-
-/// How a model is named to `convert`, and what it makes of it.
-struct Words {
-    model: String,
-    name: String,
-    /// Behind the new name, where the flags that name parts of the old one are to be left out.
-    alone: &'static str,
 }
 
 /// The changes that were found to fit.

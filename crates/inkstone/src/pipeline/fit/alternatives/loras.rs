@@ -1,6 +1,6 @@
 //! What fits instead of a drawing with LoRAs: they may be part of the weights, or left out.
 
-use super::{Candidate, Kind, Words, quoted};
+use super::{Candidate, Conversion, Kind, quoted};
 use crate::memory::Limits;
 use crate::pipeline::networks::Arithmetic;
 use crate::pipeline::{Defaults, Pipeline};
@@ -29,15 +29,14 @@ impl Pipeline {
         if loras.is_empty() {
             return None;
         }
-        let Words { model, name, alone } = self.convert_words()?;
-        let bytes = convert::merging_bytes(&self.files, &self.device, loras).ok()?;
-        Limits::now(None).check(bytes).ok()?;
         let given = |Applied { lora, scale }: &Applied| {
             format!(" --lora {}={scale}", quoted(&lora.path().to_string_lossy()))
         };
         let loras_given: String = loras.iter().map(given).collect();
-        let new = quoted(&format!("{name}-merged"));
-        let mut flags = format!("inkstone convert {model}{loras_given} -o {new}, then -m {new}{alone}");
+        let Conversion { command, then } = self.saved_with(&loras_given, "merged")?;
+        let bytes = convert::merging_bytes(&self.files, &self.device, loras).ok()?;
+        Limits::now(None).check(bytes).ok()?;
+        let mut flags = format!("{command}, then {then}");
         if lora::is_distilled(loras) {
             let Request { steps, true_cfg_scale, .. } = &ours.request;
             flags += &format!(" --steps {steps} --true-cfg-scale {true_cfg_scale}");
